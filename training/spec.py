@@ -1,0 +1,305 @@
+"""What is trained (inside the hash) and how it is run here (outside the hash).
+
+A *recipe* is what a person writes in YAML. A *training specification* is the resolved recipe with the
+content digests of all it reads; its sha256 is the *spec hash*, the identity of the run. *Execution* holds
+settings that do not change what a run means: device, threads, log and checkpoint intervals, input places.
+This module is light: it imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from training.digests import canonical_json, sha256_bytes
+from training.errors import FoundryError
+from training.validation import validate
+
+TRAINING_SEMANTICS_VERSION = 1
+"""Raise when the same specification would train to other weights: every run hash changes with it."""
+
+NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+DIGEST_PATTERN = r"^[0-9a-f]{64}$"
+
+Positive = Annotated[int, Field(ge=1, le=10**12)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Digest = Annotated[str, Field(pattern=DIGEST_PATTERN)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class CaptionMix(_Section):
+    """Which caption of a sample is drawn: the alt-text, or one of its generated captions uniformly."""
+
+    original_probability: Fraction = Field(
+        default=0.5, description="chance of the original alt-text (caption 0), 0 to 1"
+    )
+    max_generated: int = Field(
+        default=5, ge=0, le=64, description="how many of the best generated captions take part"
+    )
+
+
+class DatasetSelection(_Section):
+    """Which samples of the training shards take part."""
+
+    splits: tuple[str, ...] = Field(
+        default=("train",), min_length=1, description="splits of the samples table to train on"
+    )
+    captions: CaptionMix = CaptionMix()
+    max_samples: Positive | None = Field(
+        default=None, description="use only the first so many samples; None for all"
+    )
+
+
+class DiffusionOptions(_Section):
+    """Options of the diffusion objective."""
+
+    prediction: Literal["flow", "epsilon", "v"] = Field(
+        default="flow", description="what the network predicts"
+    )
+    time_sampling: Literal["logit_normal", "uniform"] = Field(
+        default="logit_normal", description="how noise levels are drawn"
+    )
+    logit_mean: float = Field(default=0.0, ge=-10, le=10, description="mean of logit(t), t = 1 is pure noise")
+    logit_std: float = Field(default=1.0, gt=0, le=10, description="standard deviation of logit(t)")
+    caption_dropout: Fraction = Field(
+        default=0.1, description="chance of training on the empty caption, for guidance"
+    )
+
+
+class AutoencoderOptions(_Section):
+    """Options of the autoencoder objective (diffusers AutoencoderKL)."""
+
+    block_channels: tuple[int, ...] = Field(default=(16, 32, 64, 64), min_length=1, max_length=6)
+    layers_per_block: int = Field(default=1, ge=1, le=4)
+    latent_channels: int = Field(default=16, ge=1, le=64)
+    kl_weight: float = Field(
+        default=1e-6, ge=0, le=1, description="weight of the KL term, per latent element"
+    )
+    squared_weight: float = Field(
+        default=0.0, ge=0, le=100, description="weight of the squared pixel error beside L1"
+    )
+    edge_weight: float = Field(
+        default=0.0, ge=0, le=100, description="weight of the L1 error of image gradients"
+    )
+
+
+class ContrastiveOptions(_Section):
+    """Options of the image-text contrastive objective (open_clip)."""
+
+    embed_dim: int = Field(default=128, ge=8, le=2048)
+    image_width: int = Field(default=128, ge=16, le=2048)
+    image_layers: int = Field(default=4, ge=1, le=48)
+    image_patch: int = Field(default=8, ge=1, le=64)
+    text_width: int = Field(default=128, ge=16, le=2048)
+    text_layers: int = Field(default=3, ge=1, le=48)
+    text_heads: int = Field(default=4, ge=1, le=64)
+    max_tokens: int = Field(default=32, ge=4, le=256)
+    crop_pixels: int = Field(
+        default=0, ge=0, le=64, description="random shift of the picture in pixels, 0 for none"
+    )
+
+
+_SECTION_OF_OBJECTIVE: dict[str, type[_Section]] = {
+    "diffusion": DiffusionOptions,
+    "autoencoder": AutoencoderOptions,
+    "contrastive": ContrastiveOptions,
+}
+
+
+class Recipe(_Section):
+    """One training as a person describes it. Everything is counted in images seen, never in steps."""
+
+    name: str = Field(
+        pattern=NAME_PATTERN, description="partition key: lower case letters, digits, dot, dash"
+    )
+    objective: Literal["diffusion", "autoencoder", "contrastive"] = "diffusion"
+    backbone: str | None = Field(
+        default=None, description="registry name in training/backbones.py; for diffusion"
+    )
+    parent: str | None = Field(
+        default=None, pattern=NAME_PATTERN, description="recipe whose weights this one starts from"
+    )
+    dataset: DatasetSelection = DatasetSelection()
+    images_total: Positive
+    warmup_images: int = Field(default=0, ge=0, le=10**12)
+    batch_size: int = Field(default=32, ge=1, le=65536)
+    micro_batches: int = Field(
+        default=1, ge=1, le=4096, description="gradient accumulation: parts of one batch"
+    )
+    learning_rate: float = Field(gt=0, le=10)
+    schedule: Literal["constant", "cosine"] = "constant"
+    final_learning_rate_fraction: Fraction = Field(
+        default=0.0, description="cosine: rate at the end over the peak rate"
+    )
+    weight_decay: float = Field(default=0.01, ge=0, le=10)
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    adam_epsilon: float = Field(default=1e-8, gt=0, le=1)
+    clip_norm: float | None = Field(default=1.0, gt=0, le=1e6)
+    ema_half_life_images: Positive | None = Field(
+        default=None, description="half life of the weight average; None for none"
+    )
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    diffusion: DiffusionOptions | None = None
+    autoencoder: AutoencoderOptions | None = None
+    contrastive: ContrastiveOptions | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_own_section(cls, values: Any) -> Any:
+        """Resolve the defaults of the objective's own section, so that they are part of the hash."""
+        if isinstance(values, Mapping):
+            own = values.get("objective", "diffusion")
+            if own in _SECTION_OF_OBJECTIVE and values.get(own) is None:
+                return {**values, own: {}}
+        return values
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        for name in _SECTION_OF_OBJECTIVE:
+            if name != self.objective and getattr(self, name) is not None:
+                raise ValueError(
+                    f"section '{name}' does not belong to objective '{self.objective}'; remove it"
+                )
+        if (self.objective == "diffusion") != (self.backbone is not None):
+            rule = "needs" if self.objective == "diffusion" else "takes no"
+            raise ValueError(f"'backbone' is {self.backbone!r}; objective '{self.objective}' {rule} backbone")
+        if self.warmup_images > self.images_total:
+            raise ValueError(
+                f"'warmup_images' is {self.warmup_images}, above images_total {self.images_total}; lower it"
+            )
+        if self.batch_size % self.micro_batches:
+            raise ValueError(
+                f"'micro_batches' is {self.micro_batches}; batch_size {self.batch_size} must be its multiple"
+            )
+        return self
+
+
+class TrainingSpecification(_Section):
+    """The resolved recipe with the digests of all it reads. Its sha256 names the run."""
+
+    recipe: Recipe
+    inputs: dict[str, Digest] = Field(
+        description="content digests: dataset, autoencoder, text_encoder, parent, ..."
+    )
+    semantics_version: int = TRAINING_SEMANTICS_VERSION
+
+    @field_validator("semantics_version")
+    @classmethod
+    def _known_version(cls, version: int) -> int:
+        if version != TRAINING_SEMANTICS_VERSION:
+            raise ValueError(
+                f"this code trains semantics version {TRAINING_SEMANTICS_VERSION}; make a new run"
+            )
+        return version
+
+    def canonical_json(self) -> str:
+        """The one spelling that is hashed and written to ``spec.json``."""
+        return canonical_json(self.model_dump(mode="json"))
+
+    @property
+    def spec_hash(self) -> str:
+        """sha256 (hex) of the canonical JSON."""
+        return sha256_bytes(self.canonical_json().encode())
+
+
+class Execution(_Section):
+    """How a specification is run on this machine; outside the hash (threads change the last bits of a sum)."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = Field(default=1, ge=1, le=1024, description="CPU threads of torch")
+    world_size: int = Field(default=1, ge=1, le=4096, description="training processes; one for now")
+    compile: bool = Field(default=False, description="torch.compile the backbone")
+    log_every_images: Positive = Field(default=512, description="one row of metrics per so many images")
+    checkpoint_every_seconds: float = Field(default=30.0, gt=0, le=86400)
+    checkpoint_every_images: Positive | None = Field(
+        default=None, description="also after so many images; for tests"
+    )
+    keep_checkpoints: int = Field(default=2, ge=1, le=100)
+    sample_every_images: Positive | None = Field(
+        default=None, description="write a sheet of samples; None for never"
+    )
+    sample_count: int = Field(default=8, ge=1, le=256)
+    sample_steps: int = Field(default=10, ge=1, le=1000)
+    sample_guidance: float = Field(default=3.0, ge=1, le=100)
+    verify_inputs_below_gib: float = Field(
+        default=4.0, ge=0, description="inputs up to this size are hashed before use"
+    )
+    input_paths: dict[str, str] = Field(
+        default_factory=dict, description="where each input lies on this machine"
+    )
+
+
+def load_recipe(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
+    """Validate one recipe. Raises FoundryError naming the key or field, and the nearest valid key."""
+    return validate(Recipe, values, where)
+
+
+def load_recipes(path: Path) -> dict[str, Recipe]:
+    """Read a YAML file ``{defaults: {...}, recipes: {name: {...overrides}}}``; sections merge key by key.
+
+    A recipe may say ``extends: other`` to start from another recipe of the file instead of the bare defaults.
+    Raises FoundryError for a missing or malformed file, an unknown key or an impossible value.
+    """
+    document = _read_yaml(path)
+    unknown = set(document) - {"defaults", "recipes"}
+    if unknown:
+        raise FoundryError(f"{path}: unknown key '{min(unknown)}'; allowed at the top: defaults, recipes")
+    recipes = document.get("recipes")
+    if not isinstance(recipes, dict) or not recipes:
+        raise FoundryError(f"{path}: 'recipes' must map at least one name to its settings; add one")
+    return {
+        str(name): load_recipe(
+            {**_resolve(path, document, str(name), ()), "name": str(name)}, f"{path}, recipe '{name}'"
+        )
+        for name in recipes
+    }
+
+
+def _resolve(path: Path, document: Mapping[str, Any], name: str, seen: tuple[str, ...]) -> dict[str, Any]:
+    """Defaults, then the extended recipe, then the recipe's own settings."""
+    if name in seen:
+        raise FoundryError(f"{path}: 'extends' runs in a circle: {' -> '.join([*seen, name])}; break it")
+    if name not in document["recipes"]:
+        raise FoundryError(
+            f"{path}, recipe '{seen[-1]}': extends unknown recipe '{name}'; name one of this file"
+        )
+    own = document["recipes"][name] or {}
+    if not isinstance(own, dict):
+        raise FoundryError(f"{path}, recipe '{name}': found {own!r}; write settings as 'key: value' lines")
+    base = own.get("extends")
+    start = (
+        _resolve(path, document, str(base), (*seen, name)) if base else dict(document.get("defaults") or {})
+    )
+    return merge(start, {key: value for key, value in own.items() if key != "extends"})
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with the values of ``over``; nested mappings merge key by key."""
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(merged.get(key), Mapping) and isinstance(value, Mapping)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FoundryError(
+            f"{path}: cannot be read ({error.strerror}); give a YAML file of recipes"
+        ) from error
+    except yaml.YAMLError as error:
+        raise FoundryError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(document, dict):
+        raise FoundryError(f"{path}: found {type(document).__name__}, expected keys 'defaults' and 'recipes'")
+    return document
