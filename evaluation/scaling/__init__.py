@@ -1,0 +1,1 @@
+"""Scaling laws: fits with intervals, and the laws that the paper prints."""
