@@ -12,6 +12,8 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from training.digests import OUTSIDE_MODEL_DIGEST
+
 
 @dataclass(frozen=True)
 class GateResult:
@@ -106,7 +108,7 @@ class Store(Protocol):
         partition: str | None = None,
         gate: GateResult | None = None,
         *,
-        outside_digest: Sequence[str] = ("model_card.md", "lineage.json"),
+        outside_digest: Sequence[str] = OUTSIDE_MODEL_DIGEST,
     ) -> Manifest:
         """Store a folder as a new version; files named in ``outside_digest`` travel but do not count."""
         ...
@@ -156,7 +158,11 @@ class Compute(Protocol):
         ...
 
     def map_shards(
-        self, worker: BatchWorker, shards: Iterable[pa.Table], resources: Resources, log: Callable[[str], None]
+        self,
+        worker: BatchWorker,
+        shards: Iterable[pa.Table],
+        resources: Resources,
+        log: Callable[[str], None],
     ) -> Iterator[pa.Table]:
         """Apply the worker to every row of every shard, in batches; order is not kept."""
         ...

@@ -43,7 +43,9 @@ QUARANTINE = pa.schema(
         _field("shard", pa.string(), "file that holds the sample"),
         _field("position", pa.int64(), "row or member number inside the file, -1 for the file as a whole"),
         _field("key", pa.string(), "the sample's key where it could be read, else empty"),
-        _field("reason", pa.string(), "broken_image, no_caption, oversize, truncated, unreadable or no_image"),
+        _field(
+            "reason", pa.string(), "broken_image, no_caption, oversize, truncated, unreadable or no_image"
+        ),
         _field("detail", pa.string(), "what was found"),
     ]
 )
@@ -88,7 +90,9 @@ RECAPTIONS = pa.schema(
         _field("caption_index", pa.int32(), "1 .. k; the original alt-text is caption 0"),
         _field("caption", pa.string(), "generated caption"),
         _field("score", pa.float32(), "the captioner's confidence in [0, 1]"),
-        _field("kept_original", pa.bool_(), "true where confidence was too low and the alt-text stands instead"),
+        _field(
+            "kept_original", pa.bool_(), "true where confidence was too low and the alt-text stands instead"
+        ),
         _field("prompt", pa.string(), "prompt or template name"),
         _field("seed", pa.int64(), "seed of the decoding"),
         _field("num_words", pa.int32(), "words in the caption"),
@@ -125,8 +129,12 @@ TEXT_EMBEDDINGS = pa.schema(
 IMAGE_LATENTS = pa.schema(
     [
         SAMPLE_ID,
-        _field("latent", pa.binary(), "float16 [channels, height, width], already scaled as the backbone sees it"),
-        _field("reconstruction_error", pa.float32(), "mean squared error of decode(encode(x)), pixels in [-1, 1]"),
+        _field(
+            "latent", pa.binary(), "float16 [channels, height, width], already scaled as the backbone sees it"
+        ),
+        _field(
+            "reconstruction_error", pa.float32(), "mean squared error of decode(encode(x)), pixels in [-1, 1]"
+        ),
         _field("autoencoder_digest", pa.string(), "content digest of the autoencoder's folder"),
         _field("function_version", pa.int32(), "declared version of the function that made the row"),
     ]

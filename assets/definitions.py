@@ -1,0 +1,142 @@
+"""What every asset's definition shares: options from the step table, typed run config, one form of result."""
+
+import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+
+from assets.interfaces import GateResult, Manifest, Store
+from assets.steps import STEPS, Step
+
+OWNERS = ["team:foundry"]
+
+
+def with_defaults(base: type[dg.Config], values: Mapping[str, Any]) -> type[dg.Config]:
+    """``base`` with the profile's values as defaults, so that the Launchpad shows what will really run.
+
+    Raises KeyError on a field that ``base`` lacks; the profile's loader turns that into a sentence.
+    """
+    fields: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in base.model_fields:
+            raise KeyError(name)
+        field = base.model_fields[name]._copy()
+        field.default = value
+        fields[name] = field
+    annotations = {name: base.model_fields[name].annotation for name in values}
+    body = {**fields, "__annotations__": annotations, "__module__": base.__module__, "__doc__": base.__doc__}
+    return types.new_class(base.__name__, (base,), exec_body=lambda namespace: namespace.update(body))
+
+
+def build_asset(
+    body: Callable[..., Any],
+    config: type[dg.Config],
+    *,
+    partitions: dg.PartitionsDefinition | None = None,
+    checks: Sequence[dg.AssetCheckSpec] = (),
+    automation: dg.AutomationCondition | None = None,
+    pool: str | None = None,
+    retry: dg.RetryPolicy | None = None,
+) -> dg.AssetsDefinition:
+    """The asset whose name is the body's, with everything the step table says of it.
+
+    ``body`` is a module-level function with a ``config`` parameter; its docstring is the description a
+    newcomer reads on the asset page.
+    """
+    step = STEPS[body.__name__]
+    bound = types.FunctionType(
+        body.__code__, body.__globals__, body.__name__, body.__defaults__, body.__closure__
+    )
+    bound.__annotations__ = {**body.__annotations__, "config": config}
+    bound.__doc__ = body.__doc__
+    return dg.asset(
+        name=step.name,
+        group_name=step.group,
+        kinds=set(step.kinds),
+        owners=OWNERS,
+        code_version=str(step.function_version),
+        deps=list(step.reads),
+        partitions_def=partitions,
+        check_specs=list(checks) or None,
+        automation_condition=automation,
+        pool=pool,
+        retry_policy=retry,
+    )(bound)
+
+
+def check_spec(asset: str, name: str, description: str, *, blocking: bool) -> dg.AssetCheckSpec:
+    """Specification of a check that the asset itself reports when it is materialized."""
+    return dg.AssetCheckSpec(name=name, asset=asset, description=description, blocking=blocking)
+
+
+def check_result(
+    name: str, passed: bool, findings: Mapping[str, Any], *, blocking: bool = True
+) -> dg.AssetCheckResult:
+    """A check's outcome with its findings as metadata."""
+    severity = dg.AssetCheckSeverity.ERROR if blocking else dg.AssetCheckSeverity.WARN
+    return dg.AssetCheckResult(check_name=name, passed=passed, severity=severity, metadata=dict(findings))
+
+
+def gate_check(name: str, gate: GateResult) -> dg.AssetCheckResult:
+    """The check that displays the very record which readers of the version obey."""
+    return check_result(name, gate.passed, gate.findings)
+
+
+def materialized(
+    store: Store,
+    manifest: Manifest,
+    metadata: Mapping[str, Any] | None = None,
+    checks: Iterable[dg.AssetCheckResult] = (),
+    schema: pa.Schema | None = None,
+) -> dg.MaterializeResult:
+    """The result of an asset: row count, place, digest, what it was made from, and what the caller adds."""
+    rows: dict[str, Any] = {}
+    if manifest.num_rows is not None:
+        name = "dagster/row_count" if manifest.partition is None else "dagster/partition_row_count"
+        rows[name] = manifest.num_rows
+    if schema is not None:
+        rows["dagster/column_schema"] = column_schema(schema)
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(manifest.digest),
+        metadata={
+            **rows,
+            "dagster/uri": store.address(manifest),
+            "digest": manifest.digest,
+            "size_bytes": sum(file.size_bytes for file in manifest.files),
+            "function_version": manifest.provenance.function_version,
+            "config": dg.MetadataValue.json(dict(manifest.provenance.config)),
+            **(metadata or {}),
+        },
+        check_results=list(checks),
+    )
+
+
+def column_schema(schema: pa.Schema) -> dg.TableSchema:
+    """A table's columns with types and the meaning that the schema's field metadata states."""
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                name=field.name,
+                type=str(field.type),
+                description=(field.metadata or {}).get(b"description", b"").decode(),
+                constraints=dg.TableColumnConstraints(nullable=field.nullable),
+            )
+            for field in schema
+        ]
+    )
+
+
+def picture(jpeg: bytes, caption: str = "") -> dg.MarkdownMetadataValue:
+    """A small picture inline on the asset page. ``jpeg`` stays in the event log for ever: keep it small."""
+    import base64
+    import html
+
+    data = base64.b64encode(jpeg).decode()
+    return dg.MetadataValue.md(f"![{html.escape(caption)}](data:image/jpeg;base64,{data})")
+
+
+def step_of(context: dg.AssetExecutionContext) -> Step:
+    """The step that a running asset carries out."""
+    return STEPS[context.asset_key.to_python_identifier()]

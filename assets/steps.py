@@ -1,0 +1,151 @@
+"""The steps of the graph as data: what each reads, how it is partitioned, and the version of its function.
+
+Dagster's dependencies, the provenance written beside every result and the staleness shown on a page all
+derive from this one table, so they cannot drift apart. Raise ``function_version`` when a step's results
+change; a refactor leaves it alone and recomputes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from assets.interfaces import Provenance, Store
+from training.errors import FoundryError
+
+Partitioning = Literal["groups", "recipes"] | None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One asset. ``reads`` names the steps whose newest versions go into its provenance."""
+
+    name: str
+    group: str
+    function_version: int
+    reads: tuple[str, ...] = ()
+    partitioned_by: Partitioning = None
+    kinds: tuple[str, ...] = ()
+
+
+_ALL = (
+    Step("demo_scenes", "corpus", 1, kinds=("python", "parquet")),
+    Step("landed_images", "corpus", 1, ("demo_scenes",), "groups", ("parquet",)),
+    Step("curated_images", "corpus", 1, ("landed_images",), "groups", ("parquet",)),
+    Step(
+        "recaptions",
+        "captions",
+        1,
+        ("landed_images", "curated_images"),
+        "groups",
+        ("ray", "pytorch", "parquet"),
+    ),
+    Step("caption_statistics", "captions", 1, ("landed_images", "recaptions"), None, ("parquet",)),
+    Step("entity_annotations", "entities", 1, ("recaptions",), "groups", ("parquet",)),
+    Step(
+        "text_embeddings",
+        "encodings",
+        1,
+        ("landed_images", "curated_images", "recaptions"),
+        "groups",
+        ("pytorch", "huggingface", "parquet"),
+    ),
+    Step("autoencoder", "encodings", 1, kinds=("pytorch", "huggingface")),
+    Step(
+        "image_latents",
+        "encodings",
+        1,
+        ("landed_images", "curated_images", "autoencoder"),
+        "groups",
+        ("pytorch", "parquet"),
+    ),
+    Step(
+        "training_shards",
+        "encodings",
+        1,
+        ("landed_images", "curated_images", "recaptions", "text_embeddings", "image_latents"),
+        None,
+        ("numpy",),
+    ),
+    Step("judge_clip", "models", 1, ("landed_images", "curated_images"), None, ("ray", "pytorch")),
+    Step(
+        "backbone",
+        "models",
+        1,
+        ("training_shards", "autoencoder"),
+        "recipes",
+        ("ray", "pytorch", "huggingface"),
+    ),
+    Step(
+        "generated_samples", "models", 1, ("backbone", "training_shards"), "recipes", ("pytorch", "parquet")
+    ),
+    Step(
+        "evaluation_table",
+        "reports",
+        1,
+        ("backbone", "generated_samples", "judge_clip", "training_shards", "landed_images"),
+        None,
+        ("pytorch", "parquet"),
+    ),
+    Step("scaling_laws", "reports", 1, ("evaluation_table",), None, ("numpy", "parquet")),
+    Step(
+        "report",
+        "reports",
+        1,
+        ("scaling_laws", "evaluation_table", "generated_samples", "caption_statistics", "entity_annotations"),
+        None,
+        ("html",),
+    ),
+)
+
+STEPS: Mapping[str, Step] = {step.name: step for step in _ALL}
+
+
+def input_keys(store: Store, step: Step, partition: str | None) -> list[tuple[str, str | None]]:
+    """(name, partition) of every version that ``step`` reads for one of its partitions.
+
+    A step reads the same partition of an equally partitioned input, all partitions of a differently
+    partitioned one, and the only version of an unpartitioned one.
+    """
+    keys: list[tuple[str, str | None]] = []
+    for name in step.reads:
+        source = STEPS[name]
+        if source.partitioned_by is None:
+            keys.append((name, None))
+        elif source.partitioned_by == step.partitioned_by:
+            keys.append((name, partition))
+        else:
+            keys.extend((name, key) for key in store.partitions(name))
+    return keys
+
+
+def input_label(name: str, partition: str | None) -> str:
+    """How a version is named among a provenance's inputs."""
+    return name if partition is None else f"{name}@{partition}"
+
+
+def provenance_of(
+    store: Store,
+    step: Step,
+    partition: str | None,
+    config: Mapping[str, Any],
+    other_inputs: Mapping[str, str] | None = None,
+    optional: tuple[str, ...] = (),
+) -> Provenance:
+    """What a run of ``step`` would be made from right now.
+
+    ``other_inputs`` are digests of what does not come out of the graph (landed files, packaged models).
+    Steps named in ``optional`` may be missing. Raises FoundryError when another input does not exist yet.
+    """
+    inputs = dict(other_inputs or {})
+    for name, key in input_keys(store, step, partition):
+        manifest = store.current(name, key)
+        if manifest is None:
+            if name in optional:
+                continue
+            raise FoundryError(
+                f"'{step.name}' reads {input_label(name, key)}, which has not been materialized yet. Materialize it first."
+            )
+        inputs[input_label(name, key)] = manifest.digest
+    return Provenance(step.name, step.function_version, dict(config), inputs)

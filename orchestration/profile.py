@@ -1,0 +1,116 @@
+"""A profile: the sizes, settings and recipes under which the one graph runs. Data, not code."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from orchestration.workspace import PROFILES_FOLDER
+from training.errors import FoundryError
+from training.spec import Recipe, load_recipes
+
+
+class ComputeProfile(BaseModel):
+    """Where work runs and how much of the machine it may take."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mode: str = Field("ray", pattern="^(inline|ray)$", description="inline (this process) or ray")
+    address: str | None = Field(
+        None, description="address of an existing Ray cluster; empty: a Ray of our own"
+    )
+    cpus: int = Field(2, ge=1, le=4096, description="logical CPUs that our own Ray offers")
+    concurrent_runs: int = Field(2, ge=1, le=64, description="runs that `foundry demo` has in flight at once")
+    threads_per_worker: int = Field(1, ge=1, le=256, description="torch threads of each worker")
+    gpus_per_training: float = Field(0.0, ge=0, le=64, description="GPUs that one training asks for")
+    pool: str = Field("cpu", description="Dagster pool that guards this machine's cores (or 'gpu')")
+
+
+class AutomationProfile(BaseModel):
+    """When things run by themselves."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    refresh_cron: str = Field("0 3 * * 1", description="cron of the data refresh (default: Mondays at three)")
+    landing_seconds: int = Field(
+        30, ge=5, le=86400, description="seconds between looks into the landing folder"
+    )
+    staleness_seconds: int = Field(
+        60, ge=5, le=86400, description="seconds between comparisons with the code's versions"
+    )
+
+
+class Profile(BaseModel):
+    """One profile file plus the recipes beside it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    about: str = Field(description="one sentence that every report prints beside its figures")
+    num_groups: int = Field(
+        4, ge=1, le=64, description="shard groups, which are the partitions of the data assets"
+    )
+    compute: ComputeProfile = Field(default_factory=ComputeProfile)
+    automation: AutomationProfile = Field(default_factory=AutomationProfile)
+    assets: Mapping[str, Mapping[str, Any]] = Field(
+        default_factory=dict,
+        description="run-config defaults by asset, which the Launchpad shows and can override",
+    )
+    backbones: Mapping[str, Recipe] = Field(default_factory=dict, description="recipes, one partition each")
+    judge: Recipe
+    autoencoder: Recipe
+    world_path: Path
+
+    @property
+    def group_keys(self) -> list[str]:
+        """Partition keys of the data assets."""
+        return [f"group-{index:02d}" for index in range(self.num_groups)]
+
+
+@functools.cache
+def load_profile(name: str) -> Profile:
+    """Read ``profiles/<name>/``. Raises FoundryError that names the file and the field."""
+    folder = PROFILES_FOLDER / name
+    raw = _read_yaml(folder / "profile.yaml")
+    unknown = sorted(set(raw) - set(Profile.model_fields))
+    if unknown:
+        near = get_close_matches(unknown[0], Profile.model_fields, n=1)
+        raise FoundryError(
+            f"{folder / 'profile.yaml'} has the unknown key '{unknown[0]}'."
+            + (f" Did you mean '{near[0]}'?" if near else f" Known keys: {', '.join(Profile.model_fields)}.")
+        )
+    try:
+        return Profile(
+            **raw,
+            name=name,
+            backbones=load_recipes(folder / "recipes.yaml"),
+            judge=load_recipes(folder / "judge.yaml")["judge-clip"],
+            autoencoder=load_recipes(folder / "autoencoder.yaml")["autoencoder"],
+            world_path=folder / "world.yaml",
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise FoundryError(
+            f"{folder / 'profile.yaml'}: field '{where}' is {first.get('input')!r}: {first['msg']}. Correct the file."
+        ) from error
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text())
+    except FileNotFoundError as error:
+        raise FoundryError(
+            f"{path} is missing. Every profile folder needs one; copy the demo profile's."
+        ) from error
+    except yaml.YAMLError as error:
+        raise FoundryError(f"{path} is not YAML: {error}. Correct the file.") from error
+    if not isinstance(content, dict):
+        raise FoundryError(f"{path} must hold a mapping, found {type(content).__name__}. Correct the file.")
+    return content
