@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
+from evaluation.intervals import Interval
 from evaluation.scaling.projection import FORM_PARAMETERS, Form, exponent_grid, fit_many, profile_misfit
 from training.errors import FoundryError
 
@@ -29,19 +30,6 @@ MINIMUM_SIZES = 5
 """Distinct x below which no law is fitted: three parameters through four points prove nothing."""
 
 BISECTIONS = 20  # from a grid cell to a millionth of it
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A value between two ends; ``level`` of repeated experiments should cover the truth."""
-
-    value: float
-    low: float
-    high: float
-    level: float = 0.95
-
-    def __str__(self) -> str:
-        return f"{self.value:.4g} ({self.low:.3g} to {self.high:.3g})"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Metrics: how far generated or predicted pictures are from what was asked."""

@@ -1,0 +1,113 @@
+"""Denoising error: how well a model predicts the clean latent, on one grid of noise levels for all targets.
+
+A loss on noise, velocity or flow means something else for each target. The error of the *predicted clean
+latent* does not: same held-out latents, same noise, same noise-to-signal ratios, whatever the model predicts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from numpy import ndarray
+from torch import Tensor
+
+from evaluation.intervals import Interval, mean_interval
+from training.errors import FoundryError
+
+NOISE_SEED = 20240402
+SIGMA_MIN, SIGMA_MAX, NUM_LEVELS = 0.2, 5.0, 8
+
+
+@dataclass(frozen=True)
+class TextCondition:
+    """What a backbone reads of the text. Shapes: b samples, t tokens, d text channels."""
+
+    states: Float[Tensor, "b t d"]
+    mask: Bool[Tensor, "b t"]
+
+    def rows(self, which: slice) -> TextCondition:
+        """The same for a slice of the samples."""
+        return TextCondition(self.states[which], self.mask[which])
+
+
+PredictClean = Callable[[Tensor, Tensor, TextCondition], Tensor]
+"""``predict_clean(x_noisy, sigma, text) -> x_clean`` with ``x_noisy = x + sigma * noise``: [b, c, h, w], [b].
+
+The signal stands unscaled (alpha = 1), so sigma is the noise-to-signal ratio; adapters rescale as their
+target needs: flow t = sigma / (1 + sigma), variance preserving alpha = (1 + sigma^2)^-1/2.
+"""
+
+
+def noise_levels(
+    count: int = NUM_LEVELS, sigma_min: float = SIGMA_MIN, sigma_max: float = SIGMA_MAX
+) -> Float[ndarray, " levels"]:
+    """Noise-to-signal ratios, evenly spaced in their logarithm, ascending."""
+    return np.geomspace(sigma_min, sigma_max, count)
+
+
+def evaluation_noise(
+    sample_ids: Sequence[str], num_levels: int, latent_shape: tuple[int, int, int], seed: int = NOISE_SEED
+) -> Float[Tensor, "n levels c h w"]:
+    """Standard normal noise that depends on (seed, sample, level) alone: not on order, batch or company."""
+    noise = np.empty((len(sample_ids), num_levels, *latent_shape), dtype=np.float32)
+    for row, sample_id in enumerate(sample_ids):
+        key = hashlib.sha256(f"denoising/{seed}/{sample_id}".encode()).digest()
+        random = np.random.Generator(np.random.Philox(key=int.from_bytes(key[:16], "little")))
+        noise[row] = random.standard_normal((num_levels, *latent_shape), dtype=np.float32)
+    return torch.from_numpy(noise)
+
+
+@torch.inference_mode()
+def denoising_errors(
+    predict_clean: PredictClean,
+    sample_ids: Sequence[str],
+    latents: Float[Tensor, "n c h w"],
+    text: TextCondition,
+    *,
+    sigmas: Float[ndarray, " levels"] | None = None,
+    batch_size: int = 64,
+    seed: int = NOISE_SEED,
+) -> Float[ndarray, "n levels"]:
+    """Mean squared error of the predicted clean latent for every sample and noise level.
+
+    Raises FoundryError when lengths differ or the model returns values that are not finite.
+    """
+    sigmas = noise_levels() if sigmas is None else sigmas
+    if not len(sample_ids) == len(latents) == len(text.states):
+        raise FoundryError(
+            f"denoising error: found {len(sample_ids)} sample ids, {len(latents)} latents and "
+            f"{len(text.states)} texts; there must be one of each per sample; rebuild the training shards"
+        )
+    _, channels, height, width = latents.shape
+    noise = evaluation_noise(sample_ids, len(sigmas), (channels, height, width), seed)
+    errors = np.empty((len(latents), len(sigmas)), dtype=np.float64)
+    for start in range(0, len(latents), batch_size):
+        rows = slice(start, min(start + batch_size, len(latents)))
+        clean = latents[rows].float()
+        for level, sigma in enumerate(sigmas):
+            sigma_b = torch.full((len(clean),), float(sigma))
+            predicted = predict_clean(clean + float(sigma) * noise[rows, level], sigma_b, text.rows(rows))
+            errors[rows, level] = (predicted.float() - clean).square().mean(dim=(1, 2, 3)).numpy()
+    if not np.all(np.isfinite(errors)):
+        raise FoundryError(
+            f"denoising error: {int(np.sum(~np.isfinite(errors)))} of {errors.size} errors are not finite; "
+            "a trained model predicts finite latents; look at the model's loss curve and train it again"
+        )
+    return errors
+
+
+def summarise_errors(errors: Float[ndarray, "n levels"], *, seed: int = 0) -> Interval:
+    """Mean over levels, then over samples, with the interval over samples (levels share a sample)."""
+    return mean_interval(errors.mean(axis=1), seed=seed)
+
+
+def blind_errors(
+    latents: Float[ndarray, "n c h w"], mean_latent: Float[ndarray, "c h w"]
+) -> Float[ndarray, " n"]:
+    """Error of always answering the training set's mean latent: what a model must beat to have learned."""
+    return np.mean((latents - mean_latent) ** 2, axis=(1, 2, 3))
