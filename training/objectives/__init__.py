@@ -1,0 +1,80 @@
+"""Objectives: small objects that own their modules and data and return a loss for a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from training.errors import FoundryError
+from training.randomness import Draw
+from training.spec import Execution, TrainingSpecification
+
+
+class Objective(Protocol):
+    """What the loop needs to know of an objective. Scalars named ``count_...`` are summed, others averaged."""
+
+    module: nn.Module  # everything that is trained
+    num_samples: int
+
+    def load(self, draw: Draw) -> Any:
+        """The batch of the drawn rows, on the device."""
+        ...
+
+    def loss(self, batch: Any, draw: Draw) -> tuple[Tensor, dict[str, Tensor | float]]:
+        """Mean loss over the batch, and named scalars."""
+        ...
+
+    def export(self, folder: Path) -> None:
+        """Write the model with its present weights as a folder that stock libraries load."""
+        ...
+
+    def export_weights(self, folder: Path) -> None:
+        """Write the trained module alone."""
+        ...
+
+    def write_samples(self, path: Path, execution: Execution) -> None:
+        """Write a small PNG sheet of what the model makes now."""
+        ...
+
+
+def build_objective(spec: TrainingSpecification, execution: Execution, device: str) -> Objective:
+    """The recipe's objective, its data opened and its modules initialised from the seed.
+
+    Raises FoundryError for a missing input path or data of another kind.
+    """
+    return _BUILDERS[spec.recipe.objective](spec, execution, device)
+
+
+def input_folder(execution: Execution, name: str) -> Path:
+    """Where an input lies on this machine. Raises FoundryError when ``execution.json`` does not say."""
+    if name not in execution.input_paths:
+        raise FoundryError(f"execution.json: input_paths lacks '{name}'; say where it lies on this machine")
+    return Path(execution.input_paths[name])
+
+
+def _diffusion(spec: TrainingSpecification, execution: Execution, device: str) -> Objective:
+    from training.objectives.diffusion import DiffusionObjective
+
+    return DiffusionObjective(spec, execution, device)
+
+
+def _autoencoder(spec: TrainingSpecification, execution: Execution, device: str) -> Objective:
+    from training.objectives.autoencoder import AutoencoderObjective
+
+    return AutoencoderObjective(spec, execution, device)
+
+
+def _contrastive(spec: TrainingSpecification, execution: Execution, device: str) -> Objective:
+    from training.objectives.contrastive import ContrastiveObjective
+
+    return ContrastiveObjective(spec, execution, device)
+
+
+_BUILDERS: Mapping[str, Callable[[TrainingSpecification, Execution, str], Objective]] = {
+    "diffusion": _diffusion,
+    "autoencoder": _autoencoder,
+    "contrastive": _contrastive,
+}

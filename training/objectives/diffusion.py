@@ -1,0 +1,172 @@
+"""Denoising latents under a caption: flow matching, or epsilon and v under DDPM."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from training.backbones import build_backbone, denoise, takes_mask
+from training.errors import FoundryError
+from training.noising import Noising
+from training.objectives import input_folder
+from training.prompts import Prompts
+from training.randomness import Draw, caption_index
+from training.shards import TextBatch, TrainingShards
+from training.spec import DiffusionOptions, Execution, TrainingSpecification
+
+NULL_CAPTION = -1
+
+
+@dataclass(frozen=True)
+class DiffusionBatch:
+    """Latents with the token states of the captions drawn; caption -1 is the empty text."""
+
+    latents: Float[Tensor, "b c h w"]
+    states: Float[Tensor, "b tokens dim"]
+    mask: Bool[Tensor, "b tokens"]
+    captions: Int64[np.ndarray, " b"]
+
+
+class DiffusionObjective:
+    """Owns the backbone and the training shards."""
+
+    def __init__(self, spec: TrainingSpecification, execution: Execution, device: str) -> None:
+        recipe = spec.recipe
+        if recipe.diffusion is None or recipe.backbone is None:
+            raise FoundryError(
+                f"recipe '{recipe.name}': a diffusion recipe needs 'diffusion' and 'backbone'; add them"
+            )
+        self.spec = spec
+        self.options: DiffusionOptions = recipe.diffusion
+        self.device = device
+        self.noising = Noising(self.options.prediction)
+        self.shards = TrainingShards.open(input_folder(execution, "dataset"))
+        check_input_digests(spec, self.shards)
+        self.rows = self.shards.select(recipe.dataset.splits, recipe.dataset.max_samples)
+        self.num_samples = len(self.rows)
+        self.module = build_backbone(recipe.backbone, recipe.seed).to(device)
+        self._check_shapes()
+        # A model whose stock pipeline passes no mask must meet the same padding in training.
+        self.pad_to = None if takes_mask(self.module) else self.shards.description.max_tokens
+        self.autoencoder_folder = input_folder(execution, "autoencoder")
+        self.forward = torch.compile(denoise) if execution.compile else denoise
+
+    def load(self, draw: Draw) -> DiffusionBatch:
+        """Latents and the states of one caption each, some replaced by the empty text."""
+        rows = self.rows[draw.rows]
+        captions = self.draw_captions(draw)
+        texts = np.where(
+            captions == NULL_CAPTION,
+            self.shards.null_text(len(rows)),
+            self.shards.text_of(rows, np.maximum(captions, 0)),
+        )
+        text = self.shards.gather_text(texts, self.pad_to)
+        return DiffusionBatch(
+            self._to_device(self.shards.gather_latents(rows)), *self._text_tensors(text), captions
+        )
+
+    def draw_captions(self, draw: Draw) -> Int64[np.ndarray, " b"]:
+        """Caption numbers of a batch, -1 where the caption is dropped."""
+        mix = self.spec.recipe.dataset.captions
+        counts = self.shards.num_captions(self.rows[draw.rows])
+        captions = np.empty(len(draw.rows), np.int64)
+        for epoch in np.unique(draw.epochs):
+            chosen = draw.epochs == epoch
+            captions[chosen] = caption_index(
+                draw.seed,
+                int(epoch),
+                draw.rows[chosen],
+                counts[chosen],
+                mix.original_probability,
+                mix.max_generated,
+            )
+        dropped = draw.uniform("caption_dropout") < self.options.caption_dropout
+        return np.where(dropped, NULL_CAPTION, captions)
+
+    def draw_levels(self, draw: Draw) -> Float[Tensor, " b"]:
+        """Noise levels t in [0, 1]: uniform, or the sigmoid of a normal (Esser et al. 2024, section 3.1)."""
+        level = torch.from_numpy(draw.uniform("noise_level"))
+        if self.options.time_sampling == "logit_normal":
+            level = torch.sigmoid(
+                self.options.logit_mean + self.options.logit_std * torch.special.ndtri(level)
+            )
+        return level.float().to(self.device)
+
+    def loss(self, batch: DiffusionBatch, draw: Draw) -> tuple[Tensor, dict[str, Tensor | float]]:
+        """Mean squared error of the prediction, and how often each caption was shown."""
+        noise = self._to_device(draw.normal("noise", batch.latents.shape[1:]))
+        level = self.draw_levels(draw)
+        noisy = self.noising.add_noise(batch.latents, noise, level)
+        output = self.forward(self.module, noisy, self.noising.timestep(level), batch.states, batch.mask)
+        target = self.noising.target(batch.latents, noise, level)
+        loss = (output.float() - target).square().mean()
+        return loss, self._caption_counts(batch.captions)
+
+    def export(self, folder: Path) -> None:
+        """Write a diffusers pipeline folder without text encoder."""
+        from training.export import export_pipeline
+
+        export_pipeline(folder, self.module, self.autoencoder_folder, self.options.prediction)
+
+    def export_weights(self, folder: Path) -> None:
+        """Write the backbone alone."""
+        self.module.save_pretrained(folder)
+
+    def write_samples(self, path: Path, execution: Execution) -> None:
+        """A sheet of samples for the first alt-texts of the data, the same noise every time."""
+        from training.sampling import Denoiser, sample_with, write_sheet
+
+        rows = self.rows[: execution.sample_count]
+        text = self.shards.gather_text(
+            self.shards.text_of(rows, np.zeros_like(rows)), self.shards.description.max_tokens
+        )
+        null = self.shards.gather_text(self.shards.null_text(1), self.shards.description.max_tokens)
+        prompts = Prompts(text.states, text.mask, null.states[0], null.mask[0])
+        denoiser = Denoiser.from_parts(self.module, self.autoencoder_folder, self.options.prediction)
+        images = sample_with(
+            denoiser, prompts, list(range(len(rows))), execution.sample_steps, execution.sample_guidance
+        )
+        write_sheet(path, images)
+
+    def _caption_counts(self, captions: np.ndarray) -> dict[str, Tensor | float]:
+        most = self.spec.recipe.dataset.captions.max_generated
+        counts = np.bincount(captions + 1, minlength=most + 2)
+        names = ["null", *(str(index) for index in range(most + 1))]
+        return {f"count_caption_{name}": float(count) for name, count in zip(names, counts, strict=True)}
+
+    def _text_tensors(self, text: TextBatch) -> tuple[Tensor, Tensor]:
+        return self._to_device(text.states), torch.from_numpy(text.mask).to(self.device)
+
+    def _to_device(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(self.device)
+
+    def _check_shapes(self) -> None:
+        about, config = self.shards.description, self.module.config
+        found = (about.latent_shape, about.text_dim)
+        text_dim = getattr(config, "caption_channels", None) or getattr(config, "encoder_hid_dim", None)
+        wanted = ((config.in_channels, config.sample_size, config.sample_size), text_dim)
+        if found != wanted:
+            raise FoundryError(
+                f"backbone '{self.spec.recipe.backbone}' takes latents and text width {wanted}, the dataset "
+                f"{self.shards.folder} holds {found}; name a backbone of this latent space"
+            )
+
+
+def check_input_digests(spec: TrainingSpecification, shards: TrainingShards) -> None:
+    """Refuse data made by another autoencoder or text encoder than the specification names."""
+    found = {
+        "autoencoder": shards.description.autoencoder_digest,
+        "text_encoder": shards.description.text_encoder_digest,
+    }
+    for name, digest in found.items():
+        wanted = spec.inputs.get(name)
+        if wanted is not None and digest != wanted:
+            raise FoundryError(
+                f"{shards.folder}: made with {name} {str(digest)[:12]}…, the specification names {wanted[:12]}…; "
+                "write the training shards again or name that model"
+            )

@@ -1,0 +1,219 @@
+"""The entry point of a training: for a test, a Ray worker, a Ray job and ``python -m training.run RUN_FOLDER``."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from types import TracebackType
+
+import torch
+
+from training.digests import OUTSIDE_MODEL_DIGEST, folder_digest, folder_size_bytes
+from training.errors import FoundryError, TrainingStopped
+from training.loop import Loop
+from training.objectives import build_objective
+from training.run_folder import Done, Progress, RunFolder, write_error
+from training.spec import Execution, TrainingSpecification
+
+EXIT_FAILED = 1
+EXIT_STOPPED = 75  # EX_TEMPFAIL: launch again to go on
+SECONDS_BETWEEN_POLLS = 0.2
+
+
+def run(run_folder: Path, should_stop: Callable[[], bool] | None = None) -> None:
+    """Train the run folder to the end; return at once when it is done already.
+
+    ``should_stop`` is asked before every step, besides the folder's ``stop`` file. Raises FoundryError for a
+    changed specification or input, TrainingStopped after a checkpoint, TrainingFailed when the loss is not finite.
+    """
+    folder = RunFolder(Path(run_folder))
+    spec, execution = folder.read_spec(), folder.read_execution()
+    if is_done(folder):
+        return
+    with _lock(folder), _FailureRecord(folder):
+        _train(folder, spec, execution, should_stop or (lambda: False))
+
+
+def is_done(folder: RunFolder) -> bool:
+    """Whether ``done.json`` stands and ``model/`` still has the digest it records; a damaged model is dropped.
+
+    Training then goes on from the last checkpoint, which writes the same model again.
+    """
+    done = folder.read_done()
+    if done is None:
+        return False
+    if folder.model.is_dir() and folder_digest(folder.model, OUTSIDE_MODEL_DIGEST) == done.model_digest:
+        return True
+    folder.done_path.unlink()
+    shutil.rmtree(folder.model, ignore_errors=True)
+    return False
+
+
+def verify_inputs(spec: TrainingSpecification, execution: Execution) -> None:
+    """Hash the inputs that lie on this machine and are not too large, against the specification's digests.
+
+    Raises FoundryError naming the input that is missing or differs.
+    """
+    for name, path in execution.input_paths.items():
+        wanted = spec.inputs.get(name)
+        if wanted is None:
+            raise FoundryError(
+                f"execution.json: input_paths names '{name}', which the specification does not; drop it"
+            )
+        folder = Path(path)
+        if not folder.is_dir():
+            raise FoundryError(
+                f"{folder}: input '{name}' is not there; stage it on this machine and launch again"
+            )
+        if folder_size_bytes(folder) > execution.verify_inputs_below_gib * 2**30:
+            continue
+        found = folder_digest(folder, OUTSIDE_MODEL_DIGEST)
+        if found != wanted:
+            raise FoundryError(
+                f"{folder}: input '{name}' has digest {found[:16]}…, the specification names {wanted[:16]}…; "
+                "it was changed or damaged, fetch it again or launch a new run"
+            )
+
+
+def _train(
+    folder: RunFolder, spec: TrainingSpecification, execution: Execution, should_stop: Callable[[], bool]
+) -> None:
+    device = _device(execution)
+    _check_process_group(execution)
+    torch.set_num_threads(execution.threads)
+    verify_inputs(spec, execution)
+    folder.write_progress(Progress(state="running", images_total=spec.recipe.images_total))
+    loop = Loop(folder, spec.recipe, execution, build_objective(spec, execution, device))
+    for note in loop.notes:
+        print(note, file=sys.stderr)  # noqa: T201 (the worker's log is where a person looks)
+    loop.train(_any_stop(folder, should_stop))
+    _write_model(folder, loop)
+    _finish(folder, spec, loop)
+
+
+def _write_model(folder: RunFolder, loop: Loop) -> None:
+    """Export into a temporary folder and rename; with EMA the average is the model and ``raw/`` holds the rest."""
+    temporary = folder.path / ".model.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    loop.module.eval()
+    try:
+        if loop.average:
+            with loop.average.swapped_in():
+                loop.objective.export(temporary)
+            loop.objective.export_weights(temporary / "raw")
+        else:
+            loop.objective.export(temporary)
+        shutil.rmtree(folder.model, ignore_errors=True)
+        temporary.rename(folder.model)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise write_error(folder.model, error) from error
+
+
+def _finish(folder: RunFolder, spec: TrainingSpecification, loop: Loop) -> None:
+    rows = folder.read_metrics()
+    folder.write_done(
+        Done(
+            spec_hash=spec.spec_hash,
+            model_digest=folder_digest(folder.model, OUTSIDE_MODEL_DIGEST),
+            images_seen=loop.images_seen,
+            final_loss=rows["loss"][-1].as_py(),
+            train_seconds=loop.train_seconds,
+            num_parameters=sum(parameter.numel() for parameter in loop.module.parameters()),
+        )
+    )
+    folder.write_progress(folder.read_progress().model_copy(update={"state": "done", "seconds_left": 0.0}))
+
+
+class _FailureRecord(AbstractContextManager["_FailureRecord"]):
+    """Writes whatever ends the run, except a stop, into ``progress.json``, and lets it pass on."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None or isinstance(error, TrainingStopped):
+            return
+        message = str(error) if isinstance(error, FoundryError) else f"{type(error).__name__}: {error}"
+        progress = self.folder.read_progress()
+        self.folder.write_progress(progress.model_copy(update={"state": "failed", "error": message}))
+
+
+def _any_stop(folder: RunFolder, should_stop: Callable[[], bool]) -> Callable[[], bool]:
+    """Ask the caller at every step and look for the stop file at a bounded rate."""
+    last_poll = 0.0
+
+    def asked() -> bool:
+        nonlocal last_poll
+        if should_stop():
+            return True
+        if time.monotonic() - last_poll < SECONDS_BETWEEN_POLLS:
+            return False
+        last_poll = time.monotonic()
+        return folder.stop_requested()
+
+    return asked
+
+
+def _device(execution: Execution) -> str:
+    if execution.device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if execution.device == "cuda" and not torch.cuda.is_available():
+        raise FoundryError("execution.json: 'device' is 'cuda', torch finds none; say 'cpu' or 'auto'")
+    return execution.device
+
+
+def _check_process_group(execution: Execution) -> None:
+    """Adopt a group that the dispatcher made; this loop trains with one process."""
+    distributed = torch.distributed
+    found = distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+    if found != execution.world_size or found != 1:
+        raise FoundryError(
+            f"execution.json: 'world_size' is {execution.world_size}, the process group has {found}; "
+            "this loop trains with one process, set both to 1"
+        )
+
+
+@contextmanager
+def _lock(folder: RunFolder) -> Iterator[None]:
+    """Hold the folder, so that two processes never train the same run; a killed holder frees it."""
+    with folder.lock_path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FoundryError(
+                f"{folder.path}: another process trains this run; wait for it, or write the file 'stop' there"
+            ) from None
+        yield
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line: train a run folder; SIGTERM and SIGINT write a checkpoint and end with status 75."""
+    parser = argparse.ArgumentParser(prog="python -m training.run", description=main.__doc__)
+    parser.add_argument("run_folder", type=Path, help="a folder made by training.run_folder.prepare")
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        run(parser.parse_args(arguments).run_folder, stop.is_set)
+    except TrainingStopped as stopped:
+        print(stopped, file=sys.stderr)  # noqa: T201
+        return EXIT_STOPPED
+    except FoundryError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return EXIT_FAILED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
