@@ -9,10 +9,11 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import UInt8
@@ -28,6 +29,20 @@ ATTRIBUTION = (
 _SKIN_TONES = frozenset(chr(code) for code in range(0x1F3FB, 0x1F400))
 _VARIATION_SELECTOR = "\ufe0f"
 _ZERO_WIDTH_JOINER = "\u200d"
+
+
+class NamedPicture(Protocol):
+    """A thing with a name of our own and the CLDR name of its drawing."""
+
+    @property
+    def name(self) -> str:
+        """Name under which the thing is known, such as 'dog'."""
+        ...
+
+    @property
+    def picture(self) -> str:
+        """CLDR name of its drawing, such as 'dog face'."""
+        ...
 
 
 def drawings_folder() -> Path:
@@ -87,12 +102,24 @@ def render(name: str, size_px: int) -> UInt8[np.ndarray, "size size 4"]:
 
     Raises FoundryError for an unknown name or a size outside 4 .. 4096 pixels.
     """
-    import resvg_py
     from PIL import Image
+
+    return np.array(Image.open(io.BytesIO(render_png(name, size_px))).convert("RGBA"), dtype=np.uint8)
+
+
+def render_png(name: str, size_px: int) -> bytes:
+    """As :func:`render`, as the bytes of an RGBA PNG."""
+    import resvg_py
 
     if not 4 <= size_px <= 4096:
         raise FoundryError(f"size_px is {size_px}; a drawing can be 4 to 4096 pixels on a side.")
-    png = resvg_py.svg_to_bytes(
-        svg_path=str(drawing_path(name)), width=size_px, height=size_px, skip_system_fonts=True
-    )
-    return np.array(Image.open(io.BytesIO(png)).convert("RGBA"), dtype=np.uint8)
+    path = str(drawing_path(name))
+    return bytes(resvg_py.svg_to_bytes(svg_path=path, width=size_px, height=size_px, skip_system_fonts=True))
+
+
+def bank_pictures(concepts: Iterable[NamedPicture], size_px: int = 128) -> dict[str, bytes]:
+    """Concept name -> RGBA PNG of its drawing, for a bank of examples. Scenes are drawn from the same art.
+
+    Raises FoundryError for a drawing that does not exist.
+    """
+    return {concept.name: render_png(concept.picture, size_px) for concept in concepts}

@@ -88,6 +88,11 @@ class World(BaseModel):
     alt_text: AltTextHabits = Field(default_factory=lambda: AltTextHabits())
 
     @property
+    def training_concepts(self) -> tuple[Concept, ...]:
+        """Concepts that the training split shows."""
+        return self.concepts
+
+    @property
     def all_concepts(self) -> tuple[Concept, ...]:
         """Training concepts, then held-out ones."""
         return self.concepts + self.held_out_concepts

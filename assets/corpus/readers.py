@@ -1,0 +1,181 @@
+"""Readers of the two shard formats, Parquet with image bytes and WebDataset tar. They stream and never give up:
+what cannot be read becomes a sample with a ``problem``, and the rest goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import tarfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from assets.corpus.raw_samples import CAPTION_NAMES, FILE_POSITION, RawSample
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+TEXT_SUFFIXES = (".txt", ".caption", ".json")
+MAX_MEMBER_BYTES = 256 * 2**20
+"""Largest file inside a tar that is read into memory."""
+
+_IMAGE_COLUMNS = ("image", "jpg", "png", "webp", "image_bytes", "img")
+_TAR_ERRORS = (tarfile.TarError, EOFError, OSError, zlib.error, ValueError)
+_END_OF_TAR = bytes(1024)
+
+
+def read_parquet(path: Path, batch_rows: int = 64) -> Iterator[RawSample]:
+    """Rows of a Parquet file; ``image`` is a struct of bytes and path, or plain bytes.
+
+    Memory is bounded by ``batch_rows`` rows. A damaged row group ends the file with a problem at its first row.
+    """
+    position = 0
+    try:
+        with pq.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            image_column = next((name for name in _IMAGE_COLUMNS if name in names), None)
+            text_column = next((name for name in CAPTION_NAMES if name in names), None)
+            if image_column is None or text_column is None:
+                lacking = "an image column" if image_column is None else "a text column"
+                detail = f"lacks {lacking}; columns are {', '.join(names)}"
+                yield RawSample(FILE_POSITION, problem=("unreadable", detail))
+                return
+            extra = [name for name in ("key", "split", "license", "attribution") if name in names]
+            for batch in file.iter_batches(batch_rows, columns=[image_column, text_column, *extra]):
+                for row in batch.to_pylist():
+                    yield _from_row(row, position, path.name, image_column, text_column)
+                    position += 1
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        where = position if position else FILE_POSITION
+        yield RawSample(where, problem=("unreadable", f"from row {position} on: {error}"[:300]))
+
+
+def read_tar(path: Path) -> Iterator[RawSample]:
+    """Samples of a WebDataset tar (plain or compressed): consecutive members that share a name up to the first dot.
+
+    A truncated archive yields what was whole, then a problem. The position is the number of the sample's first member.
+    """
+    group = _TarGroup(path.name)
+    number = 0
+    try:
+        with tarfile.open(path, "r:*") as archive:
+            for number, member in enumerate(archive):
+                if not member.isfile():
+                    continue
+                stem, suffix = _split_member(member.name)
+                if stem != group.stem:
+                    yield from group.finish()
+                    group = _TarGroup(path.name, stem, number)
+                group.add(archive, member, suffix)
+        yield from group.finish()
+        if _lacks_end(path):
+            yield RawSample(FILE_POSITION, problem=("truncated", "the archive has no end marker"))
+    except _TAR_ERRORS as error:
+        yield from group.finish(cut_short=True)
+        reason = "truncated" if number or group.stem or _is_tar_start(path) else "unreadable"
+        position = number if reason == "truncated" else FILE_POSITION
+        yield RawSample(position, problem=(reason, str(error)[:300] or type(error).__name__))
+
+
+class _TarGroup:
+    """Members of one sample, gathered until the next one begins."""
+
+    def __init__(self, archive_name: str, stem: str = "", position: int = 0) -> None:
+        self.stem = stem
+        self._key = f"{archive_name}/{stem}"
+        self._position = position
+        self._parts: dict[str, bytes] = {}
+        self._problem: tuple[str, str] | None = None
+
+    def add(self, archive: tarfile.TarFile, member: tarfile.TarInfo, suffix: str) -> None:
+        """Read one member when it is an image or a text. Raises tarfile's errors on a truncated archive."""
+        if suffix not in IMAGE_SUFFIXES + TEXT_SUFFIXES:
+            return
+        if member.size > MAX_MEMBER_BYTES:
+            self._problem = "oversize", f"{member.name} has {member.size} bytes, at most {MAX_MEMBER_BYTES}"
+            return
+        file = archive.extractfile(member)
+        data = file.read() if file else b""
+        if len(data) < member.size:
+            raise tarfile.ReadError(f"{member.name} ends after {len(data)} of {member.size} bytes")
+        self._parts.setdefault(suffix, data)
+
+    def finish(self, cut_short: bool = False) -> Iterator[RawSample]:
+        """The gathered sample, if there is one. A sample that was cut short counts only when it is whole."""
+        image = next((self._parts[suffix] for suffix in IMAGE_SUFFIXES if suffix in self._parts), None)
+        fields = _text_fields(self._parts)
+        if not self.stem or (cut_short and (image is None or fields.get("text") is None)):
+            return
+        if not self._parts and self._problem is None:
+            return
+        yield RawSample(self._position, self._key, image, problem=self._problem, **fields)
+
+
+def _text_fields(parts: dict[str, bytes]) -> dict[str, Any]:
+    """Text and optional split, licence and credit of a sample, from its text members."""
+    fields: dict[str, Any] = {}
+    try:
+        content = json.loads(parts.get(".json", b"{}"))
+    except ValueError:  # broken JSON or not UTF-8: the sample may still have a .txt
+        content = {}
+    if isinstance(content, dict):
+        fields = {
+            name: content[name]
+            for name in ("split", "license", "attribution")
+            if isinstance(content.get(name), str)
+        }
+        fields["text"] = next((content[name] for name in CAPTION_NAMES if content.get(name)), None)
+    elif isinstance(content, str):
+        fields["text"] = content
+    for suffix in (".caption", ".txt"):
+        if parts.get(suffix, b"").strip():
+            fields["text"] = parts[suffix].decode("utf-8", "replace")
+    if not isinstance(fields.get("text"), str):
+        fields["text"] = None
+    return fields
+
+
+def _from_row(
+    row: dict[str, Any], position: int, file_name: str, image_column: str, text_column: str
+) -> RawSample:
+    image = row[image_column]
+    if isinstance(image, dict):
+        image = image.get("bytes")
+    text = row[text_column]
+    if isinstance(text, list):
+        text = next((item for item in text if item), None)
+    return RawSample(
+        position,
+        key=str(row.get("key") or f"{file_name}:{position}"),
+        image=image if isinstance(image, bytes) else None,
+        text=text if isinstance(text, str) else None,
+        split=row["split"] if isinstance(row.get("split"), str) else None,
+        license=str(row.get("license") or "unknown"),
+        attribution=str(row.get("attribution") or ""),
+    )
+
+
+def _split_member(name: str) -> tuple[str, str]:
+    """Folder and name up to the first dot, and the last suffix in lower case."""
+    path = PurePosixPath(name)
+    return str(path.with_name(path.name.split(".", 1)[0] or path.name)), path.suffix.lower()
+
+
+def _lacks_end(path: Path) -> bool:
+    """Whether a plain tar lacks the two empty blocks that end one (compressed ones have checks of their own)."""
+    if not path.name.endswith(".tar"):
+        return False
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - len(_END_OF_TAR)))
+        return file.read() != _END_OF_TAR
+
+
+def _is_tar_start(path: Path) -> bool:
+    """Whether the file begins as a tar does, whatever became of the rest."""
+    try:
+        with path.open("rb") as file:
+            return file.read(262)[257:262] == b"ustar"
+    except OSError:
+        return False
