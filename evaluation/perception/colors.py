@@ -11,9 +11,9 @@ _PROTOTYPES: tuple[tuple[str, tuple[int, int, int]], ...] = (
     ("black", (40, 45, 50)),
     ("white", (250, 250, 250)),
     ("white", (230, 236, 240)),
-    ("grey", (128, 128, 128)),
-    ("grey", (170, 175, 180)),
-    ("grey", (90, 95, 100)),
+    ("gray", (128, 128, 128)),
+    ("gray", (170, 175, 180)),
+    ("gray", (90, 95, 100)),
     ("red", (215, 35, 45)),
     ("red", (160, 20, 30)),
     ("orange", (245, 135, 20)),
@@ -36,7 +36,7 @@ _PROTOTYPES: tuple[tuple[str, tuple[int, int, int]], ...] = (
 )
 COLOR_WORDS: tuple[str, ...] = tuple(dict.fromkeys(word for word, _ in _PROTOTYPES))
 _WORD_OF_PROTOTYPE = np.array([COLOR_WORDS.index(word) for word, _ in _PROTOTYPES])
-_ACHROMATIC = frozenset({"black", "white", "grey"})
+_ACHROMATIC = frozenset({"black", "white", "gray"})
 # A picture with black outlines or white gloss is still called by its hue once the hue has this share of pixels.
 _HUE_SHARE = 0.3
 
@@ -66,9 +66,9 @@ def color_indices(rgb_n3: UInt8[np.ndarray, "n 3"]) -> Int[np.ndarray, "n"]:
 
 
 def main_color(rgb_n3: UInt8[np.ndarray, "n 3"]) -> str:
-    """The word most pixels fall under, hues before black, white and grey; "grey" for no pixels at all."""
+    """The word most pixels fall under, hues before black, white and gray; "gray" for no pixels at all."""
     if len(rgb_n3) == 0:
-        return "grey"
+        return "gray"
     counts = np.bincount(color_indices(rgb_n3), minlength=len(COLOR_WORDS))
     chromatic = np.array([word not in _ACHROMATIC for word in COLOR_WORDS])
     hues = np.where(chromatic, counts, 0)

@@ -11,19 +11,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 from evaluation.perception.background import Background, fit_background
-from evaluation.perception.colors import main_color
+from evaluation.perception.colors import COLOR_WORDS, color_indices, main_color
 from training.errors import FoundryError
 
 ANALYSIS_SIDE_PX = 64  # longer side at which regions are sought; boxes are normalised, so nothing is lost to callers
 _FOREGROUND_DIFFERENCE = 30.0  # largest channel difference (0..255) from which a pixel belongs to an object
 _MIN_AREA_FRACTION = 0.008
 _JOIN_GAP_PX = 2
-_WAIST = 0.62  # a piece is split where it is narrower than this share of the narrower half
+_MIN_HALF_PX = 60
+_WIDE_PASSAGE = 1.8  # parts joined by a passage this wide, over the narrower part, are one object
+_ALIKE = 1.55  # ... as are parts whose passage and whose overlap of colours (0..1 each) sum to more than this
 
-_LETTER_HALF_STROKE = 0.24  # half the width of a letter's strokes, as a share of its height, at most
+_LETTER_HALF_STROKE = 0.3  # half the width of a letter's strokes, as a share of its height, at most
 
 
 @dataclass(frozen=True)
@@ -97,8 +99,8 @@ def find_regions(image_hwc: UInt8[np.ndarray, "h w 3"]) -> Layout:
     if background is None or background.kind == "unknown":
         return _whole_image(image, background)
     pieces = _pieces(_foreground(image, background))
-    words, others = _take_words(image, pieces)
-    objects = [half for piece in _join_parts(others) for half in _split(piece)]
+    words, others = _take_words(image, background, pieces)
+    objects = [half for piece in _join_parts(others) for half in _split(image, piece)]
     smallest = _MIN_AREA_FRACTION * image.shape[0] * image.shape[1]
     regions = [_region(image, piece, is_text=True) for piece in words]
     regions += [_region(image, piece, is_text=False) for piece in objects if piece.area >= smallest]
@@ -157,86 +159,150 @@ def _join_parts(pieces: list[_Piece]) -> list[_Piece]:
     return joined
 
 
-def _split(piece: _Piece) -> list[_Piece]:
-    """Part a piece at its waist: a watershed on the distance to its edge, undone where the waist is wide."""
+def _split(image: UInt8[np.ndarray, "h w 3"], piece: _Piece) -> list[_Piece]:
+    """Part touching objects: seeds where the piece is thick, then join again what is one by waist and colour."""
     from scipy import ndimage
 
-    filled = ndimage.binary_fill_holes(np.pad(piece.mask, 1))
-    depth = ndimage.distance_transform_edt(filled)[1:-1, 1:-1]
-    if piece.area < 120 or depth.max() < 4:
+    if piece.area < 2 * _MIN_HALF_PX:
         return [piece]
+    depth = ndimage.distance_transform_edt(np.pad(ndimage.binary_fill_holes(piece.mask), 1))[1:-1, 1:-1]
     seeds = _seeds(depth)
     if len(seeds) < 2:
         return [piece]
     ys, xs = np.nonzero(piece.mask)
     distance = np.stack([np.hypot(ys - y, xs - x) - depth[y, x] for y, x in seeds])
-    owner = distance.argmin(0)
+    parts = np.full(piece.mask.shape, -1)
+    parts[ys, xs] = distance.argmin(0)
+    owner = _merged(image, parts, np.array([depth[seed] for seed in seeds]))[ys, xs]
     halves = []
-    for index in range(len(seeds)):
+    for index in np.unique(owner):
         mask = np.zeros_like(piece.mask)
         mask[ys[owner == index], xs[owner == index]] = True
-        if mask.sum() >= 60:
-            own_ys, own_xs = np.nonzero(mask)
-            box = (int(own_xs.min()), int(own_ys.min()), int(own_xs.max()) + 1, int(own_ys.max()) + 1)
-            halves.append(_Piece(mask, box))
-    return halves if len(halves) > 1 else [piece]
+        halves.append(_boxed(mask))
+    return halves
 
 
-def _seeds(depth: np.ndarray) -> list[tuple[int, int]]:
-    """Peaks of the distance map, deepest first, that no wide passage joins to a deeper peak."""
+def _boxed(mask: Bool[np.ndarray, "h w"]) -> _Piece:
+    ys, xs = np.nonzero(mask)
+    return _Piece(mask, (int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1))
+
+
+def _merged(
+    image: UInt8[np.ndarray, "h w 3"], parts: Int[np.ndarray, "h w"], peaks_k: Float[np.ndarray, "k"]
+) -> Int[np.ndarray, "h w"]:
+    """Join, most alike first, the parts that a wide contact or like colours make one object.
+
+    ``parts`` holds the part of each pixel (-1 outside); ``peaks_k`` the half-thickness of each part in pixels.
+    """
+    count = len(peaks_k)
+    inside = parts >= 0
+    colors_kc = np.zeros((count, len(COLOR_WORDS)))
+    np.add.at(colors_kc, (parts[inside], color_indices(image[inside])), 1)
+    contacts_kk = _contacts(parts, count)
+    alive, peaks_k, merged = list(range(count)), peaks_k.copy(), parts.copy()
+    while len(alive) > 1:
+        pairs = [(a, b) for index, a in enumerate(alive) for b in alive[index + 1 :]]
+        best, first, second = max(
+            (_likeness(colors_kc[a], colors_kc[b], contacts_kk[a, b], min(peaks_k[a], peaks_k[b])), a, b)
+            for a, b in pairs
+        )
+        if best <= _ALIKE:
+            break
+        colors_kc[first] += colors_kc[second]
+        contacts_kk[first] += contacts_kk[second]
+        contacts_kk[:, first] += contacts_kk[:, second]
+        peaks_k[first] = max(peaks_k[first], peaks_k[second])
+        merged[merged == second] = first
+        alive.remove(second)
+    return merged
+
+
+def _contacts(parts: Int[np.ndarray, "h w"], count: int) -> Float[np.ndarray, "k k"]:
+    """Length of the border between each two parts, in pixel sides."""
+    contacts = np.zeros((count, count))
+    for one, other in ((parts[:, :-1], parts[:, 1:]), (parts[:-1], parts[1:])):
+        touch = (one >= 0) & (other >= 0) & (one != other)
+        np.add.at(contacts, (one[touch], other[touch]), 1)
+    return contacts + contacts.T
+
+
+def _likeness(
+    colors_first: Float[np.ndarray, "c"], colors_second: Float[np.ndarray, "c"], contact_px: float, peak_px: float
+) -> float:
+    """Contact over thickness (at most 1) plus overlap of colours (at most 1); infinite where it must be one."""
+    if contact_px == 0:
+        return 0.0
+    waist = contact_px / (2 * peak_px)
+    if waist > _WIDE_PASSAGE or min(colors_first.sum(), colors_second.sum()) < _MIN_HALF_PX:
+        return np.inf
+    shares = colors_first / colors_first.sum(), colors_second / colors_second.sum()
+    return float(waist + np.minimum(*shares).sum())
+
+
+def _seeds(depth: Float[np.ndarray, "h w"]) -> list[tuple[int, int]]:
+    """Peaks of the distance to the edge, deepest first; plateaus give one."""
     from scipy import ndimage
 
-    peaks = (depth == ndimage.maximum_filter(depth, size=5)) & (depth >= max(3.5, 0.4 * depth.max()))
-    order = sorted(zip(*np.nonzero(peaks), strict=True), key=lambda place: -depth[place])
-    seeds: list[tuple[int, int]] = []
-    for y, x in order:
-        if all(_narrowest(depth, (y, x), seed) < _WAIST * depth[y, x] for seed in seeds):
-            seeds.append((int(y), int(x)))
-    return seeds
-
-
-def _narrowest(depth: np.ndarray, start: tuple[int, int], end: tuple[int, int]) -> float:
-    """Smallest distance to the edge on the straight way between two places."""
-    steps = max(abs(start[0] - end[0]), abs(start[1] - end[1]), 1)
-    ys = np.rint(np.linspace(start[0], end[0], steps + 1)).astype(int)
-    xs = np.rint(np.linspace(start[1], end[1], steps + 1)).astype(int)
-    return float(depth[ys, xs].min())
+    peaks = (depth == ndimage.maximum_filter(depth, size=5)) & (depth >= max(3.0, 0.4 * depth.max()))
+    labels, count = ndimage.label(peaks, structure=np.ones((3, 3), dtype=int))
+    if count < 2:
+        return []
+    places = ndimage.maximum_position(depth, labels, range(1, count + 1))
+    return sorted(((int(y), int(x)) for y, x in places), key=lambda place: -depth[place])[:8]
 
 
 def _take_words(
-    image: UInt8[np.ndarray, "h w 3"], pieces: list[_Piece]
+    image: UInt8[np.ndarray, "h w 3"], background: Background, pieces: list[_Piece]
 ) -> tuple[list[_Piece], list[_Piece]]:
-    """Rows of two or more letter-like pieces as words; all other pieces as they are."""
-    letters = sorted((piece for piece in pieces if _letter_like(image, piece)), key=lambda piece: piece.box[0])
-    words: list[_Piece] = []
-    taken: set[int] = set()
-    for first in range(len(letters)):
-        if first in taken:
+    """Rows of letter-like pieces (letters may touch) as words; all other pieces as they are."""
+    letters = [piece for piece in pieces if _letter_like(image, background, piece)]
+    letters.sort(key=lambda piece: piece.box[0])
+    rest, words = list(pieces), []
+    while letters:
+        row = [letters.pop(0)]
+        for letter in list(letters):
+            if _same_row(row[-1], letter):
+                row.append(letter)
+        word = _union(row)
+        if word.width < (1.2 if len(row) > 1 else 2.2) * word.height:
             continue
-        row = [first]
-        for second in range(first + 1, len(letters)):
-            if second not in taken and _same_row(letters[row[-1]], letters[second]):
-                row.append(second)
-        if len(row) >= 2:
-            taken.update(row)
-            words.append(_union([letters[index] for index in row]))
-    used = {id(letters[index]) for index in taken}
-    return words, [piece for piece in pieces if id(piece) not in used]
+        row += [piece for piece in rest if not _among(piece, row) and _inside_row(word, piece)]
+        words.append(_union(row))
+        rest = [piece for piece in rest if not _among(piece, row)]
+        letters = [piece for piece in letters if not _among(piece, row)]
+    return words, rest
 
 
-def _letter_like(image: UInt8[np.ndarray, "h w 3"], piece: _Piece) -> bool:
+def _among(piece: _Piece, pieces: list[_Piece]) -> bool:
+    return any(piece is other for other in pieces)
+
+
+def _inside_row(word: _Piece, piece: _Piece) -> bool:
+    """Whether a piece that is not letter-like itself (two letters that touch, a dot) belongs to the word's row."""
+    reach = 0.4 * word.height
+    return (
+        piece.box[1] >= word.box[1] - 2
+        and piece.box[3] <= word.box[3] + 2
+        and piece.box[2] >= word.box[0] - reach
+        and piece.box[0] <= word.box[2] + reach
+    )
+
+
+def _letter_like(image: UInt8[np.ndarray, "h w 3"], background: Background, piece: _Piece) -> bool:
     """Small, of thin strokes and one colour: what rendered letters are and pictures of things seldom are."""
     from scipy import ndimage
 
     height = image.shape[0]
-    if not 0.08 * height <= piece.height <= 0.45 * height or piece.width > 1.6 * piece.height:
+    if not 0.08 * height <= piece.height <= 0.45 * height or piece.width > 5 * piece.height:
         return False
     x1, y1, x2, y2 = piece.box
     stroke_half_width = ndimage.distance_transform_edt(np.pad(piece.mask[y1:y2, x1:x2], 1)).max()
     if stroke_half_width > _LETTER_HALF_STROKE * piece.height:
         return False
     pixels = image[piece.mask].astype(np.float64)
-    return bool((np.abs(pixels - np.median(pixels, axis=0)).max(-1) <= 48).mean() >= 0.6)
+    contrast = np.abs(pixels - background.prediction_hwc[piece.mask]).max(-1)
+    core = pixels[contrast >= 0.7 * contrast.max()]  # without the blended pixels along the edges
+    return bool((np.abs(core - np.median(core, axis=0)).max(-1) <= 60).mean() >= 0.8)
 
 
 def _same_row(left: _Piece, right: _Piece) -> bool:
