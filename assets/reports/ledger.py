@@ -1,0 +1,78 @@
+"""The time ledger of the demo: what each stage may take on two idle cores, beside what it took."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from training.errors import FoundryError
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of the demo and its budget in wall seconds on two idle cores."""
+
+    name: str
+    about: str
+    budget_seconds: float
+
+
+DEMO_LEDGER: tuple[Stage, ...] = (
+    Stage("scenes", "build, land and curate scenes", 30.0),
+    Stage("perception", "about 1,200 scenes, at most 2 crops each, OCR on candidates at side 256", 120.0),
+    Stage("embeddings", "text embeddings and image latents", 15.0),
+    Stage("backbones", "five transformers, three UNets, two more seeds of the smallest", 210.0),
+    Stage("judge", "the judge that scores alignment", 30.0),
+    Stage("evaluation", "generated samples, denoising errors, alignment, KID", 45.0),
+    Stage("report", "tables, plots and this report", 20.0),
+    Stage("start-up", "start-up of the orchestrator and its overhead", 20.0),
+)
+RESERVE_SECONDS = 50.0
+"""Kept for one student and one pruned model."""
+TOTAL_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class LedgerRow:
+    """A stage with what it took. ``measured_seconds`` is None where it did not run (found fresh or not reached)."""
+
+    name: str
+    about: str
+    budget_seconds: float
+    measured_seconds: float | None
+
+    @property
+    def over_budget(self) -> bool:
+        """Whether the stage took longer than it may."""
+        return self.measured_seconds is not None and self.measured_seconds > self.budget_seconds
+
+
+def ledger_rows(
+    measured_seconds: Mapping[str, float], stages: tuple[Stage, ...] = DEMO_LEDGER
+) -> list[LedgerRow]:
+    """All stages in order, joined with measured seconds by stage name.
+
+    Raises FoundryError for a measured stage that the ledger does not hold: time nobody planned for.
+    """
+    known = [stage.name for stage in stages]
+    for name, seconds in measured_seconds.items():
+        if name not in known:
+            raise FoundryError(
+                f"time ledger: found stage '{name}'; known are {', '.join(known)}; "
+                "give it a budget and name the stage it is taken from"
+            )
+        if not 0 <= seconds < float("inf"):
+            raise FoundryError(
+                f"time ledger: stage '{name}' took {seconds} s; seconds are finite and not negative"
+            )
+    return [
+        LedgerRow(stage.name, stage.about, stage.budget_seconds, measured_seconds.get(stage.name))
+        for stage in stages
+    ]
+
+
+def ledger_total(rows: list[LedgerRow]) -> LedgerRow:
+    """Sums: budgets of all stages, measured seconds of those that ran (None when none did)."""
+    measured = [row.measured_seconds for row in rows if row.measured_seconds is not None]
+    budget = sum((row.budget_seconds for row in rows), 0.0)
+    return LedgerRow("total", "", budget, sum(measured, 0.0) if measured else None)

@@ -1,0 +1,1 @@
+"""Headline claims of the papers as entries with a status."""

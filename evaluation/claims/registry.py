@@ -1,0 +1,103 @@
+"""Headline claims as entries: statement, published number, what we measured, and a status.
+
+A claim that fails is shown as failed. An exact claim is checked by arithmetic, now; an empirical one needs runs
+and stays ``not run`` until somebody hands in the measurement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from evaluation.intervals import Interval
+from training.errors import FoundryError
+
+Status = Literal["holds", "fails", "inside the noise", "not run"]
+SCALABILITY = "Scalability, arXiv 2404.02883"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a paper says. ``kind``: exact (arithmetic) or empirical (needs trained models)."""
+
+    name: str
+    paper: str
+    kind: Literal["exact", "empirical"]
+    statement: str
+    published: str
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What we found for one claim: at which profile, over how many items and seeds, with which outcome."""
+
+    measured: str
+    status: Status
+    profile: str
+    num_items: int
+    num_seeds: int = 0
+    interval: Interval | None = None
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class ClaimResult:
+    """A claim beside our measurement, None where nobody has measured it."""
+
+    claim: Claim
+    measurement: Measurement | None
+
+    @property
+    def status(self) -> Status:
+        """Outcome, ``not run`` without a measurement."""
+        return "not run" if self.measurement is None else self.measurement.status
+
+
+def _exact(name: str, statement: str, published: str) -> Claim:
+    return Claim(name, SCALABILITY, "exact", statement, published)
+
+
+def _empirical(name: str, statement: str, published: str) -> Claim:
+    return Claim(name, SCALABILITY, "empirical", statement, published)
+
+
+CLAIMS: tuple[Claim, ...] = (
+    _exact(
+        "compute_law", "TIFA follows 0.47 C^0.02 in training GFLOPs", "0.82 at 1.46e12 GFLOPs, by its plot"
+    ),
+    _exact("parameter_law", "TIFA follows 0.77 N^0.11 in millions of parameters", "TIFA from 0.82 to 0.84"),
+    _exact("data_law", "TIFA follows 0.64 D^0.03 in millions of image-noun pairs", "TIFA from 0.80 to 0.84"),
+    _exact(
+        "compute_formula", "training compute is 3 x FLOPs x batch x steps", "SDXL, 600K steps: 1.46e12 GFLOPs"
+    ),
+    _exact("td4_4_savings", "SDXL-TD4_4 is 45 % smaller and 28 % cheaper than SDXL", "45 %, 28 %"),
+    _exact(
+        "nouns_per_image",
+        "nouns per image are image-noun pairs over images",
+        "7.1, 7.0, 6.0, 6.5, 12.8, 11.6, 12.2",
+    ),
+    _exact(
+        "caption_draws", "the alt-text is drawn half the time, five captions 10 % each", "0.5 and 5 x 0.1"
+    ),
+    _empirical(
+        "larger_is_better", "a larger backbone of the same family does better", "TIFA rises with size"
+    ),
+    _empirical("depth_beats_width", "transformer depth helps more than width per parameter", "TD2 over C192"),
+    _empirical(
+        "unet_beats_transformer", "the SD2 UNet beats PixArt at equal steps", "TIFA 0.80 vs 0.78 at 250K"
+    ),
+    _empirical("mixed_captions", "mixing in generated captions beats alt-text alone", "TIFA 0.835 vs 0.810"),
+    _empirical("td4_4_equals_sdxl", "SDXL-TD4_4 about equals SDXL per step", "the same TIFA curve"),
+)
+
+
+def claim_results(measurements: Mapping[str, Measurement]) -> list[ClaimResult]:
+    """All claims in order, each beside its measurement. Raises FoundryError for a name nobody claimed."""
+    names = [claim.name for claim in CLAIMS]
+    for name in measurements:
+        if name not in names:
+            raise FoundryError(
+                f"claims: found '{name}'; known are {', '.join(names)}; register the claim first"
+            )
+    return [ClaimResult(claim, measurements.get(claim.name)) for claim in CLAIMS]
