@@ -1,5 +1,6 @@
 """What every asset's definition shares: options from the step table, typed run config, one form of result."""
 
+import functools
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -9,6 +10,7 @@ import pyarrow as pa
 
 from assets.interfaces import GateResult, Manifest, Store
 from assets.steps import STEPS, Step
+from training.errors import FoundryError
 
 OWNERS = ["team:foundry"]
 
@@ -57,7 +59,7 @@ def build_asset(
         kinds=set(step.kinds),
         owners=OWNERS,
         code_version=str(step.function_version),
-        deps=list(step.reads),
+        deps=[*step.after, *step.reads],
         partitions_def=partitions,
         check_specs=list(checks) or None,
         automation_condition=automation,

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from training.digests import OUTSIDE_MODEL_DIGEST
+from training.spec import Recipe
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,18 @@ class Store(Protocol):
 
     def partitions(self, name: str) -> list[str]:
         """Partition keys of ``name`` that have a version, sorted."""
+        ...
+
+    def names(self) -> list[str]:
+        """Names of everything stored, sorted."""
+        ...
+
+    def versions(self, name: str, partition: str | None = None) -> list[Manifest]:
+        """Every version there ever was, oldest first."""
+        ...
+
+    def require(self, name: str, partition: str | None = None, *, require_gate: bool = False) -> Manifest:
+        """Newest version; raises StoreError when it is missing or when its gate failed or never ran."""
         ...
 
     def read_table(
@@ -184,3 +197,40 @@ class Perception(Protocol):
     def worker(self) -> BatchWorker:
         """A worker from rows (sample_id, image) to rows of :data:`assets.schemas.REGIONS`."""
         ...
+
+
+@dataclass(frozen=True)
+class Landing:
+    """Where samples arrive, and into how many shard groups they are dealt.
+
+    ``is_composed`` says that the source is the platform's own scene builder, for which a truth table exists.
+    """
+
+    source: str
+    folder: Path
+    group_keys: tuple[str, ...]
+    world_path: Path
+    is_composed: bool
+
+
+@dataclass(frozen=True)
+class Models:
+    """Recipes of the profile by partition key, and the folder in which runs live under their spec hash."""
+
+    backbones: Mapping[str, Recipe]
+    judge: Recipe
+    autoencoder: Recipe
+    runs: Path
+    resources: Resources
+    profile: str
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Everything that assets receive, for code that looks at the whole graph (staleness, lineage)."""
+
+    store: Store
+    compute: Compute
+    perception: Perception
+    landing: Landing
+    models: Models

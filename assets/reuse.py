@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from assets.interfaces import Store
+from training.errors import FoundryError
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,17 @@ def plan_reuse(
         tuple(name for name in order if name not in before),
         tuple(name for name in order if name in outdated),
     )
+
+
+def previous_rows(store: Store, name: str, partition: str | None, log: Callable[[str], None]) -> pa.Table | None:
+    """Rows of the newest version for reuse; None when there are none, or when they are damaged and must be made again."""
+    if store.current(name, partition) is None:
+        return None
+    try:
+        return store.read_table(name, partition)
+    except FoundryError as error:
+        log(f"nothing of the previous version is reused: {error}")
+        return None
 
 
 def merge_rows(kept: pa.Table | None, made: pa.Table, sort_by: list[str]) -> pa.Table:

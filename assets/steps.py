@@ -19,7 +19,11 @@ Partitioning = Literal["groups", "recipes"] | None
 
 @dataclass(frozen=True)
 class Step:
-    """One asset. ``reads`` names the steps whose newest versions go into its provenance."""
+    """One asset. ``reads`` names the steps whose newest versions go into its provenance.
+
+    ``after`` names steps that come earlier but whose digest says nothing about this one's input: the scene builder
+    lands shards, and it is the shards of its own group that ``landed_images`` reads.
+    """
 
     name: str
     group: str
@@ -27,11 +31,12 @@ class Step:
     reads: tuple[str, ...] = ()
     partitioned_by: Partitioning = None
     kinds: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
 
 
 _ALL = (
     Step("demo_scenes", "corpus", 1, kinds=("python", "parquet")),
-    Step("landed_images", "corpus", 1, ("demo_scenes",), "groups", ("parquet",)),
+    Step("landed_images", "corpus", 1, (), "groups", ("parquet",), after=("demo_scenes",)),
     Step("curated_images", "corpus", 1, ("landed_images",), "groups", ("parquet",)),
     Step(
         "recaptions",
@@ -131,19 +136,16 @@ def provenance_of(
     partition: str | None,
     config: Mapping[str, Any],
     other_inputs: Mapping[str, str] | None = None,
-    optional: tuple[str, ...] = (),
 ) -> Provenance:
     """What a run of ``step`` would be made from right now.
 
     ``other_inputs`` are digests of what does not come out of the graph (landed files, packaged models).
-    Steps named in ``optional`` may be missing. Raises FoundryError when another input does not exist yet.
+    Raises FoundryError when an input does not exist yet.
     """
     inputs = dict(other_inputs or {})
     for name, key in input_keys(store, step, partition):
         manifest = store.current(name, key)
         if manifest is None:
-            if name in optional:
-                continue
             raise FoundryError(
                 f"'{step.name}' reads {input_label(name, key)}, which has not been materialized yet. Materialize it first."
             )

@@ -34,6 +34,7 @@ DENOISING_ERRORS = pa.schema(
         _field("sigma", pa.float32(), "noise-to-signal ratio sigma / alpha"),
         _field("squared_error", pa.float32(), "mean squared error of the predicted clean latent"),
         _field("model_digest", pa.string(), "content digest of the model's folder"),
+        _field("dataset_digest", pa.string(), "content digest of the training shards that held the sample"),
         _field("function_version", pa.int32(), "declared version of the function that made the row"),
     ]
 )

@@ -28,6 +28,11 @@ class ComputeProfile(BaseModel):
     cpus: int = Field(2, ge=1, le=4096, description="logical CPUs that our own Ray offers")
     concurrent_runs: int = Field(2, ge=1, le=64, description="runs that `foundry demo` has in flight at once")
     threads_per_worker: int = Field(1, ge=1, le=256, description="torch threads of each worker")
+    inline_rows: int = Field(
+        256,
+        ge=0,
+        description="batch work of at most so many rows runs in the step itself, where no actor must start",
+    )
     gpus_per_training: float = Field(0.0, ge=0, le=64, description="GPUs that one training asks for")
     pool: str = Field("cpu", description="Dagster pool that guards this machine's cores (or 'gpu')")
 

@@ -130,7 +130,7 @@ def read_shard(
     quarantined: list[dict[str, Any]] = []
     num_bytes = 0
     seen: set[str] = set()
-    for sample in read_samples(shard.path, shard.format):
+    for sample in read_samples(shard.path, shard.format, shard.name):
         row, rejected = admit(sample, source, shard.name, max_pixels)
         if row is not None and row["sample_id"] in seen:
             problem = "duplicate_key", "the same image with the same key stands earlier in this file"
@@ -157,11 +157,14 @@ def land_shard(shard: Shard, source: str, max_pixels: int = MAX_PIXELS) -> Lande
     )
 
 
-def read_samples(path: Path, kind: str) -> Iterator[RawSample]:
-    """Samples of a shard file of format ``parquet`` or ``tar``, problems included."""
+def read_samples(path: Path, kind: str, name: str) -> Iterator[RawSample]:
+    """Samples of a shard file of format ``parquet`` or ``tar``, problems included.
+
+    ``name`` is the file's name inside its source; samples without a key of their own are called after it.
+    """
     if not path.is_file():
         return iter([RawSample(FILE_POSITION, problem=("unreadable", "the file has vanished"))])
-    return read_parquet(path) if kind == "parquet" else read_tar(path)
+    return read_parquet(path, name) if kind == "parquet" else read_tar(path, name)
 
 
 def read_quarantine(landing_folder: Path) -> pa.Table:

@@ -22,11 +22,12 @@ MAX_MEMBER_BYTES = 256 * 2**20
 """Largest file inside a tar that is read into memory."""
 
 _IMAGE_COLUMNS = ("image", "jpg", "png", "webp", "image_bytes", "img")
+_EXTRA_COLUMNS = ("key", "split", "license", "attribution")
 _TAR_ERRORS = (tarfile.TarError, EOFError, OSError, zlib.error, ValueError)
 _END_OF_TAR = bytes(1024)
 
 
-def read_parquet(path: Path, batch_rows: int = 64) -> Iterator[RawSample]:
+def read_parquet(path: Path, name: str, batch_rows: int = 64) -> Iterator[RawSample]:
     """Rows of a Parquet file; ``image`` is a struct of bytes and path, or plain bytes.
 
     Memory is bounded by ``batch_rows`` rows. A damaged row group ends the file with a problem at its first row.
@@ -34,30 +35,30 @@ def read_parquet(path: Path, batch_rows: int = 64) -> Iterator[RawSample]:
     position = 0
     try:
         with pq.ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            image_column = next((name for name in _IMAGE_COLUMNS if name in names), None)
-            text_column = next((name for name in CAPTION_NAMES if name in names), None)
+            columns = file.schema_arrow.names
+            image_column = next((column for column in _IMAGE_COLUMNS if column in columns), None)
+            text_column = next((column for column in CAPTION_NAMES if column in columns), None)
             if image_column is None or text_column is None:
                 lacking = "an image column" if image_column is None else "a text column"
-                detail = f"lacks {lacking}; columns are {', '.join(names)}"
+                detail = f"lacks {lacking}; columns are {', '.join(columns)}"
                 yield RawSample(FILE_POSITION, problem=("unreadable", detail))
                 return
-            extra = [name for name in ("key", "split", "license", "attribution") if name in names]
+            extra = [column for column in _EXTRA_COLUMNS if column in columns]
             for batch in file.iter_batches(batch_rows, columns=[image_column, text_column, *extra]):
                 for row in batch.to_pylist():
-                    yield _from_row(row, position, path.name, image_column, text_column)
+                    yield _from_row(row, position, name, image_column, text_column)
                     position += 1
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         where = position if position else FILE_POSITION
         yield RawSample(where, problem=("unreadable", f"from row {position} on: {error}"[:300]))
 
 
-def read_tar(path: Path) -> Iterator[RawSample]:
+def read_tar(path: Path, name: str) -> Iterator[RawSample]:
     """Samples of a WebDataset tar (plain or compressed): consecutive members that share a name up to the first dot.
 
     A truncated archive yields what was whole, then a problem. The position is the number of the sample's first member.
     """
-    group = _TarGroup(path.name)
+    group = _TarGroup(name)
     number = 0
     try:
         with tarfile.open(path, "r:*") as archive:
@@ -67,7 +68,7 @@ def read_tar(path: Path) -> Iterator[RawSample]:
                 stem, suffix = _split_member(member.name)
                 if stem != group.stem:
                     yield from group.finish()
-                    group = _TarGroup(path.name, stem, number)
+                    group = _TarGroup(name, stem, number)
                 group.add(archive, member, suffix)
         yield from group.finish()
         if _lacks_end(path):

@@ -60,9 +60,11 @@ class RayCompute:
     have the project's code installed and see the same folders.
     """
 
-    def __init__(self, cpus: int, address: str | None = None) -> None:
+    def __init__(self, cpus: int, address: str | None = None, inline_rows: int = 0) -> None:
         self._cpus = cpus
         self._address = address
+        self._inline_rows = inline_rows
+        self._inline = InlineCompute()
         self._connecting = threading.Lock()
 
     def train(self, run_folder: Path, resources: Resources, log: Log) -> None:
@@ -102,11 +104,15 @@ class RayCompute:
     ) -> Iterator[pa.Table]:
         """See :class:`assets.interfaces.Compute`. An actor pool: each actor loads its models once.
 
+        At most ``inline_rows`` rows are worked on in this process: for a handful of new images, starting actors
+        would take longer than looking at the images.
+
         Actors ask for half a CPU each at most where they are two on two, because a pool that takes every
         schedulable CPU starves the tasks that feed it.
         """
         tables = [shard for shard in shards if shard.num_rows]
-        if not tables:
+        if sum(table.num_rows for table in tables) <= self._inline_rows:
+            yield from self._inline.map_shards(worker, tables, resources, log)
             return
         self._connected()
         import ray.data

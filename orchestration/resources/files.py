@@ -29,8 +29,8 @@ class Files:
 
     def __init__(self, root: str) -> None:
         self.root = root
-        self._fs, self._base = fsspec.core.url_to_fs(root)
-        self.is_local = isinstance(self._fs, LocalFileSystem)
+        self.filesystem, self._base = fsspec.core.url_to_fs(root)
+        self.is_local = isinstance(self.filesystem, LocalFileSystem)
 
     def address(self, path: str) -> str:
         """The URL a person can open."""
@@ -42,19 +42,19 @@ class Files:
 
     def exists(self, path: str) -> bool:
         """Whether a file or folder of that name exists."""
-        return bool(self._fs.exists(f"{self._base}/{path}"))
+        return bool(self.filesystem.exists(f"{self._base}/{path}"))
 
     def children(self, path: str) -> list[str]:
         """Names directly below a folder, sorted; empty when there is no such folder."""
         full = f"{self._base}/{path}"
-        if not self._fs.isdir(full):
+        if not self.filesystem.isdir(full):
             return []
-        return sorted(str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in self._fs.ls(full, detail=False))
+        return sorted(str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in self.filesystem.ls(full, detail=False))
 
     def read(self, path: str) -> bytes:
         """All bytes of a file. Raises StoreError when it is missing."""
         try:
-            return bytes(self._fs.cat_file(f"{self._base}/{path}"))
+            return bytes(self.filesystem.cat_file(f"{self._base}/{path}"))
         except FileNotFoundError as error:
             raise _missing(self.address(path)) from error
 
@@ -62,14 +62,14 @@ class Files:
         """Write atomically. Raises StoreError on a full disk; what was there before is still there."""
         full = f"{self._base}/{path}"
         if not self.is_local:
-            self._fs.pipe_file(full, data)
+            self.filesystem.pipe_file(full, data)
             return
         self._write_local(path, io.BytesIO(data))
 
     def put(self, path: str, source: Path) -> None:
         """Copy a local file in, atomically and without holding it in memory."""
         if not self.is_local:
-            self._fs.put_file(str(source), f"{self._base}/{path}")
+            self.filesystem.put_file(str(source), f"{self._base}/{path}")
             return
         with source.open("rb") as handle:
             self._write_local(path, handle)
@@ -77,12 +77,12 @@ class Files:
     def fetch(self, path: str, target: Path) -> None:
         """Copy a stored file to a local path, without holding it in memory."""
         target.parent.mkdir(parents=True, exist_ok=True)
-        self._fs.get_file(f"{self._base}/{path}", str(target))
+        self.filesystem.get_file(f"{self._base}/{path}", str(target))
 
     def sha256(self, path: str) -> str:
         """Digest of a stored file's bytes, read in pieces. Raises StoreError when it is missing."""
         try:
-            with self._fs.open(f"{self._base}/{path}", "rb") as handle:
+            with self.filesystem.open(f"{self._base}/{path}", "rb") as handle:
                 return _sha256_of_stream(handle)
         except FileNotFoundError as error:
             raise _missing(self.address(path)) from error

@@ -1,0 +1,40 @@
+# The three commands: make demo, make ui, make test. After the install, `make X` is `foundry X`.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | sha256sum | cut -c1-16)
+
+.PHONY: install demo ui test test-all bench doctor clean
+
+install: $(STAMP)
+
+$(STAMP):
+	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) not found. Install Python 3.11, or name yours: make PYTHON=python3 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@rm -f $(VENV)/.installed-* && touch $@
+
+demo: install
+	$(BIN)/foundry demo $(if $(DATA),--data $(DATA)) $(ARGS)
+
+ui: install
+	@exec $(BIN)/foundry ui $(if $(DATA),--data $(DATA)) $(ARGS)
+
+doctor: install
+	$(BIN)/foundry doctor
+
+test: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -m "not slow and not benchmark" $(ARGS)
+
+test-all: install
+	$(BIN)/python -m pytest -m "not benchmark" $(ARGS)
+
+bench: install
+	$(BIN)/python -m pytest -m benchmark -s --durations=0 $(ARGS)
+
+clean:
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info

@@ -1,0 +1,162 @@
+"""From tables to the one dataset that models depend on: captions joined, splits kept apart, the gate applied."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from assets.encodings.text import text_id
+from assets.interfaces import GateResult
+from training.errors import FoundryError
+
+HELD_OUT = ("held_out_images", "held_out_concepts")
+
+
+@dataclass(frozen=True)
+class DatasetTables:
+    """The tables that a dataset is put together from, all partitions of each."""
+
+    landed: pa.Table
+    curated: pa.Table
+    recaptions: pa.Table
+    embeddings: pa.Table
+    latents: pa.Table
+
+
+def usable_samples(tables: DatasetTables) -> tuple[pa.Table, dict[str, int]]:
+    """Kept samples (sample_id, image_id, split, alt_text) that have a latent, by sample id, and who was left out.
+
+    A training sample whose image also stands in a held-out split, in whatever shard group, is left out: benchmark
+    leakage is removed here, where all groups meet.
+    """
+    kept = tables.curated.filter(tables.curated["keep"]).select(["sample_id", "image_id", "split"])
+    kept = kept.filter(pc.not_equal(kept["split"], "judge"))
+    rows = kept.join(tables.landed.select(["sample_id", "alt_text"]), "sample_id", join_type="inner")
+    with_latent = rows.filter(
+        pc.is_in(rows["sample_id"], value_set=tables.latents["sample_id"].combine_chunks())
+    )
+    held_out = with_latent.filter(pc.is_in(with_latent["split"], value_set=pa.array(HELD_OUT)))
+    leaked = pc.and_(
+        pc.equal(with_latent["split"], "train"),
+        pc.is_in(with_latent["image_id"], value_set=held_out["image_id"].combine_chunks()),
+    )
+    left_out = {
+        "without_latent": rows.num_rows - with_latent.num_rows,
+        "leaked": int(pc.sum(leaked).as_py() or 0),
+    }
+    return with_latent.filter(pc.invert(leaked)).sort_by("sample_id"), left_out
+
+
+def captions_by_sample(samples: pa.Table, recaptions: pa.Table) -> list[list[str]]:
+    """All captions of each sample: the original alt-text first, then the generated ones in their order."""
+    generated: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    columns = (recaptions[name].to_pylist() for name in ("sample_id", "caption_index", "caption"))
+    for sample_id, index, caption in zip(*columns, strict=True):
+        generated[sample_id].append((index, caption))
+    pairs = zip(samples["sample_id"].to_pylist(), samples["alt_text"].to_pylist(), strict=True)
+    return [
+        [alt_text, *(caption for _, caption in sorted(generated[sample_id]))] for sample_id, alt_text in pairs
+    ]
+
+
+def write_dataset(
+    folder: Path,
+    tables: DatasetTables,
+    *,
+    latent_shape: tuple[int, int, int],
+    text_dim: int,
+    autoencoder_digest: str,
+    text_encoder_digest: str,
+) -> dict[str, Any]:
+    """Write the training shards into ``folder`` and return counts. Raises FoundryError when nothing is usable."""
+    from training.shards import write_training_shards
+
+    samples, left_out = usable_samples(tables)
+    if samples.num_rows == 0:
+        raise FoundryError(
+            "No sample is usable for training: none passed curation and has a latent. "
+            "Look at dropped_because on curated_images, and materialize image_latents for every group."
+        )
+    captions = captions_by_sample(samples, tables.recaptions)
+    texts = _text_arrays(tables.embeddings, text_dim)
+    index = np.array([texts.position(caption) for row in captions for caption in row], np.int64)
+    offsets = np.concatenate([[0], np.cumsum([len(row) for row in captions])]).astype(np.int64)
+    write_training_shards(
+        folder,
+        samples.select(["sample_id", "split"]).append_column(
+            "captions", pa.array(captions, pa.list_(pa.string()))
+        ),
+        _latent_array(samples, tables.latents, latent_shape),
+        offsets,
+        index,
+        texts.states,
+        texts.lengths,
+        texts.pooled,
+        null_text_index=texts.position(""),
+        autoencoder_digest=autoencoder_digest,
+        text_encoder_digest=text_encoder_digest,
+    )
+    counts = samples["split"].value_counts().to_pylist()
+    return {
+        "num_samples": samples.num_rows,
+        "num_captions": len(index),
+        "num_texts": len(texts.lengths),
+        "splits": {entry["values"]: entry["counts"] for entry in counts},
+        **left_out,
+    }
+
+
+def gate_of(counts: dict[str, Any], min_train_samples: int) -> GateResult:
+    """The gate between data and training: enough samples, each with captions, and none that leaked."""
+    train = counts["splits"].get("train", 0)
+    captions_per_sample = counts["num_captions"] / counts["num_samples"]
+    findings = {
+        "train_samples": train,
+        "min_train_samples": min_train_samples,
+        "captions_per_sample": round(captions_per_sample, 3),
+        "leaked_samples_removed": counts["leaked"],
+        "samples_without_latent": counts["without_latent"],
+    }
+    return GateResult(train >= min_train_samples and counts["without_latent"] == 0, findings)
+
+
+@dataclass(frozen=True)
+class _Texts:
+    rows: dict[str, int]
+    states: np.ndarray
+    lengths: np.ndarray
+    pooled: np.ndarray
+
+    def position(self, caption: str) -> int:
+        key = text_id(caption)
+        if key not in self.rows:
+            raise FoundryError(
+                f"The caption {caption[:60]!r} has no embedding. Materialize text_embeddings for its shard group first."
+            )
+        return self.rows[key]
+
+
+def _text_arrays(embeddings: pa.Table, text_dim: int) -> _Texts:
+    rows: dict[str, int] = {}
+    states, pooled = [], []
+    columns = (embeddings[name].to_pylist() for name in ("text_id", "states", "pooled"))
+    for key, state, pool in zip(*columns, strict=True):
+        if key not in rows:
+            rows[key] = len(rows)
+            states.append(np.frombuffer(state, np.float16).reshape(-1, text_dim))
+            pooled.append(np.frombuffer(pool, np.float16))
+    lengths = np.array([len(state) for state in states], np.int32)
+    return _Texts(rows, np.concatenate(states), lengths, np.stack(pooled))
+
+
+def _latent_array(samples: pa.Table, latents: pa.Table, shape: tuple[int, int, int]) -> np.ndarray:
+    by_id = dict(zip(latents["sample_id"].to_pylist(), latents["latent"].to_pylist(), strict=True))
+    return np.stack(
+        [np.frombuffer(by_id[key], np.float16).reshape(shape) for key in samples["sample_id"].to_pylist()]
+    )

@@ -1,0 +1,227 @@
+"""Assets of the group ``encodings``: what models are fed with."""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pyarrow.compute as pc
+from pydantic import Field
+
+from assets.definitions import build_asset, check_spec, gate_check, materialized, picture, with_defaults
+from assets.encodings.assembly import DatasetTables, gate_of, write_dataset
+from assets.encodings.latents import latent_rows
+from assets.encodings.text import distinct_texts, embed_texts
+from assets.interfaces import Compute, Landing, Models, Store, Surroundings
+from assets.reuse import merge_rows, plan_reuse, previous_rows
+from assets.schemas import IMAGE_LATENTS, TEXT_EMBEDDINGS
+from assets.steps import STEPS, provenance_of
+
+LATENT_SHAPE = (16, 8, 8)
+IMAGE_SIZE = 64
+
+
+class TextEmbeddingsConfig(dg.Config):
+    """Settings of ``text_embeddings``."""
+
+    max_tokens: int = Field(32, description="tokens kept of each caption; longer ones are cut")
+
+
+class AutoencoderConfig(dg.Config):
+    """Settings of ``autoencoder``."""
+
+    train: bool = Field(
+        False, description="train a new one by the profile's recipe; false takes the shipped one"
+    )
+    num_images: int = Field(4000, description="composed training scenes that a new one is trained on")
+
+
+class ImageLatentsConfig(dg.Config):
+    """Settings of ``image_latents``."""
+
+    image_size: int = Field(IMAGE_SIZE, description="side in pixels to which images are cropped and resized")
+
+
+class TrainingShardsConfig(dg.Config):
+    """Settings of ``training_shards``."""
+
+    min_train_samples: int = Field(100, description="fewest training samples that the gate lets through")
+
+
+CONFIGS: Mapping[str, type[dg.Config]] = {
+    "text_embeddings": TextEmbeddingsConfig,
+    "autoencoder": AutoencoderConfig,
+    "image_latents": ImageLatentsConfig,
+    "training_shards": TrainingShardsConfig,
+}
+
+
+def other_inputs(name: str, config: dg.Config, surroundings: Surroundings) -> dict[str, str]:
+    """Digests of what these assets read from outside the graph."""
+    from training.packaged import SHIPPED_AUTOENCODER_DIGEST, TEXT_ENCODER_DIGEST
+
+    if name == "text_embeddings":
+        return {"text_encoder": TEXT_ENCODER_DIGEST}
+    if name == "autoencoder" and isinstance(config, AutoencoderConfig) and not config.train:
+        return {"shipped_autoencoder": SHIPPED_AUTOENCODER_DIGEST}
+    return {}
+
+
+def text_embeddings(
+    context: dg.AssetExecutionContext, config: TextEmbeddingsConfig, store: dg.ResourceParam[Store]
+) -> dg.MaterializeResult:
+    """Every distinct caption as the states that backbones attend to.
+
+    Encoding text while training would cost more than the small backbones themselves, so it is done once: the
+    packaged MiniLM encoder turns each caption, original or generated, into token states and a pooled vector.
+    """
+    from training.text_encoders import MiniLMEncoder
+
+    key, step = context.partition_key, STEPS["text_embeddings"]
+    encoder = MiniLMEncoder(max_tokens=config.max_tokens)
+    provenance = provenance_of(store, step, key, config.model_dump(), {"text_encoder": encoder.digest})
+    curated = store.read_table("curated_images", key, ["sample_id", "keep", "split"])
+    wanted = curated.filter(pc.and_(curated["keep"], pc.not_equal(curated["split"], "judge")))["sample_id"]
+    landed = store.read_table("landed_images", key, ["sample_id", "alt_text"])
+    kept = landed.filter(pc.is_in(landed["sample_id"], value_set=wanted.combine_chunks()))
+    captions = (
+        kept["alt_text"].to_pylist() + store.read_table("recaptions", key, ["caption"])["caption"].to_pylist()
+    )
+    texts = distinct_texts(captions)
+    made_by = {"encoder_digest": encoder.digest, "function_version": step.function_version}
+    previous = previous_rows(store, step.name, key, context.log.warning)
+    plan = plan_reuse(previous, texts, made_by, key="text_id")
+    made = embed_texts({name: texts[name] for name in plan.todo}, encoder, step.function_version)
+    manifest = store.write_table(step.name, merge_rows(plan.kept, made, ["text_id"]), provenance, key)
+    return materialized(store, manifest, plan.counts(), schema=TEXT_EMBEDDINGS)
+
+
+def autoencoder(
+    context: dg.AssetExecutionContext,
+    config: AutoencoderConfig,
+    store: dg.ResourceParam[Store],
+    compute: dg.ResourceParam[Compute],
+    landing: dg.ResourceParam[Landing],
+    models: dg.ResourceParam[Models],
+) -> dg.MaterializeResult:
+    """The small autoencoder whose latents every backbone works in.
+
+    One ships with the project, checked by its digest; ``train: true`` makes a new one by the profile's recipe on
+    composed training scenes. Its reconstruction error bounds what any backbone behind it can show.
+    """
+    from assets.encodings.autoencoding import obtain_autoencoder, reconstruction_sheet
+
+    folder, inputs = obtain_autoencoder(
+        config.train, config.num_images, compute, landing, models, context.log.info
+    )
+    provenance = provenance_of(store, STEPS["autoencoder"], None, config.model_dump(), inputs)
+    manifest = store.publish_folder("autoencoder", folder, provenance)
+    sheet, error = reconstruction_sheet(store.local_folder("autoencoder"), landing)
+    metadata = {
+        "reconstruction_mse": error,
+        "reconstructions": picture(sheet, "held-out scenes above, their reconstructions below"),
+        "latent_shape": str(LATENT_SHAPE),
+    }
+    return materialized(store, manifest, metadata)
+
+
+def image_latents(
+    context: dg.AssetExecutionContext, config: ImageLatentsConfig, store: dg.ResourceParam[Store]
+) -> dg.MaterializeResult:
+    """Every curated image in the autoencoder's latent space, with the error of decoding it again.
+
+    Rows carry the autoencoder's digest: latents of another autoencoder are recomputed, never mixed.
+    """
+    from training.autoencoders import load_autoencoder
+
+    key, step = context.partition_key, STEPS["image_latents"]
+    provenance = provenance_of(store, step, key, config.model_dump())
+    digest = provenance.inputs["autoencoder"]
+    curated = store.read_table("curated_images", key, ["sample_id", "keep", "split"])
+    wanted = curated.filter(pc.and_(curated["keep"], pc.not_equal(curated["split"], "judge")))[
+        "sample_id"
+    ].to_pylist()
+    previous = previous_rows(store, step.name, key, context.log.warning)
+    plan = plan_reuse(
+        previous, wanted, {"autoencoder_digest": digest, "function_version": step.function_version}
+    )
+    landed = store.read_table("landed_images", key, ["sample_id", "image"])
+    todo = landed.filter(pc.is_in(landed["sample_id"], value_set=_strings(plan.todo)))
+    made = IMAGE_LATENTS.empty_table()
+    if todo.num_rows:
+        model = load_autoencoder(store.local_folder("autoencoder"), digest)
+        made = latent_rows(todo, model, digest, config.image_size, step.function_version)
+    table = merge_rows(plan.kept, made, ["sample_id"])
+    manifest = store.write_table(step.name, table, provenance, key)
+    errors = table["reconstruction_error"].to_numpy()
+    metadata = {"reconstruction_mse": float(np.mean(errors)) if len(errors) else None, **plan.counts()}
+    return materialized(store, manifest, metadata, schema=IMAGE_LATENTS)
+
+
+def training_shards(
+    context: dg.AssetExecutionContext, config: TrainingShardsConfig, store: dg.ResourceParam[Store]
+) -> dg.MaterializeResult:
+    """The one dataset that models depend on: memory-mapped latents, captions and text states under one digest.
+
+    It is unpartitioned on purpose: a model's recorded input is this digest, and it changes when any image, caption
+    or latent does. The gate's verdict is stored with the digest, and every training refuses a dataset without it.
+    """
+    from training.packaged import TEXT_DIM, TEXT_ENCODER_DIGEST
+
+    step = STEPS["training_shards"]
+    provenance = provenance_of(store, step, None, config.model_dump())
+    tables = DatasetTables(
+        landed=store.read_all("landed_images", ["sample_id", "alt_text"]),
+        curated=store.read_all("curated_images", ["sample_id", "image_id", "split", "keep"]),
+        recaptions=store.read_all("recaptions", ["sample_id", "caption_index", "caption"]),
+        embeddings=store.read_all("text_embeddings", ["text_id", "states", "pooled"]),
+        latents=store.read_all("image_latents", ["sample_id", "latent"]),
+    )
+    latents_of = store.require("autoencoder").digest
+    with tempfile.TemporaryDirectory(prefix="foundry-shards-") as scratch:
+        folder = Path(scratch) / "shards"
+        counts = write_dataset(
+            folder,
+            tables,
+            latent_shape=LATENT_SHAPE,
+            text_dim=TEXT_DIM,
+            autoencoder_digest=latents_of,
+            text_encoder_digest=TEXT_ENCODER_DIGEST,
+        )
+        gate = gate_of(counts, config.min_train_samples)
+        manifest = store.publish_folder(step.name, folder, provenance, gate=gate)
+    numbers: dict[str, Any] = {**counts, "splits": dg.MetadataValue.json(counts["splits"])}
+    metadata = {**numbers, "dagster/row_count": counts["num_samples"]}
+    return materialized(store, manifest, metadata, [gate_check("schema_and_counts", gate)])
+
+
+def build_definitions(
+    partitions: dg.PartitionsDefinition, defaults: Mapping[str, Mapping[str, Any]], pool: str
+) -> list[dg.AssetsDefinition]:
+    """The group's assets, with the profile's run-config defaults."""
+    configs = {name: with_defaults(base, defaults.get(name, {})) for name, base in CONFIGS.items()}
+    gate = check_spec(
+        "training_shards",
+        "schema_and_counts",
+        "Enough training samples, every one with captions and a latent, none that leaked from a held-out split.",
+        blocking=True,
+    )
+    return [
+        build_asset(text_embeddings, configs["text_embeddings"], partitions=partitions),
+        build_asset(autoencoder, configs["autoencoder"], pool=pool),
+        build_asset(image_latents, configs["image_latents"], partitions=partitions),
+        build_asset(
+            training_shards,
+            configs["training_shards"],
+            checks=[gate],
+            automation=dg.AutomationCondition.eager(),
+        ),
+    ]
+
+
+def _strings(values: tuple[str, ...]) -> Any:
+    import pyarrow as pa
+
+    return pa.array(values, pa.string())

@@ -1,0 +1,57 @@
+"""Around a trained backbone: the gate before anybody scores it, its loss curve and its card."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from assets.interfaces import GateResult
+from assets.models.training_runs import TrainedRun, run_metadata
+from training.errors import FoundryError
+
+
+def gate_of_model(run: TrainedRun) -> GateResult:
+    """Finite loss all the way, and a folder that reloads (with stock classes) to the output it was saved with."""
+    from training.export import reload_equals_saved
+
+    finite = finite_losses(run)
+    findings: dict[str, object] = {"finite_loss": finite, "final_loss": run.done.final_loss}
+    try:
+        findings["reload_difference"] = reload_equals_saved(run.folder.model)
+    except FoundryError as error:
+        return GateResult(False, {**findings, "reload": str(error)})
+    return GateResult(finite, findings)
+
+
+def finite_losses(run: TrainedRun) -> bool:
+    """Whether every logged loss is a number."""
+    losses = run.folder.read_metrics()["loss"].to_numpy()
+    return bool(len(losses) and np.all(np.isfinite(losses)) and np.isfinite(run.done.final_loss))
+
+
+def loss_curve(run: TrainedRun) -> bytes:
+    """The run's loss over images seen, as a small JPEG for the asset page."""
+    import io
+
+    from PIL import Image
+
+    from evaluation.pictures import inline_jpeg
+    from evaluation.plots import Curve, loss_curves
+
+    metrics = run.folder.read_metrics()
+    curve = Curve(
+        run.spec.recipe.name,
+        metrics["images_seen"].to_numpy().astype(np.float64),
+        metrics["loss"].to_numpy().astype(np.float64),
+    )
+    png = loss_curves([curve], title=f"{run.spec.recipe.name}: training loss")
+    return inline_jpeg(Image.open(io.BytesIO(png)).convert("RGB"), max_bytes=60_000)
+
+
+def backbone_card(run: TrainedRun, profile: str) -> str:
+    """The model card: what it is, what it was made from, how to sample from it, and whose art it has seen."""
+    from assets.corpus.art import ATTRIBUTION
+    from training.export import model_card_text
+
+    results = {name: value for name, value in run_metadata(run).items() if name not in ("spec_hash", "run_folder")}
+    card = model_card_text(run.spec, run.folder.model, {"profile": f"{profile} (its own scale)", **results})
+    return f"{card}\n## Credits and limits\n\n{ATTRIBUTION}\n\nA small model for measuring, not for use: it draws blobs.\n"

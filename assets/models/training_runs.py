@@ -1,0 +1,100 @@
+"""One way from a recipe to a published model: resolve, dispatch, gate, describe."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from assets.interfaces import Compute, GateResult, Manifest, Models, Provenance, Store
+from assets.lineage import as_records, trace
+from training.errors import FoundryError
+from training.run_folder import Done, RunFolder, prepare
+from training.spec import Execution, Recipe, TrainingSpecification, load_recipe, merge
+
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A run that is done: its folder, specification and result record."""
+
+    folder: RunFolder
+    spec: TrainingSpecification
+    done: Done
+
+
+def resolve_recipe(recipe: Recipe, overrides: Mapping[str, Any]) -> Recipe:
+    """The recipe with Launchpad overrides merged in (None means: the recipe's own value), validated again."""
+    given = {name: value for name, value in overrides.items() if value is not None}
+    return load_recipe(
+        merge(recipe.model_dump(mode="json"), given), f"recipe '{recipe.name}' with run config"
+    )
+
+
+def train_to_end(
+    recipe: Recipe,
+    digests: Mapping[str, str],
+    paths: Mapping[str, Path],
+    models: Models,
+    compute: Compute,
+    log: Log,
+) -> TrainedRun:
+    """Train in the run folder of the specification's hash; a run that was interrupted goes on where it was.
+
+    Raises TrainingFailed or TrainingStopped; checkpoints stay for the next launch.
+    """
+    spec = TrainingSpecification(recipe=recipe, inputs=dict(digests))
+    execution = Execution(
+        threads=models.resources.threads, input_paths={name: str(path) for name, path in paths.items()}
+    )
+    run = prepare(models.runs, spec, execution)
+    log(f"spec hash {spec.spec_hash}")
+    compute.train(run.path, models.resources, log)
+    done = run.read_done()
+    if done is None:
+        raise FoundryError(
+            f"{run.path} has no done.json although its worker ended. Launch the partition again."
+        )
+    return TrainedRun(run, spec, done)
+
+
+def publish(
+    store: Store,
+    name: str,
+    partition: str | None,
+    run: TrainedRun,
+    provenance: Provenance,
+    gate: GateResult,
+    card: str,
+) -> Manifest:
+    """Publish the run's model folder with card and lineage inside; both travel outside its content digest."""
+    model = run.folder.model
+    (model / "model_card.md").write_text(card, encoding="utf-8")
+    (model / "lineage.json").write_text("[]", encoding="utf-8")
+    manifest = store.publish_folder(name, model, provenance, partition, gate)
+    if manifest.digest != run.done.model_digest:
+        raise FoundryError(
+            f"{model} is not what the training wrote: its digest is {manifest.digest[:12]}, done.json says "
+            f"{run.done.model_digest[:12]}. Delete the run folder {run.folder.path} and launch again."
+        )
+    lineage = as_records(trace(store, name, partition))
+    lineage[0]["spec_hash"] = run.spec.spec_hash
+    (model / "lineage.json").write_text(json.dumps(lineage, indent=1), encoding="utf-8")
+    return store.publish_folder(name, model, provenance, partition, gate)
+
+
+def run_metadata(run: TrainedRun) -> dict[str, Any]:
+    """Figures that every trained model's page shows."""
+    done = run.done
+    return {
+        "spec_hash": run.spec.spec_hash,
+        "run_folder": str(run.folder.path),
+        "parameters": done.num_parameters,
+        "images_seen": done.images_seen,
+        "final_loss": done.final_loss,
+        "training_seconds": round(done.train_seconds, 1),
+        "images_per_second": round(done.images_seen / max(done.train_seconds, 1e-9), 1),
+    }

@@ -1,0 +1,84 @@
+"""All asset groups in one place: their settings, what they read from outside, and what they would be made from now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from assets.captions import definitions as captions
+from assets.corpus import definitions as corpus
+from assets.definitions import with_defaults
+from assets.encodings import definitions as encodings
+from assets.entities import definitions as entities
+from assets.interfaces import Provenance, Surroundings
+from assets.models import definitions as models
+from assets.reports import definitions as reports
+from assets.steps import STEPS, provenance_of
+from orchestration.profile import Profile
+from training.errors import FoundryError
+
+GROUPS = {
+    "corpus": corpus,
+    "captions": captions,
+    "entities": entities,
+    "encodings": encodings,
+    "models": models,
+    "reports": reports,
+}
+
+
+def default_config(profile: Profile, name: str) -> dg.Config:
+    """The run config under which ``name`` runs when the Launchpad changes nothing."""
+    base: type[dg.Config] = GROUPS[STEPS[name].group].CONFIGS[name]
+    return with_defaults(base, profile.assets.get(name, {}))()
+
+
+def check_profile_defaults(profile: Profile) -> None:
+    """Raise FoundryError when the profile sets a field that an asset does not have, or to an impossible value."""
+    for name, values in profile.assets.items():
+        if name not in STEPS:
+            raise FoundryError(
+                f"profiles/{profile.name}/profile.yaml: assets has '{name}', but the assets are: {', '.join(STEPS)}."
+            )
+        base = GROUPS[STEPS[name].group].CONFIGS[name]
+        for field, value in values.items():
+            if field not in base.model_fields:
+                raise FoundryError(
+                    f"profiles/{profile.name}/profile.yaml: assets.{name} has the unknown field '{field}'. "
+                    f"It has: {', '.join(base.model_fields)}."
+                )
+            try:
+                base(**{field: value})
+            except ValueError as error:
+                reason = (
+                    str(error).splitlines()[2].strip() if len(str(error).splitlines()) > 2 else str(error)
+                )
+                raise FoundryError(
+                    f"profiles/{profile.name}/profile.yaml: assets.{name}.{field} is {value!r}: {reason}"
+                ) from error
+
+
+def partition_keys(profile: Profile, name: str) -> list[str | None]:
+    """Every partition that an asset has in this profile; ``[None]`` for an unpartitioned one."""
+    kind = STEPS[name].partitioned_by
+    if kind == "groups":
+        return list(profile.group_keys)
+    return list(profile.backbones) if kind == "recipes" else [None]
+
+
+def expected_provenance(
+    profile: Profile, surroundings: Surroundings, name: str, partition: str | None
+) -> Provenance:
+    """What a run would be made from right now. Raises FoundryError when an input is missing."""
+    step, group = STEPS[name], GROUPS[STEPS[name].group]
+    config = default_config(profile, name)
+    recorded: Mapping[str, Any] = config.model_dump()
+    if name == "landed_images" and partition is not None:
+        outside = corpus.landed_inputs(surroundings.landing, partition)
+    else:
+        outside = group.other_inputs(name, config, surroundings)
+    if group is models:
+        recorded = models.resolved_config(name, partition, config, surroundings.models)
+    return provenance_of(surroundings.store, step, partition, recorded, outside)

@@ -1,0 +1,152 @@
+"""The ``foundry`` command: a thin layer over the functions that the assets use too."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from orchestration.command.output import console, errors, print_rows
+from orchestration.workspace import DEFAULT_DATA, Workspace, workspace_from_environment
+from training.errors import FoundryError
+
+_PROCESS_START = time.time()
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="T2I Foundry: from image-text pairs to measured text-to-image models, in one Dagster asset graph.",
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
+Data = Annotated[
+    str | None, typer.Option(help="name of an imported source; default FOUNDRY_DATA, then the composed scenes")
+]
+
+
+def _workspace(data: str | None = None) -> Workspace:
+    environment = dict(os.environ)
+    if data:
+        environment["FOUNDRY_DATA"] = data
+    return workspace_from_environment(environment)
+
+
+@app.command()
+def demo(
+    data: Data = None,
+    train_autoencoder: Annotated[
+        bool, typer.Option(help="train a new autoencoder instead of taking the shipped one")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Bring the whole graph up to date on this machine, and say where the report is."""
+    from orchestration.command import demo as command
+
+    command.run(
+        _workspace(data), train_autoencoder=train_autoencoder, as_json=as_json, process_start=_PROCESS_START
+    )
+
+
+@app.command()
+def ui(data: Data = None, port: Annotated[int, typer.Option(min=1024, max=65535)] = 3000) -> None:
+    """Serve the Dagster UI and its daemon on 127.0.0.1 until Ctrl-C."""
+    from orchestration.command import ui as command
+
+    raise typer.Exit(command.run(_workspace(data), port))
+
+
+@app.command("import")
+def import_(
+    source: Annotated[Path, typer.Argument(help="folder of images, of WebDataset tars, or of Parquet files; or one such file")],
+    name: Annotated[str, typer.Option(help="name under which the source lands: lower case, digits, '.', '_', '-'")],
+    as_json: AsJson = False,
+) -> None:
+    """Land your own pictures, so that `foundry demo --data NAME` runs the graph on them. Safe to repeat."""
+    from orchestration.command.importing import run
+
+    if name == DEFAULT_DATA:
+        raise FoundryError(f"--name is '{name}', which is the composed scenes' own. Choose another name.")
+    run(_workspace(), source, name, as_json=as_json)
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Look at versions, disk, memory, processors, GPU, Ray and ports, and say how to mend what is wrong."""
+    from dataclasses import asdict
+
+    from orchestration.doctor import examine
+
+    findings = list(examine(_workspace()))
+    print_rows([asdict(finding) for finding in findings], as_json=as_json, title="foundry doctor")
+    if any(finding.state == "problem" for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(help="DuckDB SQL over all tables, each a view")],
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Query all tables with DuckDB. `foundry sql "SHOW TABLES"` lists them."""
+    from orchestration.resources.store import ManifestStore
+    from orchestration.sql import query as run_query
+
+    columns, rows = run_query(ManifestStore(_workspace(data).store), query)
+    print_rows([dict(zip(columns, row, strict=True)) for row in rows], as_json=as_json)
+
+
+@app.command()
+def lineage(
+    asset: Annotated[str, typer.Argument(help="asset name, such as backbone")],
+    partition: Annotated[str | None, typer.Argument(help="its partition, such as a recipe")] = None,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Walk from a version back to landed data: versions, code, config and digests."""
+    from assets.lineage import as_records, parse_target, trace
+    from orchestration.resources.store import ManifestStore
+
+    store = ManifestStore(_workspace(data).store)
+    records = as_records(trace(store, *parse_target(store, asset, partition)))
+    if as_json:
+        print_rows(records, as_json=True)
+        return
+    for record in records:
+        indent = "  " * record["depth"]
+        version = f"v{record['function_version']}, {record['created_at'][:19]}" if "asset" in record else "outside"
+        rows = "" if record.get("num_rows") is None else f", {record['num_rows']:,} rows"
+        console.print(f"{indent}{record['version']}  {record['digest'][:12]}  ({version}{rows})", highlight=False)
+
+
+@app.command()
+def report(data: Data = None, as_json: AsJson = False) -> None:
+    """Say where the HTML report is."""
+    from orchestration.resources.store import ManifestStore
+
+    store = ManifestStore(_workspace(data).store)
+    manifest = store.require("report")
+    path = store.local_folder("report") / "report.html"
+    print_rows([{"report": str(path), "written": manifest.created_at, "digest": manifest.digest}], as_json=as_json)
+
+
+def main() -> None:
+    """Entry point: a user's mistake ends in one sentence and exit code 1, never in a traceback."""
+    try:
+        app()
+    except FoundryError as error:
+        errors.print(f"[red]error[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        errors.print("stopped; what was finished is kept, run it again to go on")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""How the command speaks: tables for people, JSON for programs, one sentence for a mistake."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+console = Console()
+errors = Console(stderr=True)
+
+
+def print_rows(rows: Sequence[Mapping[str, Any]], *, as_json: bool, title: str = "") -> None:
+    """Rows as a table, or as a JSON list."""
+    if as_json:
+        json.dump(list(rows), sys.stdout, indent=1, default=str, ensure_ascii=False)
+        sys.stdout.write("\n")
+        return
+    if not rows:
+        console.print(f"{title}: nothing to show" if title else "nothing to show")
+        return
+    table = Table(title=title or None, title_justify="left", header_style="bold")
+    for column in rows[0]:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(shown(value) for value in row.values()))
+    console.print(table)
+
+
+def shown(value: Any) -> str:
+    """A cell: numbers short, nothing for None, never interpreted as markup."""
+    from rich.markup import escape
+
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:,.4g}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    if isinstance(value, bytes):
+        return f"{len(value):,} bytes"
+    text = str(value)
+    return escape(text if len(text) <= 200 else text[:197] + "...")

@@ -1,0 +1,89 @@
+"""The one graph that every Dagster command, the UI and ``foundry`` load."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from assets.corpus.partitions import shard_groups
+from assets.interfaces import Compute, Landing, Models, Resources, Surroundings
+from assets.models.partitions import recipe_partitions
+from orchestration import automation
+from orchestration.catalog import GROUPS, check_profile_defaults
+from orchestration.jobs import ALL_JOBS
+from orchestration.profile import Profile, load_profile
+from orchestration.resources.compute import InlineCompute, RayCompute
+from orchestration.resources.perception import EmbeddedPerception
+from orchestration.resources.store import ManifestStore
+from orchestration.workspace import Workspace, workspace_from_environment
+
+
+def surroundings_of(workspace: Workspace, profile: Profile) -> Surroundings:
+    """The real store, compute, perception, landing folder and recipes of a workspace."""
+    limits = profile.compute
+    compute: Compute = (
+        InlineCompute()
+        if limits.mode == "inline"
+        else RayCompute(limits.cpus, limits.address, limits.inline_rows)
+    )
+    return Surroundings(
+        store=ManifestStore(workspace.store),
+        compute=compute,
+        perception=EmbeddedPerception(profile.world_path, limits.threads_per_worker),
+        landing=Landing(
+            source=workspace.data,
+            folder=workspace.landing,
+            group_keys=tuple(profile.group_keys),
+            world_path=profile.world_path,
+            is_composed=workspace.is_composed,
+        ),
+        models=Models(
+            backbones=profile.backbones,
+            judge=profile.judge,
+            autoencoder=profile.autoencoder,
+            runs=workspace.runs,
+            resources=Resources(gpus=limits.gpus_per_training, threads=limits.threads_per_worker),
+            profile=profile.name,
+        ),
+    )
+
+
+def build(workspace: Workspace) -> dg.Definitions:
+    """Assets, checks, jobs, sensors and schedules of a workspace, with the real resources behind them."""
+    profile = load_profile(workspace.profile)
+    check_profile_defaults(profile)
+    surroundings = surroundings_of(workspace, profile)
+    groups, recipes = shard_groups(profile.group_keys), recipe_partitions(profile.backbones)
+    partitions = {"models": recipes, "reports": None}
+    assets = [
+        asset
+        for name, group in GROUPS.items()
+        for asset in group.build_definitions(
+            partitions.get(name, groups), profile.assets, profile.compute.pool
+        )
+    ]
+    return dg.Definitions(
+        assets=assets,
+        asset_checks=automation.freshness_checks(profile, surroundings),
+        jobs=ALL_JOBS,
+        schedules=[automation.refresh_schedule(profile)],
+        sensors=[
+            automation.landing_sensor(profile, surroundings),
+            automation.conditions_sensor(),
+            automation.staleness_sensor(profile, surroundings),
+        ],
+        resources={
+            "store": surroundings.store,
+            "compute": surroundings.compute,
+            "perception": surroundings.perception,
+            "landing": surroundings.landing,
+            "models": surroundings.models,
+            "surroundings": surroundings,
+        },
+        executor=dg.in_process_executor,
+    )
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """The graph of the workspace that the environment names."""
+    return build(workspace_from_environment())

@@ -1,0 +1,174 @@
+"""The demo: the whole graph through Dagster, only what is not fresh, with times by stage of the ledger."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import dagster as dg
+
+from assets.interfaces import Surroundings
+from assets.reports.ledger import LEDGER_FILE
+from assets.steps import STEPS
+from orchestration.catalog import partition_keys
+from orchestration.freshness import freshness_of, verified
+from orchestration.launching import Launch, Outcome, run_all
+from orchestration.profile import Profile
+from training.errors import FoundryError
+
+STAGE_OF_STEP: Mapping[str, str] = {
+    "demo_scenes": "scenes",
+    "landed_images": "scenes",
+    "curated_images": "scenes",
+    "recaptions": "perception",
+    "entity_annotations": "perception",
+    "caption_statistics": "perception",
+    "text_embeddings": "embeddings",
+    "image_latents": "embeddings",
+    "training_shards": "embeddings",
+    "autoencoder": "embeddings",
+    "backbone": "backbones",
+    "judge_clip": "judge",
+    "generated_samples": "evaluation",
+    "evaluation_table": "evaluation",
+    "scaling_laws": "evaluation",
+    "report": "report",
+}
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Launches that may run side by side, and what they are for in a person's words."""
+
+    title: str
+    launches: tuple[Launch, ...]
+
+
+@dataclass
+class DemoResult:
+    """What a demo did. ``seconds_by_stage`` is wall time, shared out among stages that ran side by side."""
+
+    launched: list[Outcome] = field(default_factory=list)
+    num_fresh: int = 0
+    seconds_by_stage: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def error(self) -> str | None:
+        """The first failure's sentence, or None."""
+        return next((f"{o.launch.label}: {o.error}" for o in self.launched if o.error), None)
+
+
+def phases(profile: Profile, surroundings: Surroundings, train_autoencoder: bool) -> Iterator[Phase]:
+    """What has to run, phase by phase; each is decided when the one before is done."""
+
+    def stale(job: str, names: Sequence[str], keys: Sequence[str | None]) -> tuple[Launch, ...]:
+        wanted = [key for key in keys if any(_must_run(profile, surroundings, name, key) for name in names)]
+        return tuple(Launch(job, key) for key in wanted)
+
+    if surroundings.landing.is_composed:
+        yield Phase("composing scenes", stale("scenes", ["demo_scenes"], [None]))
+    new_autoencoder = (Launch("autoencoder", config={"autoencoder": {"train": True}}),)
+    yield Phase("autoencoder", new_autoencoder if train_autoencoder else _keep_trained(surroundings, stale))
+    data = [step.name for step in STEPS.values() if step.partitioned_by == "groups"]
+    yield Phase("captions, entities and latents", stale("data", data, profile.group_keys))
+    yield Phase("the dataset", stale("dataset", ["caption_statistics", "training_shards"], [None]))
+    models = [step.name for step in STEPS.values() if step.partitioned_by == "recipes"]
+    largest_first = sorted(profile.backbones, key=lambda key: _size(profile, key), reverse=True)
+    judge = stale("judge", ["judge_clip"], [None])
+    yield Phase("training backbones and judge", judge + stale("model", models, largest_first))
+    conclusions = ["evaluation_table", "scaling_laws", "report"]
+    yield Phase("scores, laws and report", stale("conclusions", conclusions, [None]))
+
+
+def run_demo(
+    definitions: dg.Definitions,
+    instance: dg.DagsterInstance,
+    profile: Profile,
+    surroundings: Surroundings,
+    workspace_root: Path,
+    started: Callable[[Phase], None],
+    finished: Callable[[Outcome], None],
+    *,
+    train_autoencoder: bool = False,
+    seconds_so_far: float = 0.0,
+) -> DemoResult:
+    """Bring the whole graph up to date. Stops after the first phase in which something failed."""
+    result = DemoResult(seconds_by_stage={"start-up": seconds_so_far})
+    mark = time.monotonic()
+    for phase in phases(profile, surroundings, train_autoencoder):
+        _add(result.seconds_by_stage, {"start-up": time.monotonic() - mark})
+        write_ledger(workspace_root, result.seconds_by_stage)
+        started(phase)
+        begin = time.monotonic()
+        outcomes = run_all(definitions, instance, phase.launches, profile.compute.concurrent_runs, finished)
+        _add(result.seconds_by_stage, shares(outcomes, time.monotonic() - begin))
+        result.launched += outcomes
+        result.num_fresh += not phase.launches
+        mark = time.monotonic()
+        if result.error:
+            break
+    write_ledger(workspace_root, result.seconds_by_stage)
+    return result
+
+
+def shares(outcomes: Sequence[Outcome], wall_seconds: float) -> dict[str, float]:
+    """A phase's wall time, shared out among ledger stages in proportion to the step time spent on each."""
+    spent: dict[str, float] = {}
+    for outcome in outcomes:
+        in_steps = 0.0
+        for step, seconds in outcome.step_seconds.items():
+            stage = STAGE_OF_STEP.get(step, "start-up")
+            spent[stage] = spent.get(stage, 0.0) + seconds
+            in_steps += seconds
+        spent["start-up"] = spent.get("start-up", 0.0) + max(outcome.seconds - in_steps, 0.0)
+    total = sum(spent.values())
+    return {stage: seconds / total * wall_seconds for stage, seconds in spent.items()} if total else {}
+
+
+def write_ledger(workspace_root: Path, seconds_by_stage: Mapping[str, float]) -> None:
+    """Keep measured seconds where the report finds them; a stage that was fresh this time keeps its last figure."""
+    path = workspace_root / LEDGER_FILE
+    known = json.loads(path.read_text()) if path.exists() else {}
+    known.update({stage: round(seconds, 1) for stage, seconds in seconds_by_stage.items() if seconds >= 0.05})
+    path.write_text(json.dumps(known, indent=1))
+
+
+def _must_run(profile: Profile, surroundings: Surroundings, name: str, key: str | None) -> bool:
+    """Whether a version is missing, stale, or no longer the bytes that were written."""
+    if freshness_of(profile, surroundings, name, key).state != "fresh":
+        return True
+    manifest = surroundings.store.current(name, key)
+    return manifest is not None and bool(verified(surroundings, manifest))
+
+
+def _keep_trained(
+    surroundings: Surroundings, stale: Callable[[str, Sequence[str], Sequence[str | None]], tuple[Launch, ...]]
+) -> tuple[Launch, ...]:
+    """A trained autoencoder stays until somebody asks for the shipped one; otherwise the usual rule."""
+    manifest = surroundings.store.current("autoencoder")
+    if manifest is not None and manifest.provenance.config.get("train") and not verified(surroundings, manifest):
+        return ()
+    return stale("autoencoder", ["autoencoder"], [None])
+
+
+def _size(profile: Profile, key: str) -> int:
+    from training.backbones import count_parameters
+
+    backbone = profile.backbones[key].backbone
+    if backbone is None:
+        raise FoundryError(f"Recipe '{key}' names no backbone. Add `backbone:` to it in recipes.yaml.")
+    return count_parameters(backbone)
+
+
+def _add(into: dict[str, float], seconds: Mapping[str, float]) -> None:
+    for stage, value in seconds.items():
+        into[stage] = into.get(stage, 0.0) + value
+
+
+def all_versions(profile: Profile, surroundings: Surroundings) -> int:
+    """How many versions the complete graph has."""
+    names = [name for name in STEPS if surroundings.landing.is_composed or name != "demo_scenes"]
+    return sum(len(partition_keys(profile, name)) for name in names)

@@ -1,0 +1,39 @@
+"""Dagster's instance of a workspace: its folders, its environment, its pools."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from orchestration.profile import Profile
+from orchestration.workspace import Workspace
+from training.errors import FoundryError
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+
+def enter_environment(workspace: Workspace) -> None:
+    """Let this process, and every child of it, work on ``workspace``; makes its folders."""
+    os.environ.update(workspace.environment())
+    try:
+        for folder in (workspace.dagster, workspace.store, workspace.runs, workspace.landing):
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FoundryError(
+            f"FOUNDRY_HOME is {workspace.home}, where {error.filename} cannot be made: {error.strerror}. "
+            "Point FOUNDRY_HOME at a folder that you may write to."
+        ) from error
+
+
+@contextmanager
+def open_instance(workspace: Workspace, profile: Profile) -> Iterator[dg.DagsterInstance]:
+    """The workspace's Dagster instance, with the pool sized for as many runs as the profile allows at once."""
+    import dagster as dg
+
+    enter_environment(workspace)
+    with dg.DagsterInstance.get() as instance:
+        instance.event_log_storage.set_concurrency_slots(profile.compute.pool, profile.compute.concurrent_runs)
+        yield instance

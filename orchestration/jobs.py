@@ -1,0 +1,40 @@
+"""Jobs: the pieces of the graph that a person, a schedule or a sensor launches as one run."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from assets.steps import STEPS
+
+
+def _names(partitioned_by: str) -> list[str]:
+    return [step.name for step in STEPS.values() if step.partitioned_by == partitioned_by]
+
+
+SCENES = dg.define_asset_job(
+    "scenes", ["demo_scenes"], description="Compose the demo's scenes and land them."
+)
+DATA = dg.define_asset_job(
+    "data",
+    _names("groups"),
+    description="One shard group, from landed shards to captions, entities and latents.",
+)
+AUTOENCODER = dg.define_asset_job(
+    "autoencoder", ["autoencoder"], description="Publish or train the autoencoder."
+)
+DATASET = dg.define_asset_job(
+    "dataset",
+    ["caption_statistics", "training_shards"],
+    description="Put all shard groups together into the one dataset that models depend on.",
+)
+JUDGE = dg.define_asset_job("judge", ["judge_clip"], description="Train the judge of alignment.")
+MODEL = dg.define_asset_job(
+    "model", _names("recipes"), description="Train one backbone and let it draw the held-out prompts."
+)
+CONCLUSIONS = dg.define_asset_job(
+    "conclusions",
+    ["evaluation_table", "scaling_laws", "report"],
+    description="Score all models, fit the laws, write the report.",
+)
+
+ALL_JOBS = [SCENES, DATA, AUTOENCODER, DATASET, JUDGE, MODEL, CONCLUSIONS]
