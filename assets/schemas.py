@@ -56,6 +56,7 @@ CURATED_IMAGES = pa.schema(
         _field("image_id", pa.string(), "sha256 of the image's bytes"),
         _field("split", pa.string(), "one of " + ", ".join(SPLITS)),
         _field("perceptual_hash", pa.uint64(), "64-bit DCT hash of the grey image"),
+        _field("thumbnail", pa.binary(192), "8 x 8 mean colours, uint8 RGB, row-major"),
         _field("keep", pa.bool_(), "whether the sample goes on"),
         _field("dropped_because", pa.string(), "empty, duplicate, too_small or extreme_aspect_ratio"),
     ]

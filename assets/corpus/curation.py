@@ -31,6 +31,7 @@ from training.errors import FoundryError
 _STANDS_FIRST = {"held_out_concepts": 0, "held_out_images": 1, "judge": 2, "train": 3}
 _HASH_SIDE, _HASH_FREQUENCIES = 32, 8
 _THUMBNAIL_SIDE = 8
+_THUMBNAIL_VALUES = _THUMBNAIL_SIDE * _THUMBNAIL_SIDE * 3
 HASH_TOLERANCE = 4
 """Most differing bits, of 64, between copies of one picture after recompression or enlarging."""
 THUMBNAIL_TOLERANCE = 5.0
@@ -57,20 +58,37 @@ def curate(landed: pa.Table, min_side: int = 32, max_aspect: float = 4.0) -> pa.
     shorter, longer = np.minimum(width, height), np.maximum(width, height)
     reason = np.where(longer > max_aspect * shorter, "extreme_aspect_ratio", "").astype(object)
     reason[shorter < min_side] = "too_small"
-    splits = rows["split"].to_pylist()
-    usable = np.flatnonzero(reason == "")
-    order = sorted(usable.tolist(), key=lambda index: (_STANDS_FIRST.get(splits[index], 3), index))
-    for index in find_duplicates(order, rows["image_id"].to_pylist(), hashes, thumbnails):
-        reason[index] = "duplicate"
     columns = {
         "sample_id": rows["sample_id"],
         "image_id": rows["image_id"],
         "split": rows["split"],
         "perceptual_hash": pa.array(hashes, pa.uint64()),
+        "thumbnail": pa.array([thumbnail.tobytes() for thumbnail in thumbnails], pa.binary(192)),
         "keep": pa.array(reason == "", pa.bool_()),
         "dropped_because": pa.array(reason.tolist(), pa.string()),
     }
-    return pa.table(columns, schema=CURATED_IMAGES)
+    return mark_duplicates(pa.table(columns, schema=CURATED_IMAGES))
+
+
+def mark_duplicates(curated: pa.Table) -> pa.Table:
+    """CURATED_IMAGES with the duplicates among the kept rows marked as dropped (rule 3); rows keep their order.
+
+    One shard group cannot see another: apply this to the rows of all groups together to find copies, and leaks of
+    held-out pictures into training, that lie in different groups.
+    """
+    image_ids, splits = curated["image_id"].to_pylist(), curated["split"].to_pylist()
+    sample_ids, keep = curated["sample_id"].to_pylist(), curated["keep"].to_pylist()
+    reasons = curated["dropped_because"].to_pylist()
+    hashes = curated["perceptual_hash"].to_numpy()
+    raw = b"".join(curated["thumbnail"].to_pylist())
+    thumbnails = np.frombuffer(raw, np.uint8).reshape(len(image_ids), _THUMBNAIL_VALUES)
+    kept = [index for index, stays in enumerate(keep) if stays]
+    order = sorted(kept, key=lambda index: (_STANDS_FIRST[splits[index]], sample_ids[index]))
+    for index in find_duplicates(order, image_ids, hashes, thumbnails):
+        keep[index], reasons[index] = False, "duplicate"
+    names = ["sample_id", "image_id", "split", "perceptual_hash", "thumbnail"]
+    columns = [curated[name] for name in names] + [pa.array(keep, pa.bool_()), pa.array(reasons, pa.string())]
+    return pa.Table.from_arrays(columns, schema=CURATED_IMAGES)
 
 
 def find_duplicates(
@@ -134,7 +152,7 @@ def _fingerprints(
     from PIL import Image
 
     grey = np.zeros((len(images), _HASH_SIDE, _HASH_SIDE))
-    thumbnails = np.zeros((len(images), _THUMBNAIL_SIDE * _THUMBNAIL_SIDE * 3), np.uint8)
+    thumbnails = np.zeros((len(images), _THUMBNAIL_VALUES), np.uint8)
     area = Image.Resampling.BOX
     for index, data in enumerate(images):
         picture: Any = Image.fromarray(decode_rgb(data, max_pixels=2**31))
