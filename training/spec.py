@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -75,7 +75,7 @@ class DiffusionOptions(_Section):
 class AutoencoderOptions(_Section):
     """Options of the autoencoder objective (diffusers AutoencoderKL)."""
 
-    block_channels: tuple[int, ...] = Field(default=(16, 32, 64, 64), min_length=1, max_length=6)
+    block_channels: tuple[int, ...] = Field(default=(16, 32, 48, 48), min_length=1, max_length=6)
     layers_per_block: int = Field(default=1, ge=1, le=4)
     latent_channels: int = Field(default=16, ge=1, le=64)
     kl_weight: float = Field(
@@ -161,7 +161,7 @@ class Recipe(_Section):
         return values
 
     @model_validator(mode="after")
-    def _check_together(self) -> Self:
+    def _check_together(self) -> Recipe:
         for name in _SECTION_OF_OBJECTIVE:
             if name != self.objective and getattr(self, name) is not None:
                 raise ValueError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -13,6 +13,7 @@ from training.randomness import Draw
 from training.spec import Execution, TrainingSpecification
 
 
+@runtime_checkable
 class Objective(Protocol):
     """What the loop needs to know of an objective. Scalars named ``count_...`` are summed, others averaged."""
 

@@ -1,0 +1,141 @@
+"""A small diffusers AutoencoderKL: L1 on pixels and their gradients, a small KL term, no adversary."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from jaxtyping import Float
+from safetensors.torch import save_file
+from torch import Tensor
+
+from training.errors import FoundryError
+from training.objectives import input_folder
+from training.randomness import Draw
+from training.shards import ImageShards
+from training.spec import AutoencoderOptions, Execution, TrainingSpecification
+
+SCALE_SAMPLES = 512  # pictures that the latents' mean and spread are measured on
+SCALE_BATCH = 64
+PROBE = "probe.safetensors"
+
+
+def build_autoencoder(options: AutoencoderOptions, sample_size: int, seed: int) -> AutoencoderKL:
+    """An AutoencoderKL that halves the side once per block after the first."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return AutoencoderKL(
+            block_out_channels=options.block_channels,
+            down_block_types=("DownEncoderBlock2D",) * len(options.block_channels),
+            up_block_types=("UpDecoderBlock2D",) * len(options.block_channels),
+            layers_per_block=options.layers_per_block,
+            latent_channels=options.latent_channels,
+            norm_num_groups=8,
+            sample_size=sample_size,
+            scaling_factor=1.0,
+        )
+
+
+class AutoencoderObjective:
+    """Owns the autoencoder and a folder of pictures."""
+
+    def __init__(self, spec: TrainingSpecification, execution: Execution, device: str) -> None:
+        if spec.recipe.autoencoder is None:
+            raise FoundryError(f"recipe '{spec.recipe.name}': has no 'autoencoder' section; add it")
+        self.options = spec.recipe.autoencoder
+        self.seed = spec.recipe.seed
+        self.device = device
+        self.shards = ImageShards.open(input_folder(execution, "dataset"))
+        self.rows = self.shards.select(spec.recipe.dataset.splits, spec.recipe.dataset.max_samples)
+        self.num_samples = len(self.rows)
+        self.module = build_autoencoder(self.options, self.shards.images.shape[1], spec.recipe.seed)
+        self.module = self.module.to(device, memory_format=torch.channels_last)
+
+    def load(self, draw: Draw) -> Float[Tensor, "b 3 h w"]:
+        """Pictures in [-1, 1]."""
+        images = torch.from_numpy(self.shards.gather_images(self.rows[draw.rows]))
+        return images.to(self.device, memory_format=torch.channels_last)
+
+    def loss(self, batch: Float[Tensor, "b 3 h w"], draw: Draw) -> tuple[Tensor, dict[str, Tensor | float]]:
+        """Weighted sum of absolute, squared, gradient and KL terms, and each of them."""
+        posterior = self.module.encode(batch).latent_dist
+        noise = torch.from_numpy(draw.normal("posterior", posterior.mean.shape[1:])).to(self.device)
+        restored = self.module.decode(posterior.mean + posterior.std * noise).sample
+        error = restored - batch
+        absolute, squared = error.abs().mean(), error.square().mean()
+        edges = (error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()) / 2
+        kl = 0.5 * (posterior.mean.square() + posterior.var - 1 - posterior.logvar).mean()
+        options = self.options
+        loss = (
+            absolute + options.squared_weight * squared + options.edge_weight * edges + options.kl_weight * kl
+        )
+        parts = {"absolute": absolute, "squared": squared, "edges": edges, "kl": kl}
+        return loss, {name: value.detach() for name, value in parts.items()}
+
+    def export(self, folder: Path) -> None:
+        """Write config and weights; latents are centred per channel and scaled to unit spread as a whole.
+
+        The channel means move into the 1x1 convolutions around the latent (exact), the spread into
+        ``scaling_factor``, as stock pipelines expect.
+        """
+        mean, std = self._latent_moments()
+        state = {name: value.clone() for name, value in self.module.state_dict().items()}
+        _centre(state, mean)
+        self._save(folder, state, scaling_factor=float(1 / std))
+        reloaded = AutoencoderKL.from_pretrained(folder).eval()
+        save_file(probe_autoencoder(reloaded), folder / PROBE)
+
+    def export_weights(self, folder: Path) -> None:
+        """Write the weights as they were trained, uncentred."""
+        self._save(folder, self.module.state_dict(), scaling_factor=1.0)
+
+    def write_samples(self, path: Path, execution: Execution) -> None:
+        """Originals above, reconstructions below."""
+        from training.sampling import write_sheet
+
+        images = self.shards.images[self.rows[: execution.sample_count]]
+        with torch.inference_mode():
+            batch = torch.from_numpy(self.shards.gather_images(self.rows[: execution.sample_count]))
+            restored = self.module.decode(self.module.encode(batch.to(self.device)).latent_dist.mean).sample
+        unit = (restored / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
+        both = np.concatenate([images, (unit * 255).round().astype(np.uint8)])
+        write_sheet(path, both, columns=len(images))
+
+    @torch.inference_mode()
+    def _latent_moments(self) -> tuple[Tensor, Tensor]:
+        """Mean per channel, and standard deviation over all after centring, of the posterior means."""
+        rows = self.rows[:SCALE_SAMPLES]
+        parts = []
+        for start in range(0, len(rows), SCALE_BATCH):
+            images = torch.from_numpy(self.shards.gather_images(rows[start : start + SCALE_BATCH]))
+            parts.append(self.module.encode(images.to(self.device)).latent_dist.mean.double())
+        latents = torch.cat(parts)
+        mean = latents.mean((0, 2, 3))
+        return mean, (latents - mean[:, None, None]).std()
+
+    def _save(self, folder: Path, state: dict[str, Tensor], scaling_factor: float) -> None:
+        folder.mkdir(parents=True)
+        config = json.loads(self.module.to_json_string()) | {"scaling_factor": scaling_factor}
+        (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+        tensors = {name: value.contiguous().cpu() for name, value in state.items()}
+        save_file(tensors, folder / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
+
+
+def _centre(state: dict[str, Tensor], mean: Tensor) -> None:
+    """Subtract ``mean`` behind the encoder's 1x1 convolution and add it back before the decoder's."""
+    channels = len(mean)
+    weight = state["post_quant_conv.weight"][:, :, 0, 0].double()
+    state["quant_conv.bias"][:channels] -= mean.to(state["quant_conv.bias"].dtype)
+    state["post_quant_conv.bias"] += (weight @ mean).to(state["post_quant_conv.bias"].dtype)
+
+
+@torch.inference_mode()
+def probe_autoencoder(autoencoder: AutoencoderKL) -> dict[str, Tensor]:
+    """Latent and picture of a fixed input; equal before saving and after loading."""
+    size = autoencoder.config.sample_size
+    images = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    latents = autoencoder.encode(images).latent_dist.mean
+    return {"latents": latents, "images": autoencoder.decode(latents).sample}
