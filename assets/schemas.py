@@ -76,11 +76,12 @@ REGIONS = pa.schema(
         _field("area_fraction", pa.float32(), "foreground pixels over image pixels, in [0, 1]"),
         _field("color", pa.string(), "measured main colour, a word"),
         _field("names", pa.list_(pa.string()), "candidate names, best first"),
-        _field("name_scores", pa.list_(pa.float32()), "score of each candidate, higher is better"),
+        _field("name_scores", pa.list_(pa.float32()), "calibrated probability of each candidate, in [0, 1]"),
         _field("name_source", pa.string(), "concept_bank, conse or none"),
         _field("text", pa.string(), "text read in the region, empty when none"),
         _field("text_score", pa.float32(), "confidence of the reading in [0, 1]"),
-        _field("background_color", pa.string(), "measured colour of the image's background, a word"),
+        _field("background_kind", pa.string(), "plain, gradient, two-tone, checkered or unknown"),
+        _field("background_color", pa.string(), "measured colours of the background, such as 'blue and red'"),
         *MADE_BY,
     ]
 )

@@ -98,3 +98,33 @@ EVALUATION_TABLE = pa.schema(
         _field("model_digest", pa.string(), "content digest of the model's folder"),
     ]
 )
+
+
+# What perception says about an image; assets/schemas.py declares the same table (a test compares the two).
+_SAMPLE_ID = _field(
+    "sample_id", pa.string(), "digest of (image_id, source, key): one image with two alt-texts is two samples"
+)
+_BOX_XYXY_NORM = pa.list_(pa.float32(), 4)
+_MADE_BY = [
+    _field("model", pa.string(), "name of the model that made the row"),
+    _field("model_digest", pa.string(), "sha256 over the model's weights and parameters"),
+    _field("function_version", pa.int32(), "declared version of the function that made the row"),
+]
+
+REGIONS = pa.schema(
+    [
+        _SAMPLE_ID,
+        _field("region_index", pa.int32(), "0 is the largest region"),
+        _field("box_xyxy_norm", _BOX_XYXY_NORM, "normalised x1, y1, x2, y2"),
+        _field("area_fraction", pa.float32(), "foreground pixels over image pixels, in [0, 1]"),
+        _field("color", pa.string(), "measured main colour, a word"),
+        _field("names", pa.list_(pa.string()), "candidate names, best first"),
+        _field("name_scores", pa.list_(pa.float32()), "calibrated probability of each candidate, in [0, 1]"),
+        _field("name_source", pa.string(), "concept_bank, conse or none"),
+        _field("text", pa.string(), "text read in the region, empty when none"),
+        _field("text_score", pa.float32(), "confidence of the reading in [0, 1]"),
+        _field("background_kind", pa.string(), "plain, gradient, two-tone, checkered or unknown"),
+        _field("background_color", pa.string(), "measured colours of the background, such as 'blue and red'"),
+        *_MADE_BY,
+    ]
+)
