@@ -83,7 +83,7 @@ def restore_optimizer(
     for key, value in tensors.items():
         name, _, field = key.rpartition("|")
         parameter = parameters[name]
-        restored = value if field == "step" else torch.empty_like(parameter).copy_(value)
+        restored = value.clone() if field == "step" else torch.empty_like(parameter).copy_(value)
         optimizer.state[parameter][field] = restored.to(parameter.device)
 
 
