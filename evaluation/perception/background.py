@@ -38,6 +38,14 @@ class Background:
     explained: float
 
 
+def largest_difference(
+    a: Float[np.ndarray, "*places 3"], b: Float[np.ndarray, "*places_or_one 3"]
+) -> Float[np.ndarray, "*places"]:
+    """Largest of the three channels' differences (three slices are faster than a reduction over a short axis)."""
+    difference = np.abs(a - b)
+    return np.maximum(np.maximum(difference[..., 0], difference[..., 1]), difference[..., 2])
+
+
 def _border_mask(height: int, width: int) -> Bool[np.ndarray, "h w"]:
     mask = np.zeros((height, width), dtype=bool)
     mask[0], mask[-1], mask[:, 0], mask[:, -1] = True, True, True, True
@@ -49,15 +57,15 @@ def _palette(border_n3: Float[np.ndarray, "n 3"], num_colors: int) -> list[Float
     colors: list[np.ndarray] = []
     rest = border_n3
     while len(rest) >= 0.1 * len(border_n3) and len(colors) < num_colors:
-        near = np.abs(rest[:, None] - rest[None]).max(-1) <= TOLERANCE
+        near = largest_difference(rest[:, None], rest[None]) <= TOLERANCE
         chosen = near[near.sum(1).argmax()]
         colors.append(np.median(rest[chosen], axis=0))
-        rest = rest[np.abs(rest - colors[-1]).max(-1) > TOLERANCE]
+        rest = rest[largest_difference(rest, colors[-1]) > TOLERANCE]
     return colors
 
 
 @lru_cache(maxsize=8)
-def _layouts(height: int, width: int) -> tuple[Bool[np.ndarray, "layouts h w"], tuple[str, ...]]:
+def _layouts(height: int, width: int) -> tuple[Float[np.ndarray, "layouts h w"], tuple[str, ...]]:
     """Which of two colours lies where, for all straight partings and checker sizes that are tried."""
     y, x = np.mgrid[0:height, 0:width]
     maps: list[np.ndarray] = []
@@ -73,7 +81,7 @@ def _layouts(height: int, width: int) -> tuple[Bool[np.ndarray, "layouts h w"], 
     for cell in range(4 * step, min(height, width) // 2 + 1):
         maps.append(((x // cell + y // cell) % 2).astype(bool))
         kinds.append("checkered")
-    return np.stack(maps), tuple(kinds)
+    return np.stack(maps).astype(np.float32), tuple(kinds)
 
 
 def _two_colored(
@@ -81,17 +89,17 @@ def _two_colored(
 ) -> list[tuple[str, Float[np.ndarray, "h w 3"]]]:
     """The best two-tone and the best checkered prediction for a palette of two colours."""
     layouts_lhw, kinds = _layouts(image.shape[0], image.shape[1])
-    is_first, is_second = (np.abs(image - color).max(-1) <= TOLERANCE for color in palette)
-    flat = layouts_lhw.reshape(len(kinds), -1).astype(np.float32)
+    is_first, is_second = (largest_difference(image, color) <= TOLERANCE for color in palette)
+    flat = layouts_lhw.reshape(len(kinds), -1)
     gain = (is_second.astype(np.float32) - is_first.astype(np.float32)).reshape(-1)
     # matches = sum over pixels of (layout ? second : first), for the layout and for its negative
-    straight = flat @ gain + is_first.sum()
-    swapped = is_second.sum() - flat @ gain
+    gained = flat @ gain
+    straight, swapped = gained + is_first.sum(), is_second.sum() - gained
     found = []
     for kind in ("two-tone", "checkered"):
         allowed = np.array([name == kind for name in kinds])
         best = int(np.where(allowed, np.maximum(straight, swapped), -1).argmax())
-        second_here = layouts_lhw[best] if straight[best] >= swapped[best] else ~layouts_lhw[best]
+        second_here = (layouts_lhw[best] > 0) == bool(straight[best] >= swapped[best])
         found.append((kind, np.where(second_here[..., None], palette[1], palette[0])))
     return found
 
@@ -110,7 +118,7 @@ def _gradient(
     for round_index in range(6):
         coefficients, *_ = np.linalg.lstsq(design[use], pixels[use], rcond=None)
         prediction = design @ coefficients
-        residual = np.abs(prediction - pixels).max(-1)
+        residual = largest_difference(prediction, pixels)
         if round_index == 3:
             allowed = np.ones_like(allowed)
         keep_share = 0.75 if round_index < 3 else 1.0
@@ -141,13 +149,13 @@ def fit_background(image_hwc: UInt8[np.ndarray, "h w 3"]) -> Background:
     """The background that explains most of the image, or one of kind "unknown" when none explains enough."""
     image = image_hwc.astype(np.float64)
     border = _border_mask(*image_hwc.shape[:2])
-    palette = _palette(image[border], 2)
+    palette = _palette(image[border][::2], 2)  # every second pixel says as much
     candidates = [("plain", np.broadcast_to(palette[0], image.shape)), ("gradient", _gradient(image, border))]
     if len(palette) == 2:
         candidates += _two_colored(image, palette)
     best_score, best = -1.0, Background("unknown", (), image, 0.0)
     for kind, prediction in candidates:
-        fits = np.abs(image - prediction).max(-1) <= TOLERANCE
+        fits = largest_difference(image, prediction) <= TOLERANCE
         border_share = float(fits[border].mean())
         score = float(fits.mean()) - _HANDICAP[kind]
         if fits.mean() >= _MIN_EXPLAINED_IMAGE and border_share >= _MIN_EXPLAINED_BORDER and score > best_score:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from evaluation.perception.background import Background, fit_background
+from evaluation.perception.background import Background, fit_background, largest_difference
 from evaluation.perception.colors import COLOR_WORDS, color_indices, main_color
 from training.errors import FoundryError
 
@@ -118,7 +118,7 @@ def _whole_image(image: UInt8[np.ndarray, "h w 3"], background: Background | Non
 def _foreground(image: UInt8[np.ndarray, "h w 3"], background: Background) -> Bool[np.ndarray, "h w"]:
     from scipy import ndimage
 
-    difference = np.abs(image - background.prediction_hwc).max(-1)
+    difference = largest_difference(image.astype(np.float64), background.prediction_hwc)
     mask = difference > _FOREGROUND_DIFFERENCE
     if background.kind in ("two-tone", "checkered"):  # seams between the colours leave hairlines
         mask &= ndimage.binary_opening(mask, np.ones((2, 2), dtype=bool))
@@ -300,9 +300,9 @@ def _letter_like(image: UInt8[np.ndarray, "h w 3"], background: Background, piec
     if stroke_half_width > _LETTER_HALF_STROKE * piece.height:
         return False
     pixels = image[piece.mask].astype(np.float64)
-    contrast = np.abs(pixels - background.prediction_hwc[piece.mask]).max(-1)
+    contrast = largest_difference(pixels, background.prediction_hwc[piece.mask])
     core = pixels[contrast >= 0.7 * contrast.max()]  # without the blended pixels along the edges
-    return bool((np.abs(core - np.median(core, axis=0)).max(-1) <= 60).mean() >= 0.8)
+    return bool((largest_difference(core, np.median(core, axis=0)) <= 60).mean() >= 0.8)
 
 
 def _same_row(left: _Piece, right: _Piece) -> bool:

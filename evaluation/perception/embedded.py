@@ -1,0 +1,217 @@
+"""Embedded perception: images in, described regions out, with models that come inside pip packages.
+
+Pixels only. Regions by :mod:`~evaluation.perception.regions`, names by EfficientNet-Lite0 against a bank of training
+concepts and by ConSE for the rest (:mod:`~evaluation.perception.naming`), words by OCR where a region looks like
+text. In the demo the bank's pictures are the drawings that the scenes show, so names of training concepts are easier
+than in the wild; the model's name says "bank of the same drawings". Photographs, whose background cannot be fitted,
+give one region with a ConSE name of low confidence or none.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import UInt8
+
+from evaluation.perception.bank import ConceptBank, on_paper
+from evaluation.perception.efficientnet_lite import WEIGHTS_SHA256 as LITE0_SHA256
+from evaluation.perception.efficientnet_lite import EfficientNetLite0, load_lite0, look
+from evaluation.perception.naming import (
+    MIN_BANK_PROBABILITY,
+    MIN_CONSE_PROBABILITY,
+    NO_NAME,
+    Naming,
+    name_crops,
+)
+from evaluation.perception.reading import DETECTOR_SIDE_PX, UPSAMPLING, WordReader
+from evaluation.perception.reading import WEIGHTS_SHA256 as OCR_SHA256
+from evaluation.perception.regions import ANALYSIS_SIDE_PX, Layout, Region, find_regions, shrink
+from evaluation.schemas import REGIONS
+from training.digests import canonical_json, sha256_bytes
+from training.errors import FoundryError
+
+PERCEPTION_VERSION = 1  # raise when results change
+MODEL_NAME = "embedded: regions + EfficientNet-Lite0 (bank of the same drawings) + ConSE + PP-OCRv6"
+MAX_CROPS = 4
+
+
+class EmbeddedPerceiver:
+    """A batch worker from rows (sample_id, image bytes) to rows of :data:`evaluation.schemas.REGIONS`.
+
+    Every image gives at least one row; one without objects gives its whole area, unnamed. Models are loaded at the
+    first batch and kept.
+
+    Args:
+        bank: names and features of training concepts.
+        max_crops: largest regions per image that the network looks at; the others stay unnamed.
+        threads: threads of torch and of the OCR engine while a batch runs.
+    """
+
+    def __init__(self, bank: ConceptBank, max_crops: int = MAX_CROPS, threads: int = 1) -> None:
+        if max_crops < 0 or threads < 1:
+            raise FoundryError(
+                f"max_crops is {max_crops} and threads is {threads}; max_crops must be 0 or more, threads 1 or more"
+            )
+        self.bank = bank
+        self.max_crops = max_crops
+        self.threads = threads
+
+    @property
+    def model(self) -> str:
+        """Name written into every row."""
+        return MODEL_NAME
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 over weights, bank and parameters; needs no model to be loaded. Threads do not count."""
+        return perception_digest(self.bank, self.max_crops)
+
+    @cached_property
+    def _network(self) -> EfficientNetLite0:
+        return load_lite0()
+
+    @cached_property
+    def _reader(self) -> WordReader:
+        return WordReader(self.threads)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Regions of every image of ``batch``, in its order.
+
+        Raises:
+            FoundryError: a column is missing or an image cannot be decoded (named by its sample_id).
+        """
+        missing = sorted({"sample_id", "image"} - set(batch.column_names))
+        if missing:
+            raise FoundryError(f"perception input lacks the columns {', '.join(missing)}; given: {batch.column_names}")
+        sample_ids = batch.column("sample_id").to_pylist()
+        images = [
+            shrink(_decode(data, sample_id), 4 * ANALYSIS_SIDE_PX)
+            for data, sample_id in zip(batch.column("image").to_pylist(), sample_ids, strict=True)
+        ]
+        with torch_threads(self.threads):
+            layouts = [find_regions(image) for image in images]
+            namings = self._name(images, layouts)
+        rows: list[dict[str, Any]] = []
+        for sample_id, image, layout, named in zip(sample_ids, images, layouts, namings, strict=True):
+            rows += self._rows(sample_id, image, layout, named)
+        return pa.Table.from_pylist(rows, schema=REGIONS)
+
+    def _name(self, images: list[UInt8[np.ndarray, "_ _ 3"]], layouts: list[Layout]) -> list[dict[int, Naming]]:
+        """For every image, namings by region index; all crops of the batch go through the network together."""
+        crops: list[np.ndarray] = []
+        places: list[tuple[int, int]] = []
+        for image_index, (image, layout) in enumerate(zip(images, layouts, strict=True)):
+            objects = [index for index, region in enumerate(layout.regions) if not region.looks_like_text]
+            for region_index in objects[: self.max_crops]:
+                region = layout.regions[region_index]
+                crops.append(_crop(image, region))
+                places.append((image_index, region_index))
+        namings: list[dict[int, Naming]] = [{} for _ in images]
+        if crops:
+            features, logits = look(self._network, crops, side_px=self.bank.side_px)
+            for (image_index, region_index), naming in zip(
+                places, name_crops(features, logits, self.bank), strict=True
+            ):
+                namings[image_index][region_index] = naming
+        return namings
+
+    def _rows(
+        self, sample_id: str, image: UInt8[np.ndarray, "h w 3"], layout: Layout, named: dict[int, Naming]
+    ) -> list[dict[str, Any]]:
+        nothing = Region((0.0, 0.0, 1.0, 1.0), 1.0, (*layout.background.colors, "gray")[0], False, np.ones((1, 1), bool))
+        rows = []
+        for index, region in enumerate(layout.regions or (nothing,)):
+            naming = named.get(index, NO_NAME)
+            text, text_score = "", 0.0
+            if region.looks_like_text:
+                text, text_score = self._reader.read(image, region.box_xyxy_norm)
+            rows.append(
+                {
+                    "sample_id": sample_id,
+                    "region_index": index,
+                    "box_xyxy_norm": list(region.box_xyxy_norm),
+                    "area_fraction": region.area_fraction,
+                    "color": region.color,
+                    "names": list(naming.names),
+                    "name_scores": list(naming.scores),
+                    "name_source": naming.source,
+                    "text": text,
+                    "text_score": text_score,
+                    "background_kind": layout.background.kind,
+                    "background_color": " and ".join(layout.background.colors),
+                    "model": self.model,
+                    "model_digest": self.digest,
+                    "function_version": PERCEPTION_VERSION,
+                }
+            )
+        return rows
+
+
+def perception_digest(bank: ConceptBank, max_crops: int = MAX_CROPS) -> str:
+    """sha256 over weights, bank, parameters and version: part of every row's key."""
+    return sha256_bytes(
+        canonical_json(
+            {
+                "lite0": LITE0_SHA256,
+                "ocr": OCR_SHA256,
+                "ocr_side_px": DETECTOR_SIDE_PX,
+                "ocr_upsampling": UPSAMPLING,
+                "bank": bank.digest,
+                "max_crops": max_crops,
+                "min_bank_probability": MIN_BANK_PROBABILITY,
+                "min_conse_probability": MIN_CONSE_PROBABILITY,
+                "analysis_side_px": ANALYSIS_SIDE_PX,
+                "version": PERCEPTION_VERSION,
+            }
+        ).encode()
+    )
+
+
+def build_embedded_perceiver(bank: bytes, max_crops: int = MAX_CROPS, threads: int = 1) -> EmbeddedPerceiver:
+    """The perceiver, inside a worker: module-level and with plain arguments, so that it travels by name.
+
+    ``bank`` is what :meth:`evaluation.perception.bank.ConceptBank.to_bytes` gave.
+    """
+    return EmbeddedPerceiver(ConceptBank.from_bytes(bank), max_crops, threads)
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Torch's thread count inside the block; what it was before comes back after it."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _crop(image: UInt8[np.ndarray, "h w 3"], region: Region) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """The region on white paper; a whole photograph as it is, in full sharpness."""
+    if region.mask.all():
+        return image
+    return on_paper(shrink(image, ANALYSIS_SIDE_PX), region.mask)
+
+
+def _decode(data: bytes, sample_id: str) -> UInt8[np.ndarray, "h w 3"]:
+    """Encoded bytes as upright RGB, transparency over white."""
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(data)) as opened:
+            upright = ImageOps.exif_transpose(opened).convert("RGBA")
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+        raise FoundryError(
+            f"sample {sample_id}: image cannot be decoded ({error}); land the sample again or remove it"
+        ) from error
+    paper = Image.new("RGBA", upright.size, (255, 255, 255, 255))
+    paper.alpha_composite(upright)
+    return np.asarray(paper.convert("RGB"))
