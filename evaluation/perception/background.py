@@ -73,7 +73,11 @@ def _layouts(height: int, width: int) -> tuple[Float[np.ndarray, "layouts h w"],
     step = max(1, min(height, width) // 64)
     partings = [(x, width), (y, height), (x * height + y * width, 2 * height * width)]
     for ramp, top in partings:
-        shifts = np.arange(4 * step, top - 3, step) if top <= max(height, width) else np.linspace(0.25, 0.75, 9) * top
+        shifts = (
+            np.arange(4 * step, top - 3, step)
+            if top <= max(height, width)
+            else np.linspace(0.25, 0.75, 9) * top
+        )
         maps += [ramp >= shift for shift in shifts]
     falling = x * height - y * width
     maps += [falling >= shift for shift in np.linspace(-0.5, 0.5, 9) * height * width]
@@ -122,7 +126,9 @@ def _gradient(
         if round_index == 3:
             allowed = np.ones_like(allowed)
         keep_share = 0.75 if round_index < 3 else 1.0
-        limit = max(TOLERANCE / 2, float(np.quantile(residual[use], keep_share)) if round_index < 3 else TOLERANCE)
+        limit = max(
+            TOLERANCE / 2, float(np.quantile(residual[use], keep_share)) if round_index < 3 else TOLERANCE
+        )
         use = allowed & (residual <= limit)
         if use.sum() < 12:
             break
@@ -158,7 +164,11 @@ def fit_background(image_hwc: UInt8[np.ndarray, "h w 3"]) -> Background:
         fits = largest_difference(image, prediction) <= TOLERANCE
         border_share = float(fits[border].mean())
         score = float(fits.mean()) - _HANDICAP[kind]
-        if fits.mean() >= _MIN_EXPLAINED_IMAGE and border_share >= _MIN_EXPLAINED_BORDER and score > best_score:
+        if (
+            fits.mean() >= _MIN_EXPLAINED_IMAGE
+            and border_share >= _MIN_EXPLAINED_BORDER
+            and score > best_score
+        ):
             best_score = score
             best = Background(kind, (), np.ascontiguousarray(prediction), border_share)
     return Background(best.kind, _words_or_none(best), best.prediction_hwc, best.explained)

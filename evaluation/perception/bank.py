@@ -79,7 +79,9 @@ class ConceptBank:
             with np.load(io.BytesIO(data), allow_pickle=False) as stored:
                 found = {name: stored[name] for name in stored.files}
         except (ValueError, OSError, EOFError) as error:
-            raise FoundryError(f"concept bank: not a bank file ({error}); build it again with build_bank") from error
+            raise FoundryError(
+                f"concept bank: not a bank file ({error}); build it again with build_bank"
+            ) from error
         missing = sorted({entry.name for entry in fields(ConceptBank)} - set(found))
         if missing:
             raise FoundryError(f"concept bank: lacks {', '.join(missing)}; build it again with build_bank")
@@ -178,7 +180,9 @@ def build_bank(
     raw_features, view_logits = look(network, views, side_px=side_px)
     center = raw_features.mean(axis=0)
     features = conse.unit(raw_features - center)
-    damaged = [copy for name in concepts for copy in _damaged(_view(pictures[name], _CALIBRATION_SIDE_PX, name))]
+    damaged = [
+        copy for name in concepts for copy in _damaged(_view(pictures[name], _CALIBRATION_SIDE_PX, name))
+    ]
     damaged_features, _ = look(network, damaged, side_px=side_px)
     truth = np.repeat(np.arange(len(concepts)), 4)
     similarity = concept_similarities(damaged_features, features, center, view_concept)
@@ -186,7 +190,9 @@ def build_bank(
     class_vectors = sentences[: len(conse.imagenet_names())]
     vocabulary_vectors = conse.text_vectors(sentences[len(class_vectors) :], class_vectors)
     known = _fit_known(similarity, truth)
-    right = _fit_conse(view_logits, [concepts[index] for index in view_concept], words, vocabulary_vectors, class_vectors)
+    right = _fit_conse(
+        view_logits, [concepts[index] for index in view_concept], words, vocabulary_vectors, class_vectors
+    )
     return ConceptBank(
         concepts, features, center, view_concept, words, vocabulary_vectors, class_vectors,
         fit_temperature(similarity, truth), (known.slope, known.intercept), (right.slope, right.intercept), side_px,
@@ -234,7 +240,9 @@ def _fit_conse(
     class_vectors: Float[np.ndarray, "1000 d"],
 ) -> Logistic:
     scores, evidence = conse_evidence(logits, vocabulary_vectors, class_vectors)
-    is_right = np.array([words[best] == name for best, name in zip(scores.argmax(axis=1), names, strict=True)])
+    is_right = np.array(
+        [words[best] == name for best, name in zip(scores.argmax(axis=1), names, strict=True)]
+    )
     return fit_logistic(evidence.astype(np.float64), is_right)
 
 

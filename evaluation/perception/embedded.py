@@ -88,7 +88,9 @@ class EmbeddedPerceiver:
         """
         missing = sorted({"sample_id", "image"} - set(batch.column_names))
         if missing:
-            raise FoundryError(f"perception input lacks the columns {', '.join(missing)}; given: {batch.column_names}")
+            raise FoundryError(
+                f"perception input lacks the columns {', '.join(missing)}; given: {batch.column_names}"
+            )
         sample_ids = batch.column("sample_id").to_pylist()
         images = [
             shrink(_decode(data, sample_id), 4 * ANALYSIS_SIDE_PX)
@@ -102,7 +104,9 @@ class EmbeddedPerceiver:
             rows += self._rows(sample_id, image, layout, named)
         return pa.Table.from_pylist(rows, schema=REGIONS)
 
-    def _name(self, images: list[UInt8[np.ndarray, "_ _ 3"]], layouts: list[Layout]) -> list[dict[int, Naming]]:
+    def _name(
+        self, images: list[UInt8[np.ndarray, "_ _ 3"]], layouts: list[Layout]
+    ) -> list[dict[int, Naming]]:
         """For every image, namings by region index; all crops of the batch go through the network together."""
         crops: list[np.ndarray] = []
         places: list[tuple[int, int]] = []
@@ -124,7 +128,9 @@ class EmbeddedPerceiver:
     def _rows(
         self, sample_id: str, image: UInt8[np.ndarray, "h w 3"], layout: Layout, named: dict[int, Naming]
     ) -> list[dict[str, Any]]:
-        nothing = Region((0.0, 0.0, 1.0, 1.0), 1.0, (*layout.background.colors, "gray")[0], False, np.ones((1, 1), bool))
+        nothing = Region(
+            (0.0, 0.0, 1.0, 1.0), 1.0, (*layout.background.colors, "gray")[0], False, np.ones((1, 1), bool)
+        )
         rows = []
         for index, region in enumerate(layout.regions or (nothing,)):
             naming = named.get(index, NO_NAME)

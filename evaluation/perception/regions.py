@@ -17,7 +17,9 @@ from evaluation.perception.background import Background, fit_background, largest
 from evaluation.perception.colors import COLOR_WORDS, color_indices, main_color
 from training.errors import FoundryError
 
-ANALYSIS_SIDE_PX = 64  # longer side at which regions are sought; boxes are normalised, so nothing is lost to callers
+ANALYSIS_SIDE_PX = (
+    64  # longer side at which regions are sought; boxes are normalised, so nothing is lost to callers
+)
 _FOREGROUND_DIFFERENCE = 30.0  # largest channel difference (0..255) from which a pixel belongs to an object
 _MIN_AREA_FRACTION = 0.008
 _JOIN_GAP_PX = 2
@@ -227,7 +229,10 @@ def _contacts(parts: Int[np.ndarray, "h w"], count: int) -> Float[np.ndarray, "k
 
 
 def _likeness(
-    colors_first: Float[np.ndarray, "c"], colors_second: Float[np.ndarray, "c"], contact_px: float, peak_px: float
+    colors_first: Float[np.ndarray, "c"],
+    colors_second: Float[np.ndarray, "c"],
+    contact_px: float,
+    peak_px: float,
 ) -> float:
     """Contact over thickness (at most 1) plus overlap of colours (at most 1); infinite where it must be one."""
     if contact_px == 0:
@@ -327,7 +332,9 @@ def _region(image: UInt8[np.ndarray, "h w 3"], piece: _Piece, *, is_text: bool) 
 
 
 def crop_box(
-    image_hwc: UInt8[np.ndarray, "h w 3"], box_xyxy_norm: tuple[float, float, float, float], margin: float = 0.0
+    image_hwc: UInt8[np.ndarray, "h w 3"],
+    box_xyxy_norm: tuple[float, float, float, float],
+    margin: float = 0.0,
 ) -> UInt8[np.ndarray, "h2 w2 3"]:
     """The pixels in a normalised box widened by ``margin`` of its own size on each side; at least 1x1."""
     corners: Int[np.ndarray, "4"] = _pixel_box(image_hwc, box_xyxy_norm, margin)
