@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -31,6 +31,7 @@ _VARIATION_SELECTOR = "\ufe0f"
 _ZERO_WIDTH_JOINER = "\u200d"
 
 
+@runtime_checkable
 class NamedPicture(Protocol):
     """A thing with a name of our own and the CLDR name of its drawing."""
 

@@ -73,7 +73,7 @@ def encode_png(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
 
 def _open(data: bytes, max_pixels: int) -> Image:
     """The opened, not yet decoded image, its area checked."""
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with warnings.catch_warnings():
@@ -82,6 +82,9 @@ def _open(data: bytes, max_pixels: int) -> Image:
             image = Image.open(io.BytesIO(data))
     except Image.DecompressionBombError as error:
         raise ImageProblem("oversize", _one_line(error)) from error
+    except UnidentifiedImageError as error:
+        # Pillow's own words hold an address in memory, which would differ at each repetition.
+        raise ImageProblem("broken_image", f"{len(data)} bytes of no known image format") from error
     num_pixels = image.width * image.height
     if num_pixels > max_pixels:
         raise ImageProblem(

@@ -30,11 +30,11 @@ _END_OF_TAR = bytes(1024)
 def read_parquet(path: Path, name: str, batch_rows: int = 64) -> Iterator[RawSample]:
     """Rows of a Parquet file; ``image`` is a struct of bytes and path, or plain bytes.
 
-    Memory is bounded by ``batch_rows`` rows. A damaged row group ends the file with a problem at its first row.
+    Memory is bounded by ``batch_rows`` rows. A damaged row group becomes a problem at its first unread row, and the
+    next group goes on.
     """
-    position = 0
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, pre_buffer=False) as file:
             columns = file.schema_arrow.names
             image_column = next((column for column in _IMAGE_COLUMNS if column in columns), None)
             text_column = next((column for column in CAPTION_NAMES if column in columns), None)
@@ -43,14 +43,33 @@ def read_parquet(path: Path, name: str, batch_rows: int = 64) -> Iterator[RawSam
                 detail = f"lacks {lacking}; columns are {', '.join(columns)}"
                 yield RawSample(FILE_POSITION, problem=("unreadable", detail))
                 return
-            extra = [column for column in _EXTRA_COLUMNS if column in columns]
-            for batch in file.iter_batches(batch_rows, columns=[image_column, text_column, *extra]):
-                for row in batch.to_pylist():
-                    yield _from_row(row, position, name, image_column, text_column)
-                    position += 1
+            first = 0
+            for group in range(file.num_row_groups):
+                for position, row in _group_rows(file, group, first, image_column, text_column, batch_rows):
+                    if isinstance(row, str):
+                        yield RawSample(position, problem=("unreadable", row))
+                    else:
+                        yield _from_row(row, position, name, image_column, text_column)
+                first += file.metadata.row_group(group).num_rows
+    except (pa.ArrowException, OSError) as error:
+        yield RawSample(FILE_POSITION, problem=("unreadable", str(error)[:300]))
+
+
+def _group_rows(
+    file: pq.ParquetFile, group: int, first: int, image_column: str, text_column: str, batch_rows: int
+) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    """(position, row) of one row group; a string in the place of a row says why the group cannot be read on."""
+    extra = [column for column in _EXTRA_COLUMNS if column in file.schema_arrow.names]
+    position = first
+    try:
+        wanted = [image_column, text_column, *extra]
+        for batch in file.iter_batches(batch_rows, row_groups=[group], columns=wanted):
+            for row in batch.to_pylist():
+                yield position, row
+                position += 1
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        where = position if position else FILE_POSITION
-        yield RawSample(where, problem=("unreadable", f"from row {position} on: {error}"[:300]))
+        last = first + file.metadata.row_group(group).num_rows - 1
+        yield position, f"rows {position} to {last}: {error}"[:300]
 
 
 def read_tar(path: Path, name: str) -> Iterator[RawSample]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from pathlib import Path
@@ -52,7 +53,8 @@ def write_if_changed(path: Path, data: bytes) -> bool:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the first error is the one to tell
+            temporary.unlink()
         raise FoundryError(
             f"{path}: cannot be written ({error.strerror}). Free some space or allow writing there, then repeat."
         ) from error
