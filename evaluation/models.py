@@ -49,7 +49,7 @@ class CleanPredictor:
         return self.denoiser.predict_clean(alpha * x_noisy.to(device), level, states, mask).cpu()
 
 
-def load_denoiser(model_folder: Path, *, raw: bool = False, device: str = "cpu") -> CleanPredictor:
+def load_predictor(model_folder: Path, *, raw: bool = False, device: str = "cpu") -> CleanPredictor:
     """Load a model folder for measuring; ``raw`` takes the weights before averaging where both are kept.
 
     Raises FoundryError when the folder holds no model of ours.

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from evaluation.metrics.denoising import TextCondition, denoising_errors, noise_levels
-from evaluation.models import CleanPredictor, level_of_sigma, load_denoiser, text_condition
+from evaluation.models import CleanPredictor, level_of_sigma, load_predictor, text_condition
 from training.backbones import build_backbone
 from training.errors import FoundryError
 from training.export import export_pipeline
@@ -73,11 +73,11 @@ def test_saved_models_are_measured(tmp_path: Path, backbone: str, prediction: st
     export_pipeline(tmp_path / "model", model, tmp_path / "vae", prediction)
     text = TextCondition(torch.randn(3, 5, 384), torch.ones(3, 5, dtype=torch.bool))
     latents = torch.randn(3, 16, 8, 8)
-    saved = denoising_errors(load_denoiser(tmp_path / "model"), list("abc"), latents, text)
+    saved = denoising_errors(load_predictor(tmp_path / "model"), list("abc"), latents, text)
     in_memory = CleanPredictor(Denoiser(model.eval(), None, Noising(prediction)))
     np.testing.assert_allclose(saved, denoising_errors(in_memory, list("abc"), latents, text), rtol=1e-4)
 
 
 def test_no_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(FoundryError, match="neither transformer/ nor unet/"):
-        load_denoiser(tmp_path)
+        load_predictor(tmp_path)
