@@ -13,10 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-STOP_WORDS = frozenset(
-    "a an and are as at be by for from has have in into is it its of off on onto or over s that the their them then "
-    "there these they this those to under up was were which while with without you your next".split()
-)
+# fmt: off
+STOP_WORDS = frozenset({
+    "a", "an", "and", "are", "as", "at", "be", "by", "for", "from", "has", "have",
+    "in", "into", "is", "it", "its", "of", "off", "on", "onto", "or", "over", "s",
+    "that", "the", "their", "them", "then", "there", "these", "they", "this", "those", "to", "under",
+    "up", "was", "were", "which", "while", "with", "without", "you", "your", "next",
+})
+# fmt: on
 CAPTION_STATISTICS = pa.schema(
     [
         pa.field("captions", pa.string(), False, {"description": "original, recaptioned or mixed (both)"}),

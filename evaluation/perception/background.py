@@ -52,7 +52,7 @@ def _border_mask(height: int, width: int) -> Bool[np.ndarray, "h w"]:
     return mask
 
 
-def _palette(border_n3: Float[np.ndarray, "n 3"], num_colors: int) -> list[Float[np.ndarray, "3"]]:
+def _palette(border_n3: Float[np.ndarray, "n 3"], num_colors: int) -> list[Float[np.ndarray, " 3"]]:
     """The colours with most border pixels close by, greedily: at most ``num_colors`` of them."""
     colors: list[np.ndarray] = []
     rest = border_n3
@@ -89,7 +89,7 @@ def _layouts(height: int, width: int) -> tuple[Float[np.ndarray, "layouts h w"],
 
 
 def _two_colored(
-    image: Float[np.ndarray, "h w 3"], palette: list[Float[np.ndarray, "3"]]
+    image: Float[np.ndarray, "h w 3"], palette: list[Float[np.ndarray, " 3"]]
 ) -> list[tuple[str, Float[np.ndarray, "h w 3"]]]:
     """The best two-tone and the best checkered prediction for a palette of two colours."""
     layouts_lhw, kinds = _layouts(image.shape[0], image.shape[1])

@@ -16,6 +16,7 @@ import hashlib
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
@@ -46,8 +47,8 @@ class ConceptBank:
 
     concepts: tuple[str, ...]
     features: Float[np.ndarray, "views 1280"]
-    center: Float[np.ndarray, "1280"]
-    view_concept: Int[np.ndarray, "views"]
+    center: Float[np.ndarray, " 1280"]
+    view_concept: Int[np.ndarray, " views"]
     vocabulary: tuple[str, ...]
     vocabulary_vectors: Float[np.ndarray, "words d"]
     class_vectors: Float[np.ndarray, "1000 d"]
@@ -69,7 +70,8 @@ class ConceptBank:
     def to_bytes(self) -> bytes:
         """The bank as one uncompressed npz file, fit to be sent to a worker or stored."""
         buffer = io.BytesIO()
-        np.savez(buffer, **{entry.name: np.asarray(getattr(self, entry.name)) for entry in fields(self)})
+        arrays: dict[str, Any] = {entry.name: np.asarray(getattr(self, entry.name)) for entry in fields(self)}
+        np.savez(buffer, **arrays)
         return buffer.getvalue()
 
     @staticmethod
@@ -202,8 +204,8 @@ def build_bank(
 def concept_similarities(
     features_bf: Float[np.ndarray, "b 1280"],
     bank_vf: Float[np.ndarray, "views 1280"],
-    center_f: Float[np.ndarray, "1280"],
-    view_concept: Int[np.ndarray, "views"],
+    center_f: Float[np.ndarray, " 1280"],
+    view_concept: Int[np.ndarray, " views"],
 ) -> Float[np.ndarray, "b concepts"]:
     """Cosine, after centring, of each crop with the nearest view of each concept."""
     cosines = conse.unit(features_bf - center_f) @ bank_vf.T
@@ -211,7 +213,7 @@ def concept_similarities(
     return np.stack(columns, axis=1)
 
 
-def _fit_known(similarity_nc: Float[np.ndarray, "n c"], truth_n: Int[np.ndarray, "n"]) -> Logistic:
+def _fit_known(similarity_nc: Float[np.ndarray, "n c"], truth_n: Int[np.ndarray, " n"]) -> Logistic:
     """Probability that a crop's concept is in the bank, from the best cosine it finds there."""
     rows = np.arange(len(truth_n))
     without_own = similarity_nc.copy()
@@ -224,7 +226,7 @@ def conse_evidence(
     logits_bk: Float[np.ndarray, "b 1000"],
     vocabulary_vd: Float[np.ndarray, "v d"],
     class_vectors_kd: Float[np.ndarray, "1000 d"],
-) -> tuple[Float[np.ndarray, "b v"], Float[np.ndarray, "b"]]:
+) -> tuple[Float[np.ndarray, "b v"], Float[np.ndarray, " b"]]:
     """ConSE scores with a centred vocabulary, and how much the best one is worth: its score times the top class's
     probability (a peaked prediction is a sign of something the network was trained on)."""
     scores = conse.image_vectors(logits_bk, class_vectors_kd) @ vocabulary_vd.T

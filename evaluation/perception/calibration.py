@@ -18,12 +18,12 @@ class Logistic:
     slope: float
     intercept: float
 
-    def __call__(self, x: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+    def __call__(self, x: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         """Probability of each ``x``, in [0, 1]."""
         return 1.0 / (1.0 + np.exp(-np.clip(self.slope * x + self.intercept, -60.0, 60.0)))
 
 
-def fit_logistic(x: Float[np.ndarray, "n"], is_positive: Bool[np.ndarray, "n"]) -> Logistic:
+def fit_logistic(x: Float[np.ndarray, " n"], is_positive: Bool[np.ndarray, " n"]) -> Logistic:
     """Logistic regression by Newton steps, with a small ridge on the standardised slope.
 
     With one group only (all right or all wrong) the slope is 0 and the probability (k + 0.5) / (n + 1).
@@ -55,7 +55,7 @@ def softmax(scores_nc: Float[np.ndarray, "n c"], temperature: float) -> Float[np
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-def fit_temperature(scores_nc: Float[np.ndarray, "n c"], truth_n: Int[np.ndarray, "n"]) -> float:
+def fit_temperature(scores_nc: Float[np.ndarray, "n c"], truth_n: Int[np.ndarray, " n"]) -> float:
     """The temperature on a grid (0.01 .. 0.5) with the best mean log probability of the right column."""
     rows = np.arange(len(truth_n))
     losses = [

@@ -9,6 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -134,19 +135,17 @@ def _counted(nouns: Sequence[str]) -> str:
 
 
 def _related(entities: Sequence[_Entity]) -> str:
-    """Each object to the one before it: "a dog to the left of a tree, which ..." in flat form."""
+    """Each object to the one before it: "a dog to the left of a tree..."."""
     text = with_article(entities[0].phrase)
-    for before, entity in zip(entities[:-1], entities[1:], strict=True):
+    for before, entity in pairwise(entities):
         how = relation(entity.center_xy, before.center_xy)
         text += f", {with_article(entity.phrase)} {how} the {before.noun}"
     return text
 
 
 def _full(entities: Sequence[_Entity], places: Sequence[str], background: str, word: str) -> str:
-    if len(entities) == 1:
-        what = f"{with_article(entities[0].phrase)} {places[0]}"
-    else:
-        what = _related(entities)
+    alone = len(entities) == 1
+    what = f"{with_article(entities[0].phrase)} {places[0]}" if alone else _related(entities)
     return _finish([what, background], word)
 
 

@@ -62,7 +62,7 @@ def rgb_to_lab(rgb: Float[np.ndarray, "*places 3"]) -> Float[np.ndarray, "*place
 _PROTOTYPES_LAB = rgb_to_lab(np.array([rgb for _, rgb in _PROTOTYPES], dtype=np.float64))
 
 
-def color_indices(rgb_n3: UInt8[np.ndarray, "n 3"]) -> Int[np.ndarray, "n"]:
+def color_indices(rgb_n3: UInt8[np.ndarray, "n 3"]) -> Int[np.ndarray, " n"]:
     """Index into :data:`COLOR_WORDS` of every pixel."""
     lab = rgb_to_lab(rgb_n3.astype(np.float64))
     distance = ((lab[:, None, :] - _PROTOTYPES_LAB[None]) ** 2).sum(-1)

@@ -179,7 +179,7 @@ def load_lite0(weights: Path | None = None, *, fold: bool = True) -> EfficientNe
     network.requires_grad_(False)
     if fold:
         fold_batch_norms(network)
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return network.to(memory_format=torch.channels_last)
 
 
 def prepare(

@@ -51,8 +51,8 @@ def name_crops(
 
 def _choose(
     bank: ConceptBank,
-    bank_probability_c: Float[np.ndarray, "c"],
-    conse_scores_v: Float[np.ndarray, "v"],
+    bank_probability_c: Float[np.ndarray, " c"],
+    conse_scores_v: Float[np.ndarray, " v"],
     conse_probability: float,
 ) -> Naming:
     if bank_probability_c.max() >= MIN_BANK_PROBABILITY:
