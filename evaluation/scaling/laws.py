@@ -120,7 +120,8 @@ def fit_law(
 ) -> Law:
     """Fit one law to ``y`` over ``x`` (parameters, images, compute: any positive unit).
 
-    ``noise``: standard deviation of each y where it is known (seeds, bootstrap over samples).
+    ``noise``: standard deviation of each y where it is known from elsewhere. A spread estimated from a few seeds
+    that are themselves among the points is not: leave it out, the residuals hold it with the right freedom.
     ``ceiling``: the largest value a score can take; then ``ceiling - y`` is fitted as a falling quantity.
     Raises FoundryError for lengths that differ and for values that are not finite or not positive.
     """

@@ -1,0 +1,33 @@
+"""Dagster loads these modules with its definitions: they must not pull in anything heavy."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "diffusers", "transformers", "open_clip", "duckdb", "ray", "matplotlib", "scipy", "jinja2")
+MODULES = (
+    "assets.reports.data",
+    "assets.reports.html",
+    "assets.reports.ledger",
+    "evaluation.schemas",
+    "evaluation.plots",
+    "evaluation.pictures",
+    "evaluation.claims.exact",
+    "evaluation.claims.comparison",
+    "evaluation.scaling.laws",
+    "evaluation.metrics.kid",
+    "evaluation.metrics.alignment",
+    "evaluation.judge",
+)
+
+
+@pytest.mark.parametrize("modules", [MODULES])
+def test_nothing_heavy_is_imported(modules: tuple[str, ...]) -> None:
+    code = f"import sys, {', '.join(modules)}; print([name for name in {HEAVY} if name in sys.modules])"
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert found.stdout.strip() == "[]"
