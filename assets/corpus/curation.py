@@ -121,7 +121,7 @@ def perceptual_hashes(grey: Float[np.ndarray, "n 32 32"]) -> UInt64[np.ndarray, 
     """
     basis = _dct_basis()
     low = np.einsum("fi,nij,gj->nfg", basis, grey.astype(np.float64), basis, optimize=True)
-    flat = np.round(low.reshape(len(grey), -1), 4) + 0.0
+    flat = np.round(low.reshape(len(grey), _HASH_FREQUENCIES**2), 4) + 0.0
     bits = flat > np.median(flat[:, 1:], axis=1, keepdims=True)
     packed = np.packbits(bits, axis=1)
     return packed.view(">u8").reshape(-1).astype(np.uint64)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from assets.corpus.raw_samples import RawSample, admit
 from assets.corpus.shard_files import QUARANTINE_FILE, SHARD_SCHEMA, parquet_bytes, write_if_changed
 from assets.corpus.source_layout import recognise
 from assets.schemas import QUARANTINE
+from training.digests import sha256_bytes
 from training.errors import FoundryError
 
 MAX_SHARD_SAMPLES = 500
@@ -126,7 +126,7 @@ class _ShardWriter:
         )
         self._num_bytes += size
         self.num_samples += 1
-        ends = zlib.crc32(row["key"].encode()) % _CUT_EVERY == 0
+        ends = int(sha256_bytes(row["key"].encode())[:8], 16) % _CUT_EVERY == 0
         if len(self._rows) >= MAX_SHARD_SAMPLES or (ends and len(self._rows) >= _MIN_SHARD_SAMPLES):
             self.cut()
 
