@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -34,7 +36,7 @@ def write_tar(path: Path, members: list[tuple[str, bytes]]) -> Path:
     return path
 
 
-def write_parquet(path: Path, rows: list[dict[str, object]], schema: pa.Schema | None = None) -> Path:
+def write_parquet(path: Path, rows: Sequence[Any], schema: pa.Schema | None = None) -> Path:
     """A Parquet file of rows, in small row groups."""
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), path, row_group_size=4)
     return path
