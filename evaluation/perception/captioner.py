@@ -89,7 +89,7 @@ def relation(first_xy: tuple[float, float], second_xy: tuple[float, float]) -> s
 
 
 def background_phrase(kind: str, color: str) -> str:
-    """ "on a blue background", "on a checkered red and white background" and the like; empty where the background is not known."""
+    """Such as "on a blue background" or "on a checkered red and white background"; empty where it is not known."""
     if kind == "unknown" or not color:
         return ""
     described = {"plain": color, "gradient": f"{color} gradient"}.get(kind, f"{kind} {color}")
