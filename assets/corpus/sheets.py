@@ -47,9 +47,8 @@ def image_sheet(landed: pa.Table) -> bytes:
 
 
 def _tile(data: bytes) -> UInt8[ndarray, "h w 3"]:
-    """The image, a large one cut to a square tile; small ones stay as they are and are enlarged unsmoothed."""
+    """The image as a square tile, its centre: a sheet's pictures share one size."""
     from assets.corpus.image_io import decode_rgb, resize_square
 
     # It was admitted under the run's own cap already, which may be higher than the default.
-    image = decode_rgb(data, max_pixels=2**31)
-    return image if max(image.shape[:2]) <= TILE_PX else resize_square(image, TILE_PX)
+    return resize_square(decode_rgb(data, max_pixels=2**31), TILE_PX)
