@@ -44,7 +44,9 @@ QUARANTINE = pa.schema(
         _field("position", pa.int64(), "row or member number inside the file, -1 for the file as a whole"),
         _field("key", pa.string(), "the sample's key where it could be read, else empty"),
         _field(
-            "reason", pa.string(), "broken_image, no_caption, oversize, truncated, unreadable or no_image"
+            "reason",
+            pa.string(),
+            "broken_image, no_caption, no_image, oversize, truncated, unreadable or duplicate_key",
         ),
         _field("detail", pa.string(), "what was found"),
     ]
