@@ -36,7 +36,11 @@ def load_autoencoder(
         )
     if not (Path(folder) / "config.json").is_file():
         raise FoundryError(f"{folder}: holds no config.json; give the folder of a diffusers AutoencoderKL")
-    return AutoencoderKL.from_pretrained(folder).eval().to(device, memory_format=torch.channels_last)
+    return (
+        AutoencoderKL.from_pretrained(folder, low_cpu_mem_usage=False)
+        .eval()
+        .to(device, memory_format=torch.channels_last)
+    )
 
 
 @torch.inference_mode()

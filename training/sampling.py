@@ -49,8 +49,8 @@ class Denoiser:
         config = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
         names = {value: key for key, value in PREDICTION_TYPES.items()}
         return cls(
-            kind.from_pretrained(source).eval().to(device),
-            AutoencoderKL.from_pretrained(folder / "vae").eval().to(device),
+            kind.from_pretrained(source, low_cpu_mem_usage=False).eval().to(device),
+            AutoencoderKL.from_pretrained(folder / "vae", low_cpu_mem_usage=False).eval().to(device),
             Noising(names[config["prediction_type"]]),
         )
 
@@ -58,7 +58,9 @@ class Denoiser:
     def from_parts(cls, backbone: nn.Module, autoencoder_folder: Path, prediction: str) -> Denoiser:
         """A denoiser around a backbone in memory, for samples during training."""
         device = next(backbone.parameters()).device
-        autoencoder = AutoencoderKL.from_pretrained(autoencoder_folder).eval().to(device)
+        autoencoder = (
+            AutoencoderKL.from_pretrained(autoencoder_folder, low_cpu_mem_usage=False).eval().to(device)
+        )
         return cls(backbone, autoencoder, Noising(prediction))
 
     @torch.inference_mode()

@@ -75,7 +75,7 @@ class DiffusionOptions(_Section):
 class AutoencoderOptions(_Section):
     """Options of the autoencoder objective (diffusers AutoencoderKL)."""
 
-    block_channels: tuple[int, ...] = Field(default=(16, 32, 48, 48), min_length=1, max_length=6)
+    block_channels: tuple[int, ...] = Field(default=(16, 16, 32, 64), min_length=1, max_length=6)
     layers_per_block: int = Field(default=1, ge=1, le=4)
     latent_channels: int = Field(default=16, ge=1, le=64)
     kl_weight: float = Field(
@@ -93,16 +93,30 @@ class ContrastiveOptions(_Section):
     """Options of the image-text contrastive objective (open_clip)."""
 
     embed_dim: int = Field(default=128, ge=8, le=2048)
-    image_width: int = Field(default=128, ge=16, le=2048)
-    image_layers: int = Field(default=4, ge=1, le=48)
-    image_patch: int = Field(default=8, ge=1, le=64)
-    text_width: int = Field(default=128, ge=16, le=2048)
-    text_layers: int = Field(default=3, ge=1, le=48)
-    text_heads: int = Field(default=4, ge=1, le=64)
-    max_tokens: int = Field(default=32, ge=4, le=256)
-    crop_pixels: int = Field(
-        default=0, ge=0, le=64, description="random shift of the picture in pixels, 0 for none"
+    image_layers: tuple[int, ...] = Field(
+        default=(1, 1, 1, 1), description="four numbers: blocks of a ResNet's stages; one: depth of a ViT"
     )
+    image_width: int = Field(default=16, ge=8, le=2048)
+    image_head_width: int = Field(default=32, ge=8, le=256)
+    image_patch: int = Field(default=8, ge=1, le=64, description="patch side in pixels, ViT only")
+    text_width: int = Field(default=128, ge=16, le=2048)
+    text_layers: int = Field(default=2, ge=1, le=48)
+    text_heads: int = Field(default=4, ge=1, le=64)
+    max_tokens: int = Field(
+        default=20, ge=4, le=256, description="words kept of a caption, end token included"
+    )
+    shift_pixels: int = Field(default=4, ge=0, le=64, description="random shift of each picture, 0 for none")
+    flip: bool = Field(default=False, description="mirror half of the pictures whose caption allows it")
+    no_flip_words: tuple[str, ...] = Field(
+        default=("left", "right", "says"), description="captions not to mirror"
+    )
+
+    @field_validator("image_layers")
+    @classmethod
+    def _known_shape(cls, layers: tuple[int, ...]) -> tuple[int, ...]:
+        if len(layers) not in (1, 4) or min(layers) < 1:
+            raise ValueError("give four positive numbers for a ResNet or one for a ViT")
+        return layers
 
 
 _SECTION_OF_OBJECTIVE: dict[str, type[_Section]] = {

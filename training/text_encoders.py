@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,8 +27,7 @@ MAX_TOKENS = 32
 ENCODER_VERSION = 1
 
 
-@dataclass(frozen=True)
-class EncodedTexts:
+class EncodedTexts(NamedTuple):
     """Texts in the order given. ``states`` holds the tokens of all texts one after the other."""
 
     states: Float16[np.ndarray, "tokens dim"]

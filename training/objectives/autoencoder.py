@@ -20,6 +20,7 @@ from training.spec import AutoencoderOptions, Execution, TrainingSpecification
 
 SCALE_SAMPLES = 512  # pictures that the latents' mean and spread are measured on
 SCALE_BATCH = 64
+INITIAL_LOG_VARIANCE = -5.0
 PROBE = "probe.safetensors"
 
 
@@ -27,16 +28,20 @@ def build_autoencoder(options: AutoencoderOptions, sample_size: int, seed: int) 
     """An AutoencoderKL that halves the side once per block after the first."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return AutoencoderKL(
+        autoencoder = AutoencoderKL(
             block_out_channels=options.block_channels,
             down_block_types=("DownEncoderBlock2D",) * len(options.block_channels),
             up_block_types=("UpDecoderBlock2D",) * len(options.block_channels),
             layers_per_block=options.layers_per_block,
             latent_channels=options.latent_channels,
-            norm_num_groups=8,
+            norm_num_groups=1,  # small groups lose the colour of plain backgrounds
+            mid_block_add_attention=False,
             sample_size=sample_size,
             scaling_factor=1.0,
         )
+    with torch.no_grad():  # start with little posterior noise, or nothing is learned for a long time
+        autoencoder.quant_conv.bias[options.latent_channels :] = INITIAL_LOG_VARIANCE
+    return autoencoder
 
 
 class AutoencoderObjective:
@@ -85,7 +90,7 @@ class AutoencoderObjective:
         state = {name: value.clone() for name, value in self.module.state_dict().items()}
         _centre(state, mean)
         self._save(folder, state, scaling_factor=float(1 / std))
-        reloaded = AutoencoderKL.from_pretrained(folder).eval()
+        reloaded = AutoencoderKL.from_pretrained(folder, low_cpu_mem_usage=False).eval()
         save_file(probe_autoencoder(reloaded), folder / PROBE)
 
     def export_weights(self, folder: Path) -> None:
