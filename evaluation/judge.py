@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -16,6 +17,9 @@ from numpy import ndarray
 
 from evaluation.intervals import Interval, mean_interval
 from training.errors import FoundryError
+
+if TYPE_CHECKING:
+    from training.contrastive_model import ContrastiveModel
 
 
 @runtime_checkable
@@ -29,6 +33,36 @@ class Embedder(Protocol):
     def embed_texts(self, texts: Sequence[str]) -> Float[ndarray, "n d"]:
         """One row per text."""
         ...
+
+
+class Judge:
+    """The trained judge of a model folder, an :class:`Embedder`."""
+
+    def __init__(self, model: ContrastiveModel) -> None:
+        self._model = model
+
+    @classmethod
+    def load(cls, folder: Path) -> Judge:
+        """Load the ``model/`` folder of a contrastive run. Raises FoundryError when a file is missing."""
+        from training.contrastive_model import ContrastiveModel
+
+        return cls(ContrastiveModel.load(folder))
+
+    def embed_images(self, images: UInt8[ndarray, "n h w 3"]) -> Float[ndarray, "n d"]:
+        """One unit row per picture; pictures have the size the judge was trained on."""
+        return self._model.embed_images(images)
+
+    def embed_texts(self, texts: Sequence[str]) -> Float[ndarray, "n d"]:
+        """One unit row per text; each distinct text is read once. Unseen words all read as one unknown word."""
+        distinct, own = np.unique(np.asarray(texts, dtype=object), return_inverse=True)
+        return self._model.embed_texts(distinct.tolist())[own]
+
+    def unknown_words(self, text: str) -> list[str]:
+        """Words of the text that the judge never saw in training, and so cannot judge."""
+        from training.contrastive_model import split_words
+
+        known = set(self._model.vocabulary.words)
+        return [word for word in split_words(text) if word not in known]
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from evaluation.judge import separation, swap_questions
+from evaluation.judge import Embedder, Judge, separation, swap_questions
+from training.contrastive_model import WordVocabulary, build_clip, model_config, save_contrastive
 from training.errors import FoundryError
+from training.spec import ContrastiveOptions
 
 NAMES = ("apple", "bear", "car", "dog", "fish", "sun", "tree")
 
@@ -107,3 +110,23 @@ def test_bad_input() -> None:
         swap_questions([["apple"]], ["apple"])
     with pytest.raises(FoundryError, match="3 pictures and 2 questions"):
         separation(_Seer(0.0), images, swap_questions(drawn[:2], NAMES))
+
+
+def test_a_saved_judge_is_loaded_and_says_which_words_it_never_saw(tmp_path: Path) -> None:
+    vocabulary = WordVocabulary.of(["red apple, sun", "a bear"])
+    options = ContrastiveOptions(embed_dim=16, image_width=8, text_width=16, text_layers=1, text_heads=2)
+    config = model_config(options, 64, vocabulary.size)
+    save_contrastive(tmp_path / "model", build_clip(config, seed=0), config, vocabulary)
+    judge = Judge.load(tmp_path / "model")
+    assert isinstance(judge, Embedder)
+    images = np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3), dtype=np.uint8)
+    pictures, texts = judge.embed_images(images), judge.embed_texts(["a bear", "red sun", "a bear"])
+    np.testing.assert_allclose(np.linalg.norm(pictures, axis=1), 1.0, rtol=1e-5)
+    np.testing.assert_array_equal(texts[0], texts[2])
+    assert abs(texts[0] - texts[1]).max() > 1e-3
+    assert judge.unknown_words("A red penguin, sun") == ["penguin"]
+
+
+def test_a_folder_without_a_judge_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FoundryError, match=r"open_clip_config.json: missing"):
+        Judge.load(tmp_path)
