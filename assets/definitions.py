@@ -1,6 +1,6 @@
 """What every asset's definition shares: options from the step table, typed run config, one form of result."""
 
-import functools
+import inspect
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -10,7 +10,6 @@ import pyarrow as pa
 
 from assets.interfaces import GateResult, Manifest, Store
 from assets.steps import STEPS, Step
-from training.errors import FoundryError
 
 OWNERS = ["team:foundry"]
 
@@ -52,6 +51,11 @@ def build_asset(
         body.__code__, body.__globals__, body.__name__, body.__defaults__, body.__closure__
     )
     bound.__annotations__ = {**body.__annotations__, "config": config}
+    signature = inspect.signature(body)
+    parameters = [
+        parameter.replace(annotation=bound.__annotations__[name]) for name, parameter in signature.parameters.items()
+    ]
+    bound.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     bound.__doc__ = body.__doc__
     return dg.asset(
         name=step.name,

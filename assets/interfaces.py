@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 
@@ -64,6 +64,7 @@ class Manifest:
     created_at: str
 
 
+@runtime_checkable
 class Store(Protocol):
     """Versioned tables and folders by content digest. Reading verifies; writing swaps atomically."""
 
@@ -160,6 +161,7 @@ class BatchWorker:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
 
 
+@runtime_checkable
 class Compute(Protocol):
     """Where work runs: in this process, on Ray here, or on a Ray cluster."""
 
@@ -181,6 +183,7 @@ class Compute(Protocol):
         ...
 
 
+@runtime_checkable
 class Perception(Protocol):
     """The perception models of the profile: their identity, and a worker that runs them over images."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
+from assets.corpus.definitions import landed_inputs
 from assets.interfaces import Surroundings
 from assets.steps import STEPS
 from orchestration.freshness import Freshness, asset_freshness, graph_freshness
@@ -13,14 +14,14 @@ from orchestration.resources.manifests import digest_of
 
 
 def landing_sensor(profile: Profile, surroundings: Surroundings) -> dg.SensorDefinition:
-    """Looks into the landing folder and launches ``data`` for every shard group whose shards changed."""
+    """Looks into the landing folder and launches ``refresh_group`` for every shard group whose shards changed."""
 
     @dg.sensor(
         name="landing_folder",
         job=DATA,
         minimum_interval_seconds=profile.automation.landing_seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Launches the job `data` for each shard group whose landed shards are new or changed.",
+        description="Launches the job `refresh_group` for each shard group whose landed shards are new or changed.",
     )
     def landing_folder(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         if surroundings.store.current("autoencoder") is None:
@@ -39,10 +40,8 @@ def landing_sensor(profile: Profile, surroundings: Surroundings) -> dg.SensorDef
 
 
 def _request(profile: Profile, surroundings: Surroundings, state: Freshness) -> dg.RunRequest:
-    from orchestration.catalog import corpus
-
     assert state.partition is not None
-    stamp = digest_of(corpus.landed_inputs(surroundings.landing, state.partition))
+    stamp = digest_of(landed_inputs(surroundings.landing, state.partition))
     return dg.RunRequest(
         run_key=f"{state.partition}-{stamp[:16]}",
         partition_key=state.partition,

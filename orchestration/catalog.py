@@ -9,6 +9,7 @@ import dagster as dg
 
 from assets.captions import definitions as captions
 from assets.corpus import definitions as corpus
+from assets.corpus.definitions import landed_inputs
 from assets.definitions import with_defaults
 from assets.encodings import definitions as encodings
 from assets.entities import definitions as entities
@@ -76,7 +77,7 @@ def expected_provenance(
     config = default_config(profile, name)
     recorded: Mapping[str, Any] = config.model_dump()
     if name == "landed_images" and partition is not None:
-        outside = corpus.landed_inputs(surroundings.landing, partition)
+        outside = landed_inputs(surroundings.landing, partition)
     else:
         outside = group.other_inputs(name, config, surroundings)
     if group is models:

@@ -69,18 +69,18 @@ def phases(profile: Profile, surroundings: Surroundings, train_autoencoder: bool
         return tuple(Launch(job, key) for key in wanted)
 
     if surroundings.landing.is_composed:
-        yield Phase("composing scenes", stale("scenes", ["demo_scenes"], [None]))
-    new_autoencoder = (Launch("autoencoder", config={"autoencoder": {"train": True}}),)
+        yield Phase("composing scenes", stale("compose_scenes", ["demo_scenes"], [None]))
+    new_autoencoder = (Launch("publish_autoencoder", config={"autoencoder": {"train": True}}),)
     yield Phase("autoencoder", new_autoencoder if train_autoencoder else _keep_trained(surroundings, stale))
     data = [step.name for step in STEPS.values() if step.partitioned_by == "groups"]
-    yield Phase("captions, entities and latents", stale("data", data, profile.group_keys))
-    yield Phase("the dataset", stale("dataset", ["caption_statistics", "training_shards"], [None]))
+    yield Phase("captions, entities and latents", stale("refresh_group", data, profile.group_keys))
+    yield Phase("the dataset", stale("assemble_dataset", ["caption_statistics", "training_shards"], [None]))
     models = [step.name for step in STEPS.values() if step.partitioned_by == "recipes"]
     largest_first = sorted(profile.backbones, key=lambda key: _size(profile, key), reverse=True)
-    judge = stale("judge", ["judge_clip"], [None])
-    yield Phase("training backbones and judge", judge + stale("model", models, largest_first))
+    judge = stale("train_judge", ["judge_clip"], [None])
+    yield Phase("training backbones and judge", judge + stale("train_model", models, largest_first))
     conclusions = ["evaluation_table", "scaling_laws", "report"]
-    yield Phase("scores, laws and report", stale("conclusions", conclusions, [None]))
+    yield Phase("scores, laws and report", stale("draw_conclusions", conclusions, [None]))
 
 
 def run_demo(
@@ -145,13 +145,18 @@ def _must_run(profile: Profile, surroundings: Surroundings, name: str, key: str 
 
 
 def _keep_trained(
-    surroundings: Surroundings, stale: Callable[[str, Sequence[str], Sequence[str | None]], tuple[Launch, ...]]
+    surroundings: Surroundings,
+    stale: Callable[[str, Sequence[str], Sequence[str | None]], tuple[Launch, ...]],
 ) -> tuple[Launch, ...]:
     """A trained autoencoder stays until somebody asks for the shipped one; otherwise the usual rule."""
     manifest = surroundings.store.current("autoencoder")
-    if manifest is not None and manifest.provenance.config.get("train") and not verified(surroundings, manifest):
+    if (
+        manifest is not None
+        and manifest.provenance.config.get("train")
+        and not verified(surroundings, manifest)
+    ):
         return ()
-    return stale("autoencoder", ["autoencoder"], [None])
+    return stale("publish_autoencoder", ["autoencoder"], [None])
 
 
 def _size(profile: Profile, key: str) -> int:

@@ -45,7 +45,9 @@ def _home(workspace: Workspace) -> Finding:
     found = f"{workspace.home} (FOUNDRY_HOME), this workspace in {workspace.root.name}/"
     folder = next(path for path in (workspace.home, *workspace.home.parents) if path.exists())
     if not os.access(folder, os.W_OK):
-        return Finding("storage", "problem", f"{found}: not writable", "Point FOUNDRY_HOME at a folder you may write to.")
+        return Finding(
+            "storage", "problem", f"{found}: not writable", "Point FOUNDRY_HOME at a folder you may write to."
+        )
     return Finding("storage", "ok", found)
 
 
@@ -60,7 +62,16 @@ def _packages() -> Iterator[Finding]:
     pins = dict(
         line.split("==") for line in (PROJECT_ROOT / "constraints.txt").read_text().split() if "==" in line
     )
-    for name in ("dagster", "ray", "torch", "diffusers", "transformers", "open_clip_torch", "duckdb", "pyarrow"):
+    for name in (
+        "dagster",
+        "ray",
+        "torch",
+        "diffusers",
+        "transformers",
+        "open_clip_torch",
+        "duckdb",
+        "pyarrow",
+    ):
         try:
             version = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
@@ -77,7 +88,12 @@ def _disk(workspace: Workspace) -> Finding:
     folder = next(path for path in (workspace.home, *workspace.home.parents) if path.exists())
     free = shutil.disk_usage(folder).free / GIB
     if free < 2:
-        return Finding("free disk", "problem", f"{free:.1f} GiB", "The demo wants 2 GiB: free space or move FOUNDRY_HOME.")
+        return Finding(
+            "free disk",
+            "problem",
+            f"{free:.1f} GiB",
+            "The demo wants 2 GiB: free space or move FOUNDRY_HOME.",
+        )
     return Finding("free disk", "ok", f"{free:.1f} GiB")
 
 
@@ -86,7 +102,9 @@ def _memory() -> Finding:
 
     free = psutil.virtual_memory().available / GIB
     if free < 4:
-        return Finding("free memory", "warning", f"{free:.1f} GiB", "The demo wants 4 GiB: close other programs.")
+        return Finding(
+            "free memory", "warning", f"{free:.1f} GiB", "The demo wants 4 GiB: close other programs."
+        )
     return Finding("free memory", "ok", f"{free:.1f} GiB")
 
 
@@ -94,9 +112,13 @@ def _cores() -> Finding:
     cores = len(os.sched_getaffinity(0))
     load = os.getloadavg()[0]
     if cores < 2:
-        return Finding("processors", "warning", f"{cores}", "The demo is planned for two; it will take longer.")
+        return Finding(
+            "processors", "warning", f"{cores}", "The demo is planned for two; it will take longer."
+        )
     if load > cores:
-        return Finding("processors", "warning", f"{cores}, load {load:.1f}", "They are busy; times will be longer.")
+        return Finding(
+            "processors", "warning", f"{cores}, load {load:.1f}", "They are busy; times will be longer."
+        )
     return Finding("processors", "ok", f"{cores}, load {load:.1f}")
 
 
@@ -117,7 +139,9 @@ def _ray() -> Finding:
         answer = ray.get(ray.remote(os.getpid).remote(), timeout=60)
         ray.shutdown()
     except (RuntimeError, OSError, ray.exceptions.RayError) as error:
-        return Finding("ray", "problem", f"does not start: {error}", "Look into /tmp/ray/session_latest/logs.")
+        return Finding(
+            "ray", "problem", f"does not start: {error}", "Look into /tmp/ray/session_latest/logs."
+        )
     return Finding("ray", "ok", f"starts and answers (worker {answer}); RAY_AUTH_MODE {mode}")
 
 
@@ -125,5 +149,7 @@ def _port(port: int) -> Finding:
     with socket.socket() as probe:
         taken = probe.connect_ex(("127.0.0.1", port)) == 0
     if taken:
-        return Finding(f"port {port}", "warning", "taken", f"`foundry ui --port {port + 1}` uses another one.")
+        return Finding(
+            f"port {port}", "warning", "taken", f"`foundry ui --port {port + 1}` uses another one."
+        )
     return Finding(f"port {port}", "ok", "free")

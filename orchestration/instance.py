@@ -35,5 +35,7 @@ def open_instance(workspace: Workspace, profile: Profile) -> Iterator[dg.Dagster
 
     enter_environment(workspace)
     with dg.DagsterInstance.get() as instance:
-        instance.event_log_storage.set_concurrency_slots(profile.compute.pool, profile.compute.concurrent_runs)
+        instance.event_log_storage.set_concurrency_slots(
+            profile.compute.pool, profile.compute.concurrent_runs
+        )
         yield instance

@@ -12,27 +12,27 @@ def _names(partitioned_by: str) -> list[str]:
 
 
 SCENES = dg.define_asset_job(
-    "scenes", ["demo_scenes"], description="Compose the demo's scenes and land them."
+    "compose_scenes", ["demo_scenes"], description="Compose the demo's scenes and land them."
 )
 DATA = dg.define_asset_job(
-    "data",
+    "refresh_group",
     _names("groups"),
     description="One shard group, from landed shards to captions, entities and latents.",
 )
 AUTOENCODER = dg.define_asset_job(
-    "autoencoder", ["autoencoder"], description="Publish or train the autoencoder."
+    "publish_autoencoder", ["autoencoder"], description="Publish or train the autoencoder."
 )
 DATASET = dg.define_asset_job(
-    "dataset",
+    "assemble_dataset",
     ["caption_statistics", "training_shards"],
     description="Put all shard groups together into the one dataset that models depend on.",
 )
-JUDGE = dg.define_asset_job("judge", ["judge_clip"], description="Train the judge of alignment.")
+JUDGE = dg.define_asset_job("train_judge", ["judge_clip"], description="Train the judge of alignment.")
 MODEL = dg.define_asset_job(
-    "model", _names("recipes"), description="Train one backbone and let it draw the held-out prompts."
+    "train_model", _names("recipes"), description="Train one backbone and let it draw the held-out prompts."
 )
 CONCLUSIONS = dg.define_asset_job(
-    "conclusions",
+    "draw_conclusions",
     ["evaluation_table", "scaling_laws", "report"],
     description="Score all models, fit the laws, write the report.",
 )

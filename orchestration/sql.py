@@ -24,7 +24,9 @@ def query(store: ManifestStore, text: str) -> tuple[list[str], list[tuple[Any, .
         result = connection.execute(text)
         return [column[0] for column in result.description or []], result.fetchall()
     except duckdb.Error as error:
-        raise FoundryError(f"{' '.join(str(error).split())} Tables: {', '.join(views) or 'none yet'}.") from error
+        raise FoundryError(
+            f"{' '.join(str(error).split())} Tables: {', '.join(views) or 'none yet'}."
+        ) from error
     finally:
         connection.close()
 
@@ -32,7 +34,8 @@ def query(store: ManifestStore, text: str) -> tuple[list[str], list[tuple[Any, .
 def _create_views(connection: duckdb.DuckDBPyConnection, store: ManifestStore) -> list[str]:
     names = []
     for name in store.names():
-        manifests = [store.current(name, key) for key in (store.partitions(name) or [None])]
+        keys: list[str | None] = [*store.partitions(name)] or [None]
+        manifests = [store.current(name, key) for key in keys]
         tables = [manifest for manifest in manifests if manifest is not None and manifest.kind == "table"]
         if not tables:
             continue

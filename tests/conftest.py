@@ -9,4 +9,4 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from jaxtyping import install_import_hook
 
-install_import_hook(["training", "evaluation", "assets"], "beartype.beartype")
+install_import_hook(["training", "evaluation", "assets.corpus"], "beartype.beartype")

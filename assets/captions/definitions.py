@@ -22,7 +22,7 @@ class RecaptionsConfig(dg.Config):
         2, description="generated captions per image, beside the original", ge=1, le=5
     )
     min_confidence: float = Field(
-        0.2, description="a generated caption below this confidence is replaced by the original", ge=0, le=1
+        0.5, description="a generated caption below this confidence is replaced by the original", ge=0, le=1
     )
     seed: int = Field(0, description="seed of the wording", ge=0)
 
@@ -30,7 +30,7 @@ class RecaptionsConfig(dg.Config):
 class CaptionStatisticsConfig(dg.Config):
     """Settings of ``caption_statistics``."""
 
-    original_probability: float = Field(0.5, description="share of the original in the mixed set", ge=0, le=1)
+    longest_words: int = Field(40, description="caption lengths are counted up to so many words", ge=1)
 
 
 CONFIGS: Mapping[str, type[dg.Config]] = {
@@ -58,23 +58,23 @@ def recaptions(
     Only images that this perception has not seen yet are looked at; the rest of the rows is kept. What it gets right
     and wrong is scored against the hidden truth in ``evaluation_table``, never here.
     """
-    from assets.captions.recaption import caption_sheet, recaption
+    from assets.captions.recaption import recaption
+    from assets.captions.sheets import caption_sheet
 
     key, step = context.partition_key, STEPS["recaptions"]
     provenance = provenance_of(store, step, key, config.model_dump(), {"perception": perception.digest})
     images = _perceived_images(store, key)
-    made_by = {"model_digest": perception.digest, "function_version": step.function_version}
-    seen_regions = previous_rows(store, "regions", key, context.log.warning)
-    previous = None if seen_regions is None else previous_rows(store, "recaptions", key, context.log.warning)
-    plan = plan_reuse(previous, images["sample_id"].to_pylist(), made_by)
+    previous = previous_rows(store, "regions", key, context.log.warning)
+    plan = plan_reuse(previous, images["sample_id"].to_pylist(), {"model_digest": perception.digest})
     todo = images.filter(pc.is_in(images["sample_id"], value_set=pa.array(plan.todo, pa.string())))
-    fresh = list(compute.map_shards(perception.worker(), [todo], models.resources, context.log.info))
-    kept = _kept_regions(seen_regions, images, plan.todo)
-    regions = merge_rows(
-        kept, pa.concat_tables([REGIONS.empty_table(), *fresh]), ["sample_id", "region_index"]
-    )
+    fresh: list[pa.Table] = []
+    if todo.num_rows:
+        fresh = list(compute.map_shards(perception.worker(), [todo], models.resources, context.log.info))
+    made = pa.concat_tables([REGIONS.empty_table(), *fresh])
+    regions = merge_rows(plan.kept, made, ["sample_id", "region_index"])
     store.write_table("regions", regions, provenance, key)
-    table = recaption(regions, images, **config.model_dump(), made_by=made_by | {"model": perception.model})
+    alt_texts = dict(zip(images["sample_id"].to_pylist(), images["alt_text"].to_pylist(), strict=True))
+    table = recaption(regions, alt_texts, config.min_confidence, config.captions_per_image, config.seed)
     manifest = store.write_table("recaptions", table, provenance, key)
     metadata = {
         **plan.counts(),
@@ -90,15 +90,22 @@ def caption_statistics(
     context: dg.AssetExecutionContext, config: CaptionStatisticsConfig, store: dg.ResourceParam[Store]
 ) -> dg.MaterializeResult:
     """How dense and how varied captions are: original, recaptioned and mixed, side by side."""
+    from assets.captions.sheets import statistics_markdown
+    from assets.captions.statistics import CAPTION_STATISTICS, length_histogram
     from assets.captions.statistics import caption_statistics as compare
-    from assets.captions.statistics import statistics_markdown
 
     provenance = provenance_of(store, STEPS["caption_statistics"], None, config.model_dump())
     landed = store.read_all("landed_images", ["sample_id", "alt_text"])
-    table = compare(landed, store.read_all("recaptions"), config.original_probability)
+    alt_texts = dict(zip(landed["sample_id"].to_pylist(), landed["alt_text"].to_pylist(), strict=True))
+    recaptions_table = store.read_all("recaptions", ["sample_id", "caption", "kept_original"])
+    table = compare(alt_texts, recaptions_table)
     manifest = store.write_table("caption_statistics", table, provenance)
-    metadata = {"comparison": dg.MetadataValue.md(statistics_markdown(table))}
-    return materialized(store, manifest, metadata, schema=table.schema)
+    lengths = length_histogram(recaptions_table["caption"].to_pylist(), config.longest_words)
+    metadata = {
+        "comparison": dg.MetadataValue.md(statistics_markdown(table)),
+        "generated_captions_by_words": dg.MetadataValue.json(lengths),
+    }
+    return materialized(store, manifest, metadata, schema=CAPTION_STATISTICS)
 
 
 def build_definitions(
@@ -120,11 +127,3 @@ def _perceived_images(store: Store, key: str) -> pa.Table:
     wanted = curated.filter(pc.and_(curated["keep"], pc.not_equal(curated["split"], "judge")))["sample_id"]
     landed = store.read_table("landed_images", key, ["sample_id", "image", "alt_text"])
     return landed.filter(pc.is_in(landed["sample_id"], value_set=wanted.combine_chunks()))
-
-
-def _kept_regions(regions: pa.Table | None, images: pa.Table, todo: tuple[str, ...]) -> pa.Table | None:
-    if regions is None:
-        return None
-    wanted = pc.is_in(regions["sample_id"], value_set=images["sample_id"].combine_chunks())
-    outdated = pc.is_in(regions["sample_id"], value_set=pa.array(todo, pa.string()))
-    return regions.filter(pc.and_(wanted, pc.invert(outdated)))

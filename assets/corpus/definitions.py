@@ -21,6 +21,7 @@ class DemoScenesConfig(dg.Config):
     held_out_images: int = Field(128, description="new scenes of training concepts, for evaluation", ge=1)
     held_out_concepts: int = Field(128, description="scenes with concepts that training never shows", ge=1)
     seed: int = Field(0, description="seed of the builder", ge=0)
+    scenes_per_shard: int = Field(100, description="scenes in one landed shard", ge=1)
 
 
 class LandedImagesConfig(dg.Config):
@@ -76,9 +77,9 @@ def demo_scenes(
     from assets.corpus.sheets import scene_sheet
     from training.digests import sha256_file
 
-    counts = config.model_dump(exclude={"seed"})
+    counts = config.model_dump(exclude={"seed", "scenes_per_shard"})
     world = load_world(landing.world_path)
-    truth = land_scenes(world, landing.folder, counts, seed=config.seed)
+    truth = land_scenes(world, landing.folder, counts, config.seed, config.scenes_per_shard)
     inputs = {"world": sha256_file(landing.world_path)}
     provenance = Provenance("demo_scenes", STEPS["demo_scenes"].function_version, config.model_dump(), inputs)
     store.write_table("scene_truth", truth, provenance)

@@ -30,27 +30,25 @@ class DatasetTables:
 
 
 def usable_samples(tables: DatasetTables) -> tuple[pa.Table, dict[str, int]]:
-    """Kept samples (sample_id, image_id, split, alt_text) that have a latent, by sample id, and who was left out.
+    """Samples for training and its evaluation (sample_id, split, alt_text) by sample id, and how many were left out.
 
-    A training sample whose image also stands in a held-out split, in whatever shard group, is left out: benchmark
-    leakage is removed here, where all groups meet.
+    Copies, and leaks of held-out pictures into training, that lie in different shard groups are only found here,
+    where all groups meet: held-out splits stand first, the copy elsewhere goes.
     """
-    kept = tables.curated.filter(tables.curated["keep"]).select(["sample_id", "image_id", "split"])
-    kept = kept.filter(pc.not_equal(kept["split"], "judge"))
-    rows = kept.join(tables.landed.select(["sample_id", "alt_text"]), "sample_id", join_type="inner")
+    from assets.corpus.curation import mark_duplicates
+
+    before = tables.curated.filter(tables.curated["keep"])
+    marked = mark_duplicates(tables.curated)
+    kept = marked.filter(pc.and_(marked["keep"], pc.not_equal(marked["split"], "judge")))
+    rows = kept.select(["sample_id", "split"]).join(tables.landed, "sample_id", join_type="inner")
     with_latent = rows.filter(
         pc.is_in(rows["sample_id"], value_set=tables.latents["sample_id"].combine_chunks())
     )
-    held_out = with_latent.filter(pc.is_in(with_latent["split"], value_set=pa.array(HELD_OUT)))
-    leaked = pc.and_(
-        pc.equal(with_latent["split"], "train"),
-        pc.is_in(with_latent["image_id"], value_set=held_out["image_id"].combine_chunks()),
-    )
     left_out = {
         "without_latent": rows.num_rows - with_latent.num_rows,
-        "leaked": int(pc.sum(leaked).as_py() or 0),
+        "copies_across_groups": before.num_rows - int(pc.sum(marked["keep"]).as_py() or 0),
     }
-    return with_latent.filter(pc.invert(leaked)).sort_by("sample_id"), left_out
+    return with_latent.sort_by("sample_id"), left_out
 
 
 def captions_by_sample(samples: pa.Table, recaptions: pa.Table) -> list[list[str]]:
@@ -113,14 +111,14 @@ def write_dataset(
 
 
 def gate_of(counts: dict[str, Any], min_train_samples: int) -> GateResult:
-    """The gate between data and training: enough samples, each with captions, and none that leaked."""
+    """The gate between data and training: enough samples, each with captions and a latent, no copies of held-out ones."""
     train = counts["splits"].get("train", 0)
     captions_per_sample = counts["num_captions"] / counts["num_samples"]
     findings = {
         "train_samples": train,
         "min_train_samples": min_train_samples,
         "captions_per_sample": round(captions_per_sample, 3),
-        "leaked_samples_removed": counts["leaked"],
+        "copies_across_groups_removed": counts["copies_across_groups"],
         "samples_without_latent": counts["without_latent"],
     }
     return GateResult(train >= min_train_samples and counts["without_latent"] == 0, findings)

@@ -174,7 +174,7 @@ def training_shards(
     provenance = provenance_of(store, step, None, config.model_dump())
     tables = DatasetTables(
         landed=store.read_all("landed_images", ["sample_id", "alt_text"]),
-        curated=store.read_all("curated_images", ["sample_id", "image_id", "split", "keep"]),
+        curated=store.read_all("curated_images"),
         recaptions=store.read_all("recaptions", ["sample_id", "caption_index", "caption"]),
         embeddings=store.read_all("text_embeddings", ["text_id", "states", "pooled"]),
         latents=store.read_all("image_latents", ["sample_id", "latent"]),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 
 from assets.schemas import TEXT_EMBEDDINGS
 
 
+@runtime_checkable
 class TextEncoder(Protocol):
     """What is needed of a text encoder; :class:`training.text_encoders.MiniLMEncoder` is one."""
 

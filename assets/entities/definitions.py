@@ -39,7 +39,8 @@ def entity_annotations(
 
     Dropped entities stay in the table with the reason, so that a threshold can be judged by looking at them.
     """
-    from assets.entities.annotate import annotate, entity_sheet
+    from assets.entities.annotate import annotate
+    from assets.entities.sheets import entity_sheet
 
     key, step = context.partition_key, STEPS["entity_annotations"]
     provenance = provenance_of(store, step, key, config.model_dump())

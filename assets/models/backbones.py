@@ -52,6 +52,8 @@ def backbone_card(run: TrainedRun, profile: str) -> str:
     from assets.corpus.art import ATTRIBUTION
     from training.export import model_card_text
 
-    results = {name: value for name, value in run_metadata(run).items() if name not in ("spec_hash", "run_folder")}
+    results = {
+        name: value for name, value in run_metadata(run).items() if name not in ("spec_hash", "run_folder")
+    }
     card = model_card_text(run.spec, run.folder.model, {"profile": f"{profile} (its own scale)", **results})
     return f"{card}\n## Credits and limits\n\n{ATTRIBUTION}\n\nA small model for measuring, not for use: it draws blobs.\n"

@@ -75,8 +75,9 @@ def backbone(
     The run lives under its spec hash: terminate and launch again, and it goes on from its last checkpoint to the
     same weights. The result is a standard diffusers pipeline folder with its card and lineage inside.
     """
-    from assets.models.backbones import backbone_card, gate_of_model, loss_curve
     from training.packaged import TEXT_ENCODER_DIGEST
+
+    from assets.models.backbones import backbone_card, gate_of_model, loss_curve
 
     key, step = context.partition_key, STEPS["backbone"]
     recipe = resolve_recipe(models.backbones[key], config.model_dump())

@@ -84,7 +84,9 @@ def judge_card(run: TrainedRun, ceiling: dict[str, Any], profile: str) -> str:
 
 
 def _kept(store: Store, split: str) -> pa.Table:
-    curated = store.read_all("curated_images", ["sample_id", "split", "keep"])
+    from assets.corpus.curation import mark_duplicates
+
+    curated = mark_duplicates(store.read_all("curated_images"))
     wanted = curated.filter(pc.and_(curated["keep"], pc.equal(curated["split"], split)))["sample_id"]
     landed = store.read_all("landed_images", ["sample_id", "split", "image", "alt_text"])
     chosen = landed.filter(pc.is_in(landed["sample_id"], value_set=wanted.combine_chunks()))

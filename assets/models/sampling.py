@@ -6,6 +6,7 @@ import hashlib
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,10 @@ import pyarrow as pa
 from assets.encodings.assembly import HELD_OUT
 from assets.interfaces import BatchWorker, Compute, Resources, Store
 from evaluation.schemas import GENERATED_SAMPLES
+
+if TYPE_CHECKING:
+    from training.prompts import Prompts
+    from training.shards import TrainingShards
 
 NUM_SHOWN = 24
 
@@ -104,23 +109,41 @@ class SampleWorker:
 
         rows = batch["row"].to_numpy()
         images = sample_with(
-            self._denoiser, self._shards.prompts(rows), batch["seed"].to_pylist(), self._num_steps, self._guidance
+            self._denoiser,
+            prompts_of(self._shards, rows),
+            batch["seed"].to_pylist(),
+            self._num_steps,
+            self._guidance,
         )
         prompts, count = batch["prompt"].to_pylist(), batch.num_rows
-        return pa.table(
-            {
-                **{name: [value] * count for name, value in self._constants.items()},
-                "prompt_id": [hashlib.sha256(prompt.encode()).hexdigest() for prompt in prompts],
-                "sample_id": batch["sample_id"],
-                "split": batch["split"],
-                "prompt": prompts,
-                "seed": batch["seed"],
-                "num_steps": pa.array([self._num_steps] * count, pa.int32()),
-                "guidance": pa.array([self._guidance] * count, pa.float32()),
-                "image": [encode_png(image) for image in images],
-                "function_version": pa.array([self._function_version] * count, pa.int32()),
-            }
-        ).select(GENERATED_SAMPLES.names).cast(GENERATED_SAMPLES)
+        return (
+            pa.table(
+                {
+                    **{name: [value] * count for name, value in self._constants.items()},
+                    "prompt_id": [hashlib.sha256(prompt.encode()).hexdigest() for prompt in prompts],
+                    "sample_id": batch["sample_id"],
+                    "split": batch["split"],
+                    "prompt": prompts,
+                    "seed": batch["seed"],
+                    "num_steps": pa.array([self._num_steps] * count, pa.int32()),
+                    "guidance": pa.array([self._guidance] * count, pa.float32()),
+                    "image": [encode_png(image) for image in images],
+                    "function_version": pa.array([self._function_version] * count, pa.int32()),
+                }
+            )
+            .select(GENERATED_SAMPLES.names)
+            .cast(GENERATED_SAMPLES)
+        )
+
+
+def prompts_of(shards: TrainingShards, rows: np.ndarray) -> Prompts:
+    """The original alt-texts of some samples and the empty text, as the sampler takes them."""
+    from training.prompts import Prompts
+
+    tokens = shards.description.max_tokens
+    texts = shards.gather_text(shards.text_of(rows, np.zeros(len(rows), np.int64)), tokens)
+    null = shards.gather_text(shards.null_text(1), tokens)
+    return Prompts(texts.states, texts.mask, null.states[0], null.mask[0])
 
 
 def sample_sheet(table: pa.Table) -> bytes:

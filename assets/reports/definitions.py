@@ -56,12 +56,17 @@ def evaluation_table(
     Perception is scored here too, against the builder's hidden truth where there is one; nothing that makes captions
     ever reads that table. A model whose checks failed is refused.
     """
+    from assets.corpus.scenes import load_world
     from assets.reports.evaluating import evaluate, summary_markdown
 
     step = STEPS["evaluation_table"]
     inputs = other_inputs(step.name, config, surroundings)
     provenance = provenance_of(store, step, None, config.model_dump(), inputs)
-    tables = evaluate(store, models, config.distractors, step.function_version, context.log.info)
+    world = load_world(surroundings.landing.world_path)
+    held_out_names = [concept.name for concept in world.held_out_concepts]
+    tables = evaluate(
+        store, models, held_out_names, config.distractors, step.function_version, context.log.info
+    )
     for name, table in tables.items():
         if name != step.name:
             store.write_table(name, table, provenance)
@@ -77,7 +82,7 @@ def scaling_laws(
     models: dg.ResourceParam[Models],
 ) -> dg.MaterializeResult:
     """Power laws per family on the metric that all targets share; where the data cannot tell, that is what it says."""
-    from assets.reports.laws import fit_families, laws_markdown, laws_table, law_picture
+    from assets.reports.laws import fit_families, law_picture, laws_markdown, laws_table
 
     provenance = provenance_of(store, STEPS["scaling_laws"], None, config.model_dump())
     observations = store.read_table("scaling_observations")

@@ -27,6 +27,8 @@ DEMO_LEDGER: tuple[Stage, ...] = (
     Stage("report", "tables, plots and this report", 20.0),
     Stage("start-up", "start-up of the orchestrator and its overhead", 20.0),
 )
+LEDGER_FILE = "ledger.json"
+"""Measured seconds by stage, in the workspace's folder."""
 RESERVE_SECONDS = 50.0
 """Kept for one student and one pruned model."""
 TOTAL_SECONDS = 600.0

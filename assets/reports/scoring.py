@@ -14,10 +14,12 @@ from assets.encodings.assembly import HELD_OUT
 from assets.interfaces import Manifest, Store
 from assets.models.judging import decoded, held_out_pairs
 from assets.reuse import previous_rows
+from evaluation.judge import Embedder
 from evaluation.schemas import ALIGNMENT_SCORES, DENOISING_ERRORS
 
 Log = Callable[[str], None]
 REAL = "real"
+KID_SIDE_PX = 128  # twice the pictures' own side; 224 costs three times as much and adds nothing to 64 pixels
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,9 @@ def read_held_out(store: Store) -> HeldOut:
 
     shards = TrainingShards.open(store.local_folder("training_shards", require_gate=True))
     rows = shards.select(HELD_OUT)
-    texts = shards.gather_text(shards.text_of(rows, np.zeros(len(rows), np.int64)), shards.description.max_tokens)
+    texts = shards.gather_text(
+        shards.text_of(rows, np.zeros(len(rows), np.int64)), shards.description.max_tokens
+    )
     chosen = shards.samples.take(pa.array(rows))
     return HeldOut(
         chosen["sample_id"].to_pylist(),
@@ -57,7 +61,9 @@ def denoising_table(store: Store, recipes: list[str], function_version: int, log
     for recipe in recipes:
         manifest = store.require("backbone", recipe, require_gate=True)
         kept = _measured_before(previous, manifest, function_version, data)
-        parts.append(kept if kept is not None else _measure(store, manifest, held_out, function_version, data, log))
+        parts.append(
+            kept if kept is not None else _measure(store, manifest, held_out, function_version, data, log)
+        )
     return pa.concat_tables(parts)
 
 
@@ -70,7 +76,9 @@ def alignment_table(store: Store, recipes: list[str], k: int, function_version: 
 
     judge = Judge.load(store.local_folder("judge_clip", require_gate=True))
     digest = store.require("judge_clip").digest
-    first = store.read_table("generated_samples", recipes[0], ["sample_id", "split", "prompt", "seed", "prompt_id"])
+    first = store.read_table(
+        "generated_samples", recipes[0], ["sample_id", "split", "prompt", "seed", "prompt_id"]
+    )
     pairs = held_out_pairs(store)
     real = pairs.filter(pc.is_in(pairs["sample_id"], value_set=first["sample_id"].combine_chunks()))
     order = {sample_id: row for row, sample_id in enumerate(real["sample_id"].to_pylist())}
@@ -87,30 +95,37 @@ def alignment_table(store: Store, recipes: list[str], k: int, function_version: 
 def kid_by_recipe(store: Store, recipes: list[str]) -> dict[str, tuple[float, float]]:
     """KID-EffLite0 of each recipe's pictures against real held-out pictures, with its standard error."""
     from evaluation.metrics.kid import kernel_distance
-    from evaluation.perception.efficientnet_lite import EfficientNetLite0
+    from evaluation.perception.efficientnet_lite import load_lite0, look
 
-    extractor = EfficientNetLite0.load()
-    real = extractor.features(decoded(held_out_pairs(store)))
+    network = load_lite0()
+    real = look(network, decoded(held_out_pairs(store)), side_px=KID_SIDE_PX)[0]
     distances = {}
     for recipe in recipes:
         pictures = _pictures(store.read_table("generated_samples", recipe, ["image"]))
-        distance = kernel_distance(extractor.features(pictures), real)
+        distance = kernel_distance(look(network, pictures, side_px=KID_SIDE_PX)[0], real)
         distances[recipe] = (distance.value, distance.standard_error)
     return distances
 
 
-def _measured_before(previous: pa.Table | None, manifest: Manifest, version: int, data: str) -> pa.Table | None:
+def _measured_before(
+    previous: pa.Table | None, manifest: Manifest, version: int, data: str
+) -> pa.Table | None:
     if previous is None or "dataset_digest" not in previous.column_names:
         return None
     same = pc.and_(
-        pc.and_(pc.equal(previous["recipe"], manifest.partition), pc.equal(previous["model_digest"], manifest.digest)),
+        pc.and_(
+            pc.equal(previous["recipe"], manifest.partition),
+            pc.equal(previous["model_digest"], manifest.digest),
+        ),
         pc.and_(pc.equal(previous["function_version"], version), pc.equal(previous["dataset_digest"], data)),
     )
     rows = previous.filter(same)
     return rows if rows.num_rows else None
 
 
-def _measure(store: Store, manifest: Manifest, held_out: HeldOut, version: int, data: str, log: Log) -> pa.Table:
+def _measure(
+    store: Store, manifest: Manifest, held_out: HeldOut, version: int, data: str, log: Log
+) -> pa.Table:
     import torch
 
     from evaluation.metrics.denoising import TextCondition, denoising_errors, noise_levels
@@ -140,12 +155,10 @@ def _measure(store: Store, manifest: Manifest, held_out: HeldOut, version: int, 
 
 
 def _align(
-    judge: object, digest: str, recipe: str, table: pa.Table, images: np.ndarray, k: int, version: int
+    judge: Embedder, digest: str, recipe: str, table: pa.Table, images: np.ndarray, k: int, version: int
 ) -> pa.Table:
-    from evaluation.judge import Judge
     from evaluation.metrics.alignment import score_pairs
 
-    assert isinstance(judge, Judge)
     prompts = table["prompt"].to_pylist()
     scores = score_pairs(judge.embed_images(images), judge.embed_texts(prompts), prompts, k)
     count = table.num_rows
@@ -169,5 +182,3 @@ def _pictures(table: pa.Table) -> np.ndarray:
 
     images = [Image.open(io.BytesIO(data)).convert("RGB") for data in table["image"].to_pylist()]
     return np.stack([np.asarray(image) for image in images])
-
-

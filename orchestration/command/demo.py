@@ -29,7 +29,9 @@ def run(workspace: Workspace, *, train_autoencoder: bool, as_json: bool, process
     """Bring the graph up to date; returns the exit code."""
     profile = load_profile(workspace.profile)
     _check_landing(workspace)
-    console.print(f"[bold]T2I Foundry[/bold] demo: profile {profile.name}, data '{workspace.data}', in {workspace.root}")
+    console.print(
+        f"[bold]T2I Foundry[/bold] demo: profile {profile.name}, data '{workspace.data}', in {workspace.root}"
+    )
     with open_instance(workspace, profile) as instance:
         from orchestration.definitions import build, surroundings_of
 
@@ -48,8 +50,16 @@ def run(workspace: Workspace, *, train_autoencoder: bool, as_json: bool, process
                 seconds_so_far=time.time() - process_start,
             )
     if result.error:
-        raise FoundryError(f"The demo stopped. {result.error} What was finished is kept: run it again to go on.")
-    _print_end(surroundings, result, as_json=as_json, total=time.time() - process_start, versions=all_versions(profile, surroundings))
+        raise FoundryError(
+            f"The demo stopped. {result.error} What was finished is kept: run it again to go on."
+        )
+    _print_end(
+        surroundings,
+        result,
+        as_json=as_json,
+        total=time.time() - process_start,
+        versions=all_versions(profile, surroundings),
+    )
     return 0
 
 
@@ -148,8 +158,12 @@ def _print_end(
     if not result.launched:
         console.print(f"Everything is fresh: {versions} versions, every byte checked; nothing had to run.")
     budget = sum(stage.budget_seconds for stage in DEMO_LEDGER)
-    spent = ", ".join(f"{stage} {seconds:.0f}" for stage, seconds in result.seconds_by_stage.items() if seconds >= 0.5)
-    console.print(f"{total:.0f} s in all (ledger: {budget:.0f} s). Seconds by stage: {spent}.", highlight=False)
+    spent = ", ".join(
+        f"{stage} {seconds:.0f}" for stage, seconds in result.seconds_by_stage.items() if seconds >= 0.5
+    )
+    console.print(
+        f"{total:.0f} s in all (ledger: {budget:.0f} s). Seconds by stage: {spent}.", highlight=False
+    )
     report = surroundings.store.local_folder("report") / "report.html"
     console.print(f"Report: {report}", highlight=False, soft_wrap=True)
     console.print("Look at it all in the Dagster UI: make ui")

@@ -26,7 +26,8 @@ app = typer.Typer(
 
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
 Data = Annotated[
-    str | None, typer.Option(help="name of an imported source; default FOUNDRY_DATA, then the composed scenes")
+    str | None,
+    typer.Option(help="name of an imported source; default FOUNDRY_DATA, then the composed scenes"),
 ]
 
 
@@ -63,8 +64,13 @@ def ui(data: Data = None, port: Annotated[int, typer.Option(min=1024, max=65535)
 
 @app.command("import")
 def import_(
-    source: Annotated[Path, typer.Argument(help="folder of images, of WebDataset tars, or of Parquet files; or one such file")],
-    name: Annotated[str, typer.Option(help="name under which the source lands: lower case, digits, '.', '_', '-'")],
+    source: Annotated[
+        Path,
+        typer.Argument(help="folder of images, of WebDataset tars, or of Parquet files; or one such file"),
+    ],
+    name: Annotated[
+        str, typer.Option(help="name under which the source lands: lower case, digits, '.', '_', '-'")
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Land your own pictures, so that `foundry demo --data NAME` runs the graph on them. Safe to repeat."""
@@ -120,9 +126,13 @@ def lineage(
         return
     for record in records:
         indent = "  " * record["depth"]
-        version = f"v{record['function_version']}, {record['created_at'][:19]}" if "asset" in record else "outside"
+        version = (
+            f"v{record['function_version']}, {record['created_at'][:19]}" if "asset" in record else "outside"
+        )
         rows = "" if record.get("num_rows") is None else f", {record['num_rows']:,} rows"
-        console.print(f"{indent}{record['version']}  {record['digest'][:12]}  ({version}{rows})", highlight=False)
+        console.print(
+            f"{indent}{record['version']}  {record['digest'][:12]}  ({version}{rows})", highlight=False
+        )
 
 
 @app.command()
@@ -133,7 +143,9 @@ def report(data: Data = None, as_json: AsJson = False) -> None:
     store = ManifestStore(_workspace(data).store)
     manifest = store.require("report")
     path = store.local_folder("report") / "report.html"
-    print_rows([{"report": str(path), "written": manifest.created_at, "digest": manifest.digest}], as_json=as_json)
+    print_rows(
+        [{"report": str(path), "written": manifest.created_at, "digest": manifest.digest}], as_json=as_json
+    )
 
 
 def main() -> None:

@@ -25,7 +25,9 @@ def run(workspace: Workspace, port: int) -> int:
     require_free_port(port)
     with open_instance(workspace, load_profile(workspace.profile)):
         pass  # the workspace's folders and its pool exist before anything is served
-    console.print(f"Serving {workspace.root} on http://{HOST}:{port} (about 20 s until it answers). Stop with Ctrl-C.")
+    console.print(
+        f"Serving {workspace.root} on http://{HOST}:{port} (about 20 s until it answers). Stop with Ctrl-C."
+    )
     server = start_server(port)
     previous = {kind: signal.signal(kind, _interrupt) for kind in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -49,7 +49,9 @@ class Files:
         full = f"{self._base}/{path}"
         if not self.filesystem.isdir(full):
             return []
-        return sorted(str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in self.filesystem.ls(full, detail=False))
+        return sorted(
+            str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in self.filesystem.ls(full, detail=False)
+        )
 
     def read(self, path: str) -> bytes:
         """All bytes of a file. Raises StoreError when it is missing."""

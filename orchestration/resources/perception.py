@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import cached_property
 from pathlib import Path
 
@@ -12,26 +13,28 @@ class EmbeddedPerception:
     """Small models out of Python packages: Lite0 features against a bank of training concepts, ConSE, OCR.
 
     The bank holds the training concepts' own pictures (the same art set as the composed scenes, which the row's
-    model name says); held-out concepts are never in it.
+    model name says); held-out concepts are never in it. It is built once and kept in ``cache``.
     """
 
-    def __init__(self, world_path: Path, threads: int) -> None:
+    def __init__(self, world_path: Path, cache: Path, threads: int) -> None:
         self._world_path = world_path
+        self._cache = cache
         self._threads = threads
+        self._building = threading.Lock()
 
     @property
     def model(self) -> str:
         """Name written into rows."""
-        from evaluation.perception.identity import EMBEDDED_MODEL
+        from evaluation.perception.identity import MODEL_NAME
 
-        return EMBEDDED_MODEL
+        return MODEL_NAME
 
     @cached_property
     def digest(self) -> str:
-        """sha256 over weights, bank and parameters; computed without loading a model."""
-        from evaluation.perception.identity import embedded_digest
+        """sha256 over weights, the bank's pictures and words, and parameters; computed without loading a model."""
+        from evaluation.perception.identity import perception_digest
 
-        return embedded_digest(self._bank())
+        return perception_digest(*self._bank_inputs)
 
     def worker(self) -> BatchWorker:
         """A worker from rows (sample_id, image) to regions."""
@@ -39,8 +42,12 @@ class EmbeddedPerception:
 
         return BatchWorker(build_embedded_perceiver, {"bank": self._bank(), "threads": self._threads})
 
-    def _bank(self) -> dict[str, bytes]:
-        from assets.corpus.art import bank_pictures
+    @cached_property
+    def _bank_inputs(self) -> tuple[dict[str, bytes], tuple[str, ...]]:
+        from assets.corpus.art import bank_pictures, vocabulary
         from assets.corpus.scenes import load_world
 
-        return bank_pictures(load_world(self._world_path).training_concepts)
+        return bank_pictures(load_world(self._world_path).concepts), vocabulary()
+
+    def _bank(self) -> bytes:
+        raise NotImplementedError

@@ -1,0 +1,193 @@
+"""From single scores to the table people compare models in, and to the observations that laws are fitted on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from assets.encodings.assembly import HELD_OUT
+from assets.interfaces import Models, Store
+from assets.reports.perceiving import judge_scores_table, perception_scores_table
+from assets.reports.scoring import REAL, alignment_table, denoising_table, kid_by_recipe
+from evaluation.schemas import EVALUATION_TABLE, SCALING_OBSERVATIONS
+from training.errors import FoundryError
+from training.spec import Recipe, load_recipe
+
+ALL_SPLITS = "held_out"
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What is known of a model before anything is scored."""
+
+    recipe: Recipe
+    family: str
+    parameters: int
+    forward_gflops: float
+    training_seconds: float | None
+    digest: str
+
+
+def evaluate(
+    store: Store,
+    models: Models,
+    held_out_names: Collection[str],
+    distractors: int,
+    function_version: int,
+    log: Log,
+) -> dict[str, pa.Table]:
+    """All score tables by name, ``evaluation_table`` among them. Raises FoundryError when no model is there."""
+    recipes = [name for name in models.backbones if name in store.partitions("generated_samples")]
+    if not recipes:
+        raise FoundryError(
+            "No backbone has drawn samples yet. Materialize backbone and generated_samples first."
+        )
+    facts = {name: model_facts(store, models, name) for name in recipes}
+    errors = denoising_table(store, recipes, function_version, log)
+    alignment = alignment_table(store, recipes, distractors, function_version)
+    kid = kid_by_recipe(store, recipes)
+    rows = [
+        _row(facts[name], errors, alignment, kid[name], split)
+        for name in recipes
+        for split in (ALL_SPLITS, *(split for split in HELD_OUT if split in set(errors["split"].to_pylist())))
+    ]
+    return {
+        "denoising_errors": errors,
+        "alignment_scores": alignment,
+        "perception_scores": perception_scores_table(store, held_out_names),
+        "judge_scores": judge_scores_table(store, distractors),
+        "scaling_observations": _observations(facts, errors, alignment),
+        "evaluation_table": pa.Table.from_pylist(rows, schema=EVALUATION_TABLE),
+    }
+
+
+def model_facts(store: Store, models: Models, name: str) -> ModelFacts:
+    """Recipe as it was trained (overrides included), size, cost and digest of a recipe's newest model."""
+    from training.backbones import count_parameters, macs_per_image
+
+    manifest = store.require("backbone", name, require_gate=True)
+    recipe = load_recipe(manifest.provenance.config, f"provenance of backbone '{name}'")
+    if recipe.backbone is None:
+        raise FoundryError(
+            f"The published model '{name}' names no backbone. Materialize its partition again."
+        )
+    return ModelFacts(
+        recipe=recipe,
+        family="unet" if recipe.backbone.lower().startswith("unet") else "transformer",
+        parameters=count_parameters(recipe.backbone),
+        forward_gflops=2 * macs_per_image(recipe.backbone) / 1e9,
+        training_seconds=_training_seconds(models, manifest.digest),
+        digest=manifest.digest,
+    )
+
+
+def errors_by_sample(errors: pa.Table, recipe: str, split: str = ALL_SPLITS) -> np.ndarray:
+    """Denoising error of each held-out sample, averaged over noise levels, by sample id: [n] float64."""
+    rows = errors.filter(pc.equal(errors["recipe"], recipe))
+    if split != ALL_SPLITS:
+        rows = rows.filter(pc.equal(rows["split"], split))
+    means = rows.group_by("sample_id").aggregate([("squared_error", "mean")]).sort_by("sample_id")
+    return means["squared_error_mean"].to_numpy().astype(np.float64)
+
+
+def scores_of(alignment: pa.Table, recipe: str, column: str, split: str = ALL_SPLITS) -> np.ndarray:
+    """One alignment column of a recipe's pictures: [n] float64."""
+    rows = alignment.filter(pc.equal(alignment["recipe"], recipe))
+    if split != ALL_SPLITS:
+        rows = rows.filter(pc.equal(rows["split"], split))
+    return rows[column].to_numpy().astype(np.float64)
+
+
+def summary_markdown(table: pa.Table) -> str:
+    """The models in Markdown, for the asset page."""
+    from assets.reports.summary import summary_rows
+
+    rows = summary_rows(table)
+    head = "| " + " | ".join(rows[0]) + " |\n|" + "---|" * len(rows[0])
+    lines = ["| " + " | ".join(_cell(value) for value in row.values()) + " |" for row in rows]
+    return "\n".join([head, *lines])
+
+
+def _cell(value: Any) -> str:
+    return (
+        f"{value:,.4g}"
+        if isinstance(value, float)
+        else f"{value:,}"
+        if isinstance(value, int)
+        else str(value)
+    )
+
+
+def _row(
+    facts: ModelFacts, errors: pa.Table, alignment: pa.Table, kid: tuple[float, float], split: str
+) -> dict[str, Any]:
+    from evaluation.intervals import mean_interval
+
+    error = mean_interval(errors_by_sample(errors, facts.recipe.name, split))
+    cosines = scores_of(alignment, facts.recipe.name, "cosine", split)
+    cosine = mean_interval(cosines)
+    whole = split == ALL_SPLITS
+    return {
+        "recipe": facts.recipe.name,
+        "family": facts.family,
+        "backbone": facts.recipe.backbone,
+        "parameters": facts.parameters,
+        "images_seen": facts.recipe.images_total,
+        "seed": facts.recipe.seed,
+        "training_seconds": facts.training_seconds,
+        "split": split,
+        "denoising_error": error.value,
+        "denoising_error_low": error.low,
+        "denoising_error_high": error.high,
+        "judge_cosine": cosine.value,
+        "judge_cosine_low": cosine.low,
+        "judge_cosine_high": cosine.high,
+        "judge_ceiling": float(scores_of(alignment, REAL, "cosine", split).mean()),
+        "judge_floor": float(scores_of(alignment, facts.recipe.name, "shuffled_cosine", split).mean()),
+        "judge_top1_of_k": float(scores_of(alignment, facts.recipe.name, "top1_of_k", split).mean()),
+        "kid_efflite0": kid[0] if whole else None,
+        "kid_efflite0_standard_error": kid[1] if whole else None,
+        "num_generated": len(cosines),
+        "model_digest": facts.digest,
+    }
+
+
+def _observations(facts: dict[str, ModelFacts], errors: pa.Table, alignment: pa.Table) -> pa.Table:
+    rows = []
+    for name, fact in facts.items():
+        measured = {
+            "denoising_error": errors_by_sample(errors, name),
+            "judge_cosine": scores_of(alignment, name, "cosine"),
+        }
+        for metric, values in measured.items():
+            rows.append(
+                {
+                    "family": fact.family,
+                    "recipe": name,
+                    "metric": metric,
+                    "parameters": fact.parameters,
+                    "images_seen": fact.recipe.images_total,
+                    "training_gflops": 3 * fact.forward_gflops * fact.recipe.images_total,
+                    "seed": fact.recipe.seed,
+                    "value": float(values.mean()),
+                    "standard_error": float(values.std(ddof=1) / np.sqrt(len(values))),
+                }
+            )
+    return pa.Table.from_pylist(rows, schema=SCALING_OBSERVATIONS)
+
+
+def _training_seconds(models: Models, digest: str) -> float | None:
+    """Seconds of the training that made a model, from its run folder; None when that was cleaned away."""
+    from training.run_folder import RunFolder
+
+    for path in models.runs.glob("*/done.json"):
+        done = RunFolder(path.parent).read_done()
+        if done is not None and done.model_digest == digest:
+            return done.train_seconds
+    return None

@@ -1,0 +1,81 @@
+"""One smoke workspace, built once by the real command, and what tests need to look at it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestration.command import ui
+from orchestration.resources.store import ManifestStore
+from orchestration.workspace import PROJECT_ROOT, Workspace
+from tests.end_to_end.dagster_client import DagsterClient, free_port
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Exit code and output of a command that ended."""
+
+    code: int
+    out: str
+    err: str
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The JSON that ``--json`` printed."""
+        return json.loads(self.out[self.out.index("[") :])
+
+
+def foundry(workspace: Workspace, *arguments: str, timeout: float = 280) -> Finished:
+    """Run the real ``foundry`` in a process of its own."""
+    command = [sys.executable, "-m", "orchestration.command.main", *arguments]
+    environment = {**os.environ, **workspace.environment(), "COLUMNS": "200"}
+    run = subprocess.run(
+        command, cwd=PROJECT_ROOT, env=environment, capture_output=True, text=True, timeout=timeout, check=False
+    )
+    return Finished(run.returncode, run.stdout, run.stderr)
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A workspace in which the whole graph has been materialized at smoke scale."""
+    workspace = Workspace(tmp_path_factory.mktemp("foundry"), "smoke", "scenes")
+    done = foundry(workspace, "demo")
+    assert done.code == 0, done.out + done.err
+    return workspace
+
+
+@pytest.fixture(scope="session")
+def store(smoke: Workspace) -> ManifestStore:
+    return ManifestStore(smoke.store)
+
+
+@pytest.fixture(scope="session")
+def dagster(smoke: Workspace) -> Iterator[DagsterClient]:
+    """The real webserver and daemon over the smoke workspace."""
+    port = free_port()
+    before = dict(os.environ)
+    os.environ.update(smoke.environment())
+    server = ui.start_server(port)
+    try:
+        client = DagsterClient(port)
+        client.wait_until_up(server)
+        yield client
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        stopped = ui.stop_server(server)
+    assert stopped == 0, "webserver and daemon did not stop by themselves"
+
+
+def flip_byte(path: Path) -> None:
+    """Change one byte in the middle of a file."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)

@@ -1,0 +1,144 @@
+"""The ``foundry`` command, used as a user would."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from orchestration.resources.store import ManifestStore
+from orchestration.workspace import Workspace
+from tests.end_to_end.conftest import flip_byte, foundry
+
+
+def copy_of(workspace: Workspace, home: Path) -> Workspace:
+    """The same workspace in another place, to be spoiled."""
+    shutil.copytree(workspace.root, home / workspace.root.name)
+    return Workspace(home, workspace.profile, workspace.data)
+
+
+def test_a_second_demo_finds_everything_fresh_and_says_so(smoke: Workspace) -> None:
+    start = time.monotonic()
+    again = foundry(smoke, "demo")
+    assert again.code == 0, again.err
+    assert "Everything is fresh" in again.out
+    assert "running" not in again.out
+    assert "report.html" in again.out
+    assert time.monotonic() - start < 60
+
+
+def test_demo_ends_with_a_table_and_a_report(smoke: Workspace, store: ManifestStore) -> None:
+    rows = foundry(smoke, "demo", "--json").rows()
+    assert {row["recipe"] for row in rows} == {"transformer-tiny", "transformer-tiny-seed1", "unet-tiny"}
+    assert all(row["denoising error"] > 0 for row in rows)
+    page = (store.local_folder("report") / "report.html").read_text()
+    assert "Twemoji" in page
+    assert "CC-BY 4.0" in page
+    assert "not identifiable" in page
+
+
+def test_lineage_goes_back_to_landed_data(smoke: Workspace, store: ManifestStore) -> None:
+    records = foundry(smoke, "lineage", "backbone", "unet-tiny", "--json").rows()
+    versions = {record["version"]: record for record in records}
+    assert versions["backbone@unet-tiny"]["config"]["backbone"] == "UNet-tiny"
+    for group in ("group-00", "group-01"):
+        landed = store.current("landed_images", group)
+        assert landed is not None
+        assert versions[f"landed_images@{group}"]["digest"] == landed.digest
+    assert any(name.startswith("shard:") for name in versions)
+    assert {"autoencoder", "training_shards", "perception", "text_encoder"} <= set(versions)
+    inside = json.loads((store.local_folder("backbone", "unet-tiny") / "lineage.json").read_text())
+    assert [record["digest"] for record in inside] == [record["digest"] for record in records]
+
+
+def test_sql_sees_all_tables(smoke: Workspace) -> None:
+    query = "SELECT split, count(*) AS n FROM landed_images GROUP BY split ORDER BY split"
+    rows = foundry(smoke, "sql", query, "--json").rows()
+    counts = {"held_out_concepts": 16, "held_out_images": 16, "judge": 64, "train": 48}
+    assert rows == [{"split": split, "n": n} for split, n in counts.items()]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["sql", "SELECT nothing FROM nowhere"], "Tables: alignment_scores"),
+        (["lineage", "backbones"], "There is no version of 'backbones'"),
+        (["lineage", "backbone"], "name one of: transformer-tiny"),
+        (["import", "/nowhere", "--name", "mine"], "/nowhere"),
+        (["import", "/tmp", "--name", "Bad Name"], "Bad Name"),
+        (["demo", "--data", "nobody"], "Nothing has landed under the name 'nobody'"),
+    ],
+)
+def test_a_users_mistake_is_one_sentence_and_a_non_zero_exit(
+    smoke: Workspace, arguments: list[str], sentence: str
+) -> None:
+    failed = foundry(smoke, *arguments)
+    assert failed.code == 1
+    assert sentence in failed.err
+    assert "Traceback" not in failed.err + failed.out
+
+
+def test_an_unknown_profile_names_the_known_ones(tmp_path: Path) -> None:
+    failed = foundry(Workspace(tmp_path, "dmeo", "scenes"), "doctor")
+    assert failed.code == 1
+    assert "the profiles are: demo, smoke" in failed.err
+
+
+def test_a_taken_port_is_named(smoke: Workspace) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        failed = foundry(smoke, "ui", "--port", str(port))
+    assert failed.code == 1
+    assert f"Port {port} on 127.0.0.1 is taken" in failed.err
+
+
+def test_a_flipped_byte_is_found_and_mended(smoke: Workspace, tmp_path: Path) -> None:
+    spoiled = copy_of(smoke, tmp_path)
+    store = ManifestStore(spoiled.store)
+    model = store.require("backbone", "unet-tiny")
+    weights = next(file for file in model.files if file.path.endswith("unet/diffusion_pytorch_model.safetensors"))
+    flip_byte(spoiled.store / weights.path)
+    recaptions = store.require("recaptions", "group-00")
+    flip_byte(spoiled.store / recaptions.files[0].path)
+    refused = foundry(spoiled, "sql", "SELECT count(*) FROM recaptions")
+    assert refused.code == 1
+    assert "is damaged" in refused.err
+    mended = foundry(spoiled, "demo")
+    assert mended.code == 0, mended.out + mended.err
+    for name, key, before in (("backbone", "unet-tiny", model), ("recaptions", "group-00", recaptions)):
+        assert ManifestStore(spoiled.store).require(name, key).digest == before.digest
+        ManifestStore(spoiled.store).verify(ManifestStore(spoiled.store).require(name, key))
+
+
+def test_own_pictures_run_through_the_graph(tmp_path: Path) -> None:
+    source, random = tmp_path / "pictures", np.random.default_rng(0)
+    source.mkdir()
+    for index in range(160):
+        color = random.integers(0, 255, 3)
+        canvas = np.full((80, 96, 3), color, np.uint8)
+        canvas[20:60, 24 : 40 + index % 40] = 255 - color
+        Image.fromarray(canvas).save(source / f"{index:03d}.png")
+        (source / f"{index:03d}.txt").write_text(f"a box number {index} on paper")
+    (source / "broken.png").write_bytes(b"not a picture")
+    (source / "broken.txt").write_text("nothing")
+    home = Workspace(tmp_path / "home", "smoke", "scenes")
+    landed = foundry(home, "import", str(source), "--name", "boxes", "--json").rows()[0]
+    assert landed["samples"] == 160
+    assert "1 broken_image" in landed["set aside"]
+    again = foundry(home, "import", str(source), "--name", "boxes", "--json").rows()[0]
+    assert (again["shards written"], again["removed"]) == (0, 0)
+    done = foundry(home, "demo", "--data", "boxes")
+    assert done.code == 0, done.out + done.err
+    boxes = Workspace(home.home, "smoke", "boxes")
+    scores = foundry(boxes, "sql", "SELECT DISTINCT value FROM perception_scores", "--json").rows()
+    assert [row["value"] for row in scores] == [None], "without truth, accuracies are unknown"
+    quarantined = foundry(boxes, "sql", "SELECT key, reason FROM quarantine", "--json").rows()
+    assert quarantined == [{"key": "broken", "reason": "broken_image"}]
