@@ -217,17 +217,20 @@ def _system_counts(
         return [image_counts(found, item, concepts, only) for found, item in pairs]
     if system == "oracle":
         return [image_counts(_oracle(item), item, concepts, only) for _, item in pairs]
+    if len(pairs) < 2:
+        return []
     shifts = range(1, min(_CHANCE_SHIFTS, len(pairs) - 1) + 1)
-    counts = []
-    for index, (_, item) in enumerate(pairs):
-        others = [pairs[(index + shift) % len(pairs)][0] for shift in shifts]
-        each = [image_counts(other, item, concepts, only) for other in others]
-        counts.append(
-            {name: tuple(np.mean([one[name] for one in each], axis=0).tolist()) for name in METRICS}
-            if each
-            else {}
+    return [
+        _mean_counts(
+            [image_counts(pairs[(index + shift) % len(pairs)][0], item, concepts, only) for shift in shifts]
         )
-    return [entry for entry in counts if entry]
+        for index, (_, item) in enumerate(pairs)
+    ]
+
+
+def _mean_counts(each: Sequence[Mapping[str, tuple[float, float]]]) -> dict[str, tuple[float, float]]:
+    means = {metric: np.mean([one[metric] for one in each], axis=0) for metric in METRICS}
+    return {metric: (float(above), float(below)) for metric, (above, below) in means.items()}
 
 
 def image_counts(
@@ -241,7 +244,7 @@ def image_counts(
     matched = [(row, iou) for row, iou in enumerate(overlaps) if iou >= MIN_IOU]
     wanted_rows = {row for row, (name, _) in enumerate(item.objects) if only is None or name in only}
     read_right = float(bool(item.word) and found.word == item.word)
-    return {
+    counts: dict[str, tuple[float, float]] = {
         "name_precision": (len(found.names & present), len(found.names)),
         "name_recall": (len(found.names & wanted), len(wanted)),
         "mention_precision": (len(mentioned & present), len(mentioned)),
@@ -253,6 +256,7 @@ def image_counts(
         "word_precision": (read_right, float(bool(found.word))),
         "background_color_accuracy": (float(found.colors == item.colors), float(bool(item.colors))),
     }
+    return {name: (float(above), float(below)) for name, (above, below) in counts.items()}
 
 
 def match_boxes(

@@ -40,7 +40,7 @@ class Background:
 
 def largest_difference(
     a: Float[np.ndarray, "... 3"], b: Float[np.ndarray, "... 3"]
-) -> Float[np.ndarray, "..."]:
+) -> Float[np.ndarray, ...]:
     """Largest of the three channels' differences (three slices are faster than a reduction over a short axis)."""
     difference = np.abs(a - b)
     return np.maximum(np.maximum(difference[..., 0], difference[..., 1]), difference[..., 2])

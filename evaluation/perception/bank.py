@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -80,7 +81,7 @@ class ConceptBank:
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as stored:
                 found = {name: stored[name] for name in stored.files}
-        except (ValueError, OSError, EOFError) as error:
+        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
             raise FoundryError(
                 f"concept bank: not a bank file ({error}); build it again with build_bank"
             ) from error

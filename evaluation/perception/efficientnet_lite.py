@@ -192,7 +192,7 @@ def prepare(
 
 
 def _resize(image_hwc: UInt8[np.ndarray, "h w 3"], side_px: int) -> Float[Tensor, "1 3 side side"]:
-    image_1chw = torch.from_numpy(np.ascontiguousarray(image_hwc)).permute(2, 0, 1)[None].float()
+    image_1chw = torch.from_numpy(np.array(image_hwc)).permute(2, 0, 1)[None].float()
     return F.interpolate(
         image_1chw, size=(side_px, side_px), mode="bilinear", align_corners=False, antialias=True
     )

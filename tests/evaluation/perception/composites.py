@@ -46,7 +46,9 @@ def write(canvas: np.ndarray, word: str, x: int, y: int, color: str, size_px: in
 
     font_file = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans-Bold.ttf"
     image = Image.fromarray(canvas)
-    ImageDraw.Draw(image).text((x, y), word, font=ImageFont.truetype(str(font_file), size_px), fill=RGB[color])
+    ImageDraw.Draw(image).text(
+        (x, y), word, font=ImageFont.truetype(str(font_file), size_px), fill=RGB[color]
+    )
     return np.asarray(image)
 
 

@@ -91,7 +91,9 @@ def test_boxes_of_any_image_are_valid_sorted_and_repeatable(image: np.ndarray) -
         assert region.color in COLOR_WORDS
     areas = [region.area_fraction for region in regions]
     assert areas == sorted(areas, reverse=True)
-    assert [region.box_xyxy_norm for region in find_regions(image).regions] == [r.box_xyxy_norm for r in regions]
+    assert [region.box_xyxy_norm for region in find_regions(image).regions] == [
+        r.box_xyxy_norm for r in regions
+    ]
 
 
 @pytest.mark.parametrize("name", sorted(RGB))

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+import assets.schemas
+import evaluation.schemas
+from evaluation.perception.bank import ConceptBank
+from evaluation.perception.embedded import EmbeddedPerceiver, build_embedded_perceiver, perception_digest
+from evaluation.perception.reading import WordReader, verify_weights
+from tests.evaluation.perception.composites import background, paste, png, write
+from training.errors import FoundryError
+
+
+def _table(**images: np.ndarray) -> pa.Table:
+    return pa.table({"sample_id": list(images), "image": [png(image) for image in images.values()]})
+
+
+def test_both_rooms_declare_the_same_regions() -> None:
+    assert evaluation.schemas.REGIONS.equals(assets.schemas.REGIONS, check_metadata=True)
+
+
+def test_names_colors_words_and_backgrounds_from_pixels(bank: ConceptBank) -> None:
+    scene, box = paste(background("plain", "blue", "blue"), "apple", 14, 22, 38)
+    pair, _ = paste(background("checkered", "white", "green"), "fish", 2, 2, 28)
+    pair, _ = paste(pair, "cat", 34, 32, 28)
+    found = build_embedded_perceiver(bank.to_bytes())(
+        _table(one=write(scene, "STOP", 6, 2, "white"), two=pair)
+    )
+    assert found.schema.equals(evaluation.schemas.REGIONS, check_metadata=True)
+    one = [row for row in found.to_pylist() if row["sample_id"] == "one"]
+    assert (one[0]["names"][0], one[0]["color"], one[0]["name_source"]) == ("apple", "red", "concept_bank")
+    np.testing.assert_allclose(one[0]["box_xyxy_norm"], box, atol=0.05)
+    assert (one[1]["text"], one[1]["names"]) == ("STOP", [])
+    assert (one[0]["background_kind"], one[0]["background_color"]) == ("plain", "blue")
+    two = [row for row in found.to_pylist() if row["sample_id"] == "two"]
+    assert {row["names"][0] for row in two} == {"fish", "cat"}
+    assert {row["model_digest"] for row in one + two} == {perception_digest(bank)}
+
+
+def test_rows_do_not_depend_on_the_batch_and_empty_images_have_one(bank: ConceptBank) -> None:
+    scene, _ = paste(background("gradient", "red", "white"), "tree", 10, 10, 40)
+    photo = np.random.default_rng(0).integers(0, 256, (300, 200, 3)).astype(np.uint8)
+    table = _table(scene=scene, empty=background("plain", "red", "red"), photo=photo)
+    perceive = EmbeddedPerceiver(bank)
+    together = perceive(table).to_pylist()
+    apart = [row for index in range(3) for row in perceive(table.slice(index, 1)).to_pylist()]
+    for row, other in zip(together, apart, strict=True):
+        np.testing.assert_allclose(row.pop("name_scores"), other.pop("name_scores"), atol=1e-4)
+    assert together == apart
+    empty = [row for row in together if row["sample_id"] == "empty"]
+    assert [(row["names"], row["color"], row["area_fraction"]) for row in empty] == [([], "red", 1.0)]
+    assert [row["background_kind"] for row in together if row["sample_id"] == "photo"] == ["unknown"]
+    assert perceive(table.slice(0, 0)).num_rows == 0
+
+
+def test_crops_beyond_the_limit_stay_unnamed(bank: ConceptBank) -> None:
+    pair, _ = paste(background("plain", "white", "white"), "fish", 2, 2, 28)
+    pair, _ = paste(pair, "apple", 32, 30, 30)
+    rows = EmbeddedPerceiver(bank, max_crops=1)(_table(pair=pair)).to_pylist()
+    assert [len(row["names"]) > 0 for row in rows] == [True, False]
+    assert perception_digest(bank, 1) != perception_digest(bank, 2)
+
+
+def test_threads_come_back_and_the_factory_pickles(bank: ConceptBank) -> None:
+    torch.set_num_threads(2)
+    EmbeddedPerceiver(bank, threads=1)(_table(plain=background("plain", "red", "red")))
+    assert torch.get_num_threads() == 2
+    assert pickle.loads(pickle.dumps(build_embedded_perceiver)) is build_embedded_perceiver
+
+
+def test_bad_input_is_named(bank: ConceptBank) -> None:
+    with pytest.raises(FoundryError, match="sample broken: image cannot be decoded"):
+        EmbeddedPerceiver(bank)(pa.table({"sample_id": ["broken"], "image": [b"\x89PNG no"]}))
+    with pytest.raises(FoundryError, match="lacks the columns image"):
+        EmbeddedPerceiver(bank)(pa.table({"sample_id": ["x"]}))
+    with pytest.raises(FoundryError, match="max_crops is -1"):
+        EmbeddedPerceiver(bank, max_crops=-1)
+
+
+def test_reading_finds_words_only_where_there_are_some() -> None:
+    reader = WordReader()
+    canvas = write(background("plain", "red", "red"), "HELLO", 1, 40, "white")
+    text, score = reader.read(canvas)
+    assert text == "HELLO"
+    assert 0.5 < score <= 1
+    assert reader.read(canvas, (0.0, 0.0, 1.0, 0.3)) == ("", 0.0)
+    assert reader.read(background("plain", "red", "red")) == ("", 0.0)
+
+
+def test_other_ocr_weights_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FoundryError, match="rapidocr==3.10.0"):
+        verify_weights(tmp_path)
+    (tmp_path / "PP-OCRv6_det_small.onnx").write_bytes(b"other")
+    with pytest.raises(FoundryError, match="sha256 is"):
+        verify_weights(tmp_path)

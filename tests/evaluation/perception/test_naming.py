@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evaluation.perception import conse
+from evaluation.perception.bank import ConceptBank, build_bank, concept_similarities, on_paper
+from evaluation.perception.calibration import Logistic, fit_logistic, fit_temperature, softmax
+from evaluation.perception.naming import name_crops
+from tests.evaluation.perception.conftest import VOCABULARY
+from training.errors import FoundryError
+
+
+def test_imagenet_names_are_in_the_order_of_the_logits() -> None:
+    names = conse.imagenet_names()
+    assert len(names) == 1000
+    assert (names[0], names[805], names[999]) == ("tench", "soccer ball", "toilet tissue")
+
+
+def test_conse_equals_a_slow_loop_and_does_not_depend_on_the_batch() -> None:
+    random = np.random.default_rng(0)
+    logits = random.normal(size=(4, 50)) * 3
+    classes, texts = random.normal(size=(50, 8)), random.normal(size=(6, 8))
+    mean = classes.mean(axis=0)
+    expected = np.empty((4, 6))
+    for image in range(4):
+        probability = np.exp(logits[image]) / np.exp(logits[image]).sum()
+        top = np.argsort(-probability)[:10]
+        vector = sum(probability[index] * classes[index] for index in top) / probability[top].sum() - mean
+        for text in range(6):
+            other = texts[text] - mean
+            expected[image, text] = vector @ other / np.linalg.norm(vector) / np.linalg.norm(other)
+    found = conse.conse_scores(logits, texts, classes)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(conse.conse_scores(logits[:1], texts, classes), found[:1], atol=1e-6)
+
+
+def test_logistic_finds_the_curve_the_labels_were_drawn_from() -> None:
+    random = np.random.default_rng(0)
+    x = random.uniform(-2, 2, 4000)
+    labels = random.random(4000) < Logistic(3.0, -1.0)(x)
+    found = fit_logistic(x, labels)
+    assert found.intercept == pytest.approx(-1.0, abs=0.25)
+    assert 2.3 < found.slope < 3.3  # the ridge pulls it down a little
+
+
+@pytest.mark.parametrize(("labels", "expected"), [([True] * 4, 0.9), ([False] * 4, 0.1)])
+def test_logistic_of_one_group_is_a_cautious_constant(labels: list[bool], expected: float) -> None:
+    found = fit_logistic(np.arange(4.0), np.array(labels))
+    np.testing.assert_allclose(found(np.array([-9.0, 9.0])), expected)
+
+
+@given(st.lists(st.floats(-1, 1), min_size=1, max_size=6), st.floats(0.01, 1))
+def test_softmax_is_a_distribution(scores: list[float], temperature: float) -> None:
+    shares = softmax(np.array([scores]), temperature)
+    assert shares.sum() == pytest.approx(1)
+    assert (shares >= 0).all()
+
+
+def test_temperature_is_sharp_for_clear_scores_and_flat_for_noise() -> None:
+    truth = np.arange(40) % 4
+    clear = np.eye(4)[truth]
+    noise = np.random.default_rng(0).normal(size=(40, 4))
+    assert fit_temperature(clear, truth) < 0.1
+    assert fit_temperature(noise, truth) == pytest.approx(0.5)
+
+
+def test_similarity_takes_the_nearest_view_of_each_concept() -> None:
+    bank = np.eye(3, 1280)
+    crops = np.eye(3, 1280)[[1, 2]]
+    found = concept_similarities(crops, bank, np.zeros(1280), np.array([0, 0, 1]))
+    np.testing.assert_allclose(found, [[1, 0], [0, 1]])
+
+
+def test_bank_views_are_named_by_their_concept_and_strangers_are_not(bank: ConceptBank) -> None:
+    logits = np.zeros((len(bank.features), 1000))
+    namings = name_crops(bank.features + bank.center, logits, bank)
+    assert [naming.names[0] for naming in namings] == [bank.concepts[index] for index in bank.view_concept]
+    assert all(naming.source == "concept_bank" and 0.5 <= naming.scores[0] <= 1 for naming in namings)
+    stranger = name_crops(bank.center[None], np.zeros((1, 1000)), bank)[0]
+    assert (stranger.names, stranger.source) == ((), "none")
+
+
+def test_conse_answers_where_the_bank_cannot_and_is_trusted(bank: ConceptBank) -> None:
+    trusting = dataclasses.replace(bank, known=(0.0, -20.0), conse_right=(0.0, 2.0))
+    logits = np.zeros((1, 1000))
+    logits[0, conse.imagenet_names().index("soccer ball")] = 20
+    naming = name_crops(bank.center[None], logits, trusting)[0]
+    assert (naming.source, naming.names[0]) == ("conse", "soccer ball")
+    assert all(0 <= score <= 1 for score in naming.scores)
+    assert list(naming.scores) == sorted(naming.scores, reverse=True)
+
+
+def test_bank_survives_the_way_to_a_worker_and_says_when_it_changed(bank: ConceptBank) -> None:
+    again = ConceptBank.from_bytes(bank.to_bytes())
+    assert again.digest == bank.digest
+    assert again.concepts == ("apple", "cat", "fish", "tree")
+    assert again.vocabulary == VOCABULARY
+    assert dataclasses.replace(bank, side_px=96).digest != bank.digest
+    assert dataclasses.replace(bank, concepts=("pear", *bank.concepts[1:])).digest != bank.digest
+
+
+@pytest.mark.parametrize("data", [b"", b"nonsense", b"PK\x03\x04 half a zip"])
+def test_what_is_no_bank_is_refused(data: bytes) -> None:
+    with pytest.raises(FoundryError, match="build it again"):
+        ConceptBank.from_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("picture", "message"),
+    [
+        (np.zeros((20, 20, 4), np.uint8), "is empty"),
+        (np.full((20, 20, 3), 9, np.uint8), "is empty"),
+        (np.zeros((4, 20, 3), np.uint8), "at least 8 pixels"),
+        (np.zeros((20, 20, 2), np.uint8), "allowed is"),
+    ],
+)
+def test_unusable_bank_pictures_are_named(picture: np.ndarray, message: str) -> None:
+    with pytest.raises(FoundryError, match=f"'blank'.*{message}"):
+        build_bank({"blank": picture, "other": picture}, ["word"], lambda texts: np.ones((len(texts), 2)))
+
+
+def test_a_bank_of_one_or_without_words_is_refused() -> None:
+    picture = np.zeros((20, 20, 4), np.uint8)
+    with pytest.raises(FoundryError, match="1 concepts and 1 words"):
+        build_bank({"one": picture}, ["word"], lambda texts: np.ones((len(texts), 2)))
+    with pytest.raises(FoundryError, match="0 words"):
+        build_bank({"one": picture, "two": picture}, [], lambda texts: np.ones((len(texts), 2)))
+
+
+def test_paper_keeps_holes_and_hides_the_background() -> None:
+    image = np.full((20, 30, 3), 7, np.uint8)
+    mask = np.zeros((20, 30), bool)
+    mask[5:15, 5:20] = True
+    mask[8:10, 8:10] = False
+    paper = on_paper(image, mask)
+    assert paper.shape == (18, 18, 3)
+    assert int((paper == 7).all(axis=2).sum()) == 150
