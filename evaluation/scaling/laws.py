@@ -29,6 +29,9 @@ from training.errors import FoundryError
 MINIMUM_SIZES = 5
 """Distinct x below which no law is fitted: three parameters through four points prove nothing."""
 
+MAXIMUM_EXPONENT_RATIO = 10.0
+"""A saturating law whose exponent is only known to within a wider factor says nothing about its shape."""
+
 BISECTIONS = 20  # from a grid cell to a millionth of it
 
 
@@ -242,6 +245,9 @@ def _why_not(form: Form, data: _Data, allowed: float, interval: _ProfileInterval
     if interval.open_below or interval.open_above:
         side = "below" if interval.open_below else "above"
         return f"flat exponent: its profile interval is unbounded {side}"
+    low, high = interval.ends
+    if form == "saturating" and high > MAXIMUM_EXPONENT_RATIO * low:
+        return f"the exponent may be anything from {low:.2g} to {high:.2g}"
     return ""
 
 

@@ -138,6 +138,17 @@ def test_a_step_is_unbounded_above() -> None:
     assert "unbounded above" in law.reason
 
 
+def test_an_exponent_known_only_to_a_factor_of_twenty_is_no_law() -> None:
+    sizes = np.array([0.13, 0.13, 0.13, 0.35, 0.9, 1.9, 3.4])
+    truth = 0.2 + 0.1 * (sizes / 0.13) ** -0.2
+    quiet = fit_law(sizes, truth + np.random.default_rng(1).normal(0, 0.0005, 7), resamples=50)
+    loud = fit_law(sizes, truth + np.random.default_rng(1).normal(0, 0.004, 7), resamples=50)
+    assert quiet.identifiable
+    assert "may be anything from" in loud.reason
+    assert loud.exponent_interval is not None
+    assert loud.exponent_interval[1] > 10 * loud.exponent_interval[0]
+
+
 def test_misfit_larger_than_the_known_noise_widens_the_interval() -> None:
     y = _synthetic(SIZES, 0.003, 4)
     honest = fit_law(SIZES, y, noise=np.full(24, 0.003))
