@@ -187,7 +187,7 @@ def _running_mean(values: Float[ndarray, " n"], width: int) -> Float[ndarray, " 
     return (total[ends] - total[starts]) / (ends - starts)
 
 
-def _thousands(value: float, position: float = 0.0) -> str:
+def _thousands(value: float, position: object = None) -> str:
     for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:g}{unit}"
