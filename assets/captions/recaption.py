@@ -26,6 +26,7 @@ def recaption(
     min_confidence: float = 0.5,
     k: int = 2,
     seed: int = 0,
+    function_version: int = CAPTIONER_VERSION,
 ) -> pa.Table:
     """Captions of exactly the samples in ``regions``, as rows of :data:`assets.schemas.RECAPTIONS`.
 
@@ -36,6 +37,7 @@ def recaption(
             ``kept_original`` and the score that was too low (0 where nothing could be said).
         k: captions per sample, 1 to 4, numbered from 1.
         seed: of the captioner.
+        function_version: declared version written into the rows.
 
     Returns:
         rows sorted by sample_id and caption_index. ``model_digest`` covers perception (the regions' digest), the
@@ -60,7 +62,7 @@ def recaption(
             "seed": seed,
             "model": CAPTIONER_NAME,
             "model_digest": digest,
-            "function_version": CAPTIONER_VERSION,
+            "function_version": function_version,
         }
         rows += [
             {"sample_id": sample_id, **row, **made_by}

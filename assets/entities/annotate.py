@@ -26,6 +26,7 @@ def annotate(
     min_area: float = 0.01,
     max_overlap_iou: float = 0.6,
     max_entities: int = 10,
+    function_version: int = ANNOTATOR_VERSION,
 ) -> pa.Table:
     """Entities of exactly the samples in ``regions``, as rows of :data:`assets.schemas.ENTITY_ANNOTATIONS`.
 
@@ -52,7 +53,7 @@ def annotate(
             "model_digest": annotator_digest(
                 found[0]["model_digest"], {**limits, "max_entities": max_entities}
             ),
-            "function_version": ANNOTATOR_VERSION,
+            "function_version": function_version,
         }
         rows += [{"sample_id": sample_id, **entity, **made_by} for entity in entities]
     return pa.Table.from_pylist(rows, schema=ENTITY_ANNOTATIONS)

@@ -12,7 +12,6 @@ own concept present (known) and once without it (unknown).
 
 from __future__ import annotations
 
-import hashlib
 import io
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -25,12 +24,12 @@ from jaxtyping import Bool, Float, Int, UInt8
 from evaluation.perception import conse
 from evaluation.perception.calibration import Logistic, fit_logistic, fit_temperature
 from evaluation.perception.efficientnet_lite import load_lite0, look
+from evaluation.perception.identity import BANK_SIDE_PX, bank_inputs_digest
 from training.errors import FoundryError
 
 Picture = UInt8[np.ndarray, "h w channels"]
 SentenceEncoder = Callable[[Sequence[str]], Float[np.ndarray, "n d"]]
 
-DEFAULT_SIDE_PX = 128
 PAPER_RGB = (255, 255, 255)  # what crops and bank pictures are put on, so that backgrounds do not count
 _VIEW_SIDES_PX = (24, 36)
 _CALIBRATION_SIDE_PX = 30
@@ -43,9 +42,11 @@ class ConceptBank:
 
     ``features`` [views, 1280] are centred by ``center`` and at unit length; ``view_concept`` says whose view each is.
     ``vocabulary_vectors`` [words, 384] and ``class_vectors`` [1000, 384] are MiniLM sentence vectors for ConSE.
+    ``inputs_digest`` says what it was made of (:func:`evaluation.perception.identity.bank_inputs_digest`);
     ``known`` and ``conse_right`` hold (slope, intercept) of :class:`~evaluation.perception.calibration.Logistic`.
     """
 
+    inputs_digest: str
     concepts: tuple[str, ...]
     features: Float[np.ndarray, "views 1280"]
     center: Float[np.ndarray, " 1280"]
@@ -57,16 +58,6 @@ class ConceptBank:
     known: tuple[float, float]
     conse_right: tuple[float, float]
     side_px: int
-
-    @property
-    def digest(self) -> str:
-        """sha256 over names, arrays and settings."""
-        digest = hashlib.sha256()
-        for entry in fields(self):
-            value = np.asarray(getattr(self, entry.name))
-            digest.update(f"{entry.name}|{value.dtype.str}|{value.shape}|".encode())
-            digest.update(np.ascontiguousarray(value).tobytes())
-        return digest.hexdigest()
 
     def to_bytes(self) -> bytes:
         """The bank as one uncompressed npz file, fit to be sent to a worker or stored."""
@@ -89,6 +80,7 @@ class ConceptBank:
         if missing:
             raise FoundryError(f"concept bank: lacks {', '.join(missing)}; build it again with build_bank")
         return ConceptBank(
+            inputs_digest=str(found["inputs_digest"]),
             concepts=tuple(found["concepts"].tolist()),
             features=found["features"],
             center=found["center"],
@@ -120,14 +112,25 @@ def on_paper(
     return paper
 
 
+def _decode(data: bytes, name: str) -> Picture:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(data)) as opened:
+            return np.asarray(opened.convert("RGBA" if "A" in opened.getbands() else "RGB"))
+    except (UnidentifiedImageError, OSError) as error:
+        raise FoundryError(
+            f"bank picture of {name!r}: cannot be decoded ({error}); give PNG bytes"
+        ) from error
+
+
 def _view(picture: Picture, side_px: int, name: str) -> UInt8[np.ndarray, "side side 3"]:
     """A picture (RGBA, or RGB on a background of one colour) at a size of scenes, on paper."""
     from PIL import Image
 
-    if picture.ndim != 3 or picture.shape[2] not in (3, 4) or min(picture.shape[:2]) < 8:
+    if min(picture.shape[:2]) < 8:
         raise FoundryError(
-            f"bank picture of {name!r}: shape {picture.shape}; allowed is height x width x 3 (RGB) or x 4 (RGBA), "
-            "uint8, at least 8 pixels on a side"
+            f"bank picture of {name!r} is {picture.shape[1]}x{picture.shape[0]} pixels; at least 8 on a side are needed"
         )
     small = np.asarray(Image.fromarray(picture).resize((side_px, side_px), Image.Resampling.LANCZOS))
     if small.shape[2] == 3:
@@ -155,17 +158,17 @@ def _damaged(view: UInt8[np.ndarray, "side side 3"]) -> list[UInt8[np.ndarray, "
 
 
 def build_bank(
-    pictures: Mapping[str, Picture],
+    pictures: Mapping[str, bytes],
     vocabulary: Sequence[str],
-    encode_sentences: SentenceEncoder,
-    side_px: int = DEFAULT_SIDE_PX,
+    encode_sentences: SentenceEncoder | None = None,
+    side_px: int = BANK_SIDE_PX,
 ) -> ConceptBank:
     """The bank of some training concepts.
 
     Args:
-        pictures: one picture of each concept by name: RGBA, or RGB on a background of one colour; uint8.
+        pictures: one encoded picture (PNG) of each concept by name: RGBA, or RGB on a background of one colour.
         vocabulary: words that ConSE may answer with where the bank knows no answer; text only.
-        encode_sentences: sentence vectors of texts (:func:`minilm_sentences`), any length.
+        encode_sentences: sentence vectors of texts, any length; :func:`minilm_sentences` when left out.
         side_px: resolution Lite0 looks at; below 224 trades exactness for time.
 
     Raises:
@@ -177,19 +180,20 @@ def build_bank(
             "are needed to tell known from unknown"
         )
     concepts, words = tuple(sorted(pictures)), tuple(dict.fromkeys(vocabulary))
+    decoded = {name: _decode(pictures[name], name) for name in concepts}
     network = load_lite0()
-    views = [_view(pictures[name], side, name) for name in concepts for side in _VIEW_SIDES_PX]
+    views = [_view(decoded[name], side, name) for name in concepts for side in _VIEW_SIDES_PX]
     view_concept = np.repeat(np.arange(len(concepts)), len(_VIEW_SIDES_PX))
     raw_features, view_logits = look(network, views, side_px=side_px)
     center = raw_features.mean(axis=0)
     features = conse.unit(raw_features - center)
     damaged = [
-        copy for name in concepts for copy in _damaged(_view(pictures[name], _CALIBRATION_SIDE_PX, name))
+        copy for name in concepts for copy in _damaged(_view(decoded[name], _CALIBRATION_SIDE_PX, name))
     ]
     damaged_features, _ = look(network, damaged, side_px=side_px)
     truth = np.repeat(np.arange(len(concepts)), 4)
     similarity = concept_similarities(damaged_features, features, center, view_concept)
-    sentences = encode_sentences([*conse.imagenet_names(), *words]).astype(np.float32)
+    sentences = (encode_sentences or minilm_sentences)([*conse.imagenet_names(), *words]).astype(np.float32)
     class_vectors = sentences[: len(conse.imagenet_names())]
     vocabulary_vectors = conse.text_vectors(sentences[len(class_vectors) :], class_vectors)
     known = _fit_known(similarity, truth)
@@ -197,7 +201,7 @@ def build_bank(
         view_logits, [concepts[index] for index in view_concept], words, vocabulary_vectors, class_vectors
     )
     return ConceptBank(
-        concepts, features, center, view_concept, words, vocabulary_vectors, class_vectors,
+        bank_inputs_digest(pictures, words, side_px), concepts, features, center, view_concept, words, vocabulary_vectors, class_vectors,
         fit_temperature(similarity, truth), (known.slope, known.intercept), (right.slope, right.intercept), side_px,
     )  # fmt: skip
 

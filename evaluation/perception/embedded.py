@@ -20,25 +20,13 @@ import pyarrow as pa
 from jaxtyping import UInt8
 
 from evaluation.perception.bank import ConceptBank, on_paper
-from evaluation.perception.efficientnet_lite import WEIGHTS_SHA256 as LITE0_SHA256
 from evaluation.perception.efficientnet_lite import EfficientNetLite0, load_lite0, look
-from evaluation.perception.naming import (
-    MIN_BANK_PROBABILITY,
-    MIN_CONSE_PROBABILITY,
-    NO_NAME,
-    Naming,
-    name_crops,
-)
-from evaluation.perception.reading import DETECTOR_SIDE_PX, UPSAMPLING, WordReader
-from evaluation.perception.reading import WEIGHTS_SHA256 as OCR_SHA256
+from evaluation.perception.identity import MAX_CROPS, MODEL_NAME, PERCEPTION_VERSION, digest_with_bank
+from evaluation.perception.naming import NO_NAME, Naming, name_crops
+from evaluation.perception.reading import WordReader
 from evaluation.perception.regions import ANALYSIS_SIDE_PX, Layout, Region, find_regions, shrink
 from evaluation.schemas import REGIONS
-from training.digests import canonical_json, sha256_bytes
 from training.errors import FoundryError
-
-PERCEPTION_VERSION = 1  # raise when results change
-MODEL_NAME = "embedded: regions + EfficientNet-Lite0 (bank of the same drawings) + ConSE + PP-OCRv6"
-MAX_CROPS = 4
 
 
 class EmbeddedPerceiver:
@@ -70,7 +58,7 @@ class EmbeddedPerceiver:
     @cached_property
     def digest(self) -> str:
         """sha256 over weights, bank and parameters; needs no model to be loaded. Threads do not count."""
-        return perception_digest(self.bank, self.max_crops)
+        return digest_with_bank(self.bank.inputs_digest, self.max_crops)
 
     @cached_property
     def _network(self) -> EfficientNetLite0:
@@ -157,26 +145,6 @@ class EmbeddedPerceiver:
                 }
             )
         return rows
-
-
-def perception_digest(bank: ConceptBank, max_crops: int = MAX_CROPS) -> str:
-    """sha256 over weights, bank, parameters and version: part of every row's key."""
-    return sha256_bytes(
-        canonical_json(
-            {
-                "lite0": LITE0_SHA256,
-                "ocr": OCR_SHA256,
-                "ocr_side_px": DETECTOR_SIDE_PX,
-                "ocr_upsampling": UPSAMPLING,
-                "bank": bank.digest,
-                "max_crops": max_crops,
-                "min_bank_probability": MIN_BANK_PROBABILITY,
-                "min_conse_probability": MIN_CONSE_PROBABILITY,
-                "analysis_side_px": ANALYSIS_SIDE_PX,
-                "version": PERCEPTION_VERSION,
-            }
-        ).encode()
-    )
 
 
 def build_embedded_perceiver(bank: bytes, max_crops: int = MAX_CROPS, threads: int = 1) -> EmbeddedPerceiver:

@@ -9,11 +9,9 @@ from jaxtyping import Float
 
 from evaluation.perception.bank import ConceptBank, concept_similarities, conse_evidence
 from evaluation.perception.calibration import Logistic, softmax
+from evaluation.perception.identity import MIN_BANK_PROBABILITY, MIN_CONSE_PROBABILITY
 
 NUM_CANDIDATES = 3
-# Calibrated on damaged views, bank probabilities turned out too cautious on composed scenes (0.35 to 0.5: 5 in 6 right).
-MIN_BANK_PROBABILITY = 0.35
-MIN_CONSE_PROBABILITY = 0.3
 
 
 @dataclass(frozen=True)

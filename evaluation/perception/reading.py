@@ -17,14 +17,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from evaluation.perception.identity import OCR_SHA256
 from training.errors import FoundryError
 
 DETECTOR_SIDE_PX = 256
 UPSAMPLING = 4
-WEIGHTS_SHA256 = {
-    "PP-OCRv6_det_small.onnx": "090f04abcd9d9a7498bc4ebf677e4cb9bdce1fe4197ddb7e529f1ef44e1ff94f",
-    "PP-OCRv6_rec_small.onnx": "6f327246b50388f3c176ae304bd95767ea6dc0c9ae92153ef8cbe210b3c14884",
-}
 
 
 def packaged_models() -> Path:
@@ -38,7 +35,7 @@ def verify_weights(folder: Path | None = None) -> None:
     Raises:
         FoundryError: a file is missing or its bytes are not the recorded ones.
     """
-    for name, expected in WEIGHTS_SHA256.items():
+    for name, expected in OCR_SHA256.items():
         path = (folder or packaged_models()) / name
         if not path.is_file():
             raise FoundryError(f"{path}: missing; reinstall the package rapidocr==3.10.0")

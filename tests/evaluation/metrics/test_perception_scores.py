@@ -68,7 +68,7 @@ CAPTIONS = [
 
 
 def _tables() -> tuple[pa.Table, pa.Table, pa.Table]:
-    return tuple(pa.Table.from_pylist(rows) for rows in (REGION_ROWS, TRUTH_ROWS, CAPTIONS))  # type: ignore[return-value]
+    return tuple(pa.Table.from_pylist(rows) for rows in (REGION_ROWS, TRUTH_ROWS, CAPTIONS))
 
 
 def _value(table: pa.Table, metric: str, group: str = "all", system: str = "perceived") -> float | None:
@@ -77,7 +77,7 @@ def _value(table: pa.Table, metric: str, group: str = "all", system: str = "perc
         for row in table.to_pylist()
         if (row["metric"], row["group"], row["system"]) == (metric, group, system)
     ]
-    return row["value"]  # type: ignore[no-any-return]
+    return row["value"]
 
 
 def test_every_figure_by_hand() -> None:

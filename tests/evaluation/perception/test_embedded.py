@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +13,13 @@ import torch
 import assets.schemas
 import evaluation.schemas
 from evaluation.perception.bank import ConceptBank
-from evaluation.perception.embedded import EmbeddedPerceiver, build_embedded_perceiver, perception_digest
+from evaluation.perception.embedded import EmbeddedPerceiver, build_embedded_perceiver
+from evaluation.perception.identity import MINILM_SHA256, digest_with_bank, perception_digest
 from evaluation.perception.reading import WordReader, verify_weights
 from tests.evaluation.perception.composites import background, paste, png, write
+from tests.evaluation.perception.conftest import VOCABULARY, bank_pictures
 from training.errors import FoundryError
+from training.text_encoders import MINILM_FILES
 
 
 def _table(**images: np.ndarray) -> pa.Table:
@@ -40,7 +45,7 @@ def test_names_colors_words_and_backgrounds_from_pixels(bank: ConceptBank) -> No
     assert (one[0]["background_kind"], one[0]["background_color"]) == ("plain", "blue")
     two = [row for row in found.to_pylist() if row["sample_id"] == "two"]
     assert {row["names"][0] for row in two} == {"fish", "cat"}
-    assert {row["model_digest"] for row in one + two} == {perception_digest(bank)}
+    assert {row["model_digest"] for row in one + two} == {perception_digest(bank_pictures(), VOCABULARY)}
 
 
 def test_rows_do_not_depend_on_the_batch_and_empty_images_have_one(bank: ConceptBank) -> None:
@@ -64,7 +69,7 @@ def test_crops_beyond_the_limit_stay_unnamed(bank: ConceptBank) -> None:
     pair, _ = paste(pair, "apple", 32, 30, 30)
     rows = EmbeddedPerceiver(bank, max_crops=1)(_table(pair=pair)).to_pylist()
     assert [len(row["names"]) > 0 for row in rows] == [True, False]
-    assert perception_digest(bank, 1) != perception_digest(bank, 2)
+    assert digest_with_bank(bank.inputs_digest, 1) != digest_with_bank(bank.inputs_digest, 2)
 
 
 def test_threads_come_back_and_the_factory_pickles(bank: ConceptBank) -> None:
@@ -99,3 +104,10 @@ def test_other_ocr_weights_are_refused(tmp_path: Path) -> None:
     (tmp_path / "PP-OCRv6_det_small.onnx").write_bytes(b"other")
     with pytest.raises(FoundryError, match="sha256 is"):
         verify_weights(tmp_path)
+
+
+def test_identity_needs_no_model_and_names_the_encoder_that_is_used() -> None:
+    assert MINILM_FILES["model.safetensors"] == MINILM_SHA256
+    code = "import sys, evaluation.perception.identity; print(sorted({'torch', 'cv2', 'scipy'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from evaluation.perception import conse
 from evaluation.perception.bank import ConceptBank, build_bank, concept_similarities, on_paper
 from evaluation.perception.calibration import Logistic, fit_logistic, fit_temperature, softmax
+from evaluation.perception.identity import bank_inputs_digest
 from evaluation.perception.naming import name_crops
-from tests.evaluation.perception.conftest import VOCABULARY
+from tests.evaluation.perception.composites import png
+from tests.evaluation.perception.conftest import VOCABULARY, bank_pictures
 from training.errors import FoundryError
 
 
@@ -97,11 +99,17 @@ def test_conse_answers_where_the_bank_cannot_and_is_trusted(bank: ConceptBank) -
 
 def test_bank_survives_the_way_to_a_worker_and_says_when_it_changed(bank: ConceptBank) -> None:
     again = ConceptBank.from_bytes(bank.to_bytes())
-    assert again.digest == bank.digest
+    assert again.to_bytes() == bank.to_bytes()
+    assert again.inputs_digest == bank_inputs_digest(bank_pictures(), VOCABULARY)
     assert again.concepts == ("apple", "cat", "fish", "tree")
     assert again.vocabulary == VOCABULARY
-    assert dataclasses.replace(bank, side_px=96).digest != bank.digest
-    assert dataclasses.replace(bank, concepts=("pear", *bank.concepts[1:])).digest != bank.digest
+    changed = {**bank_pictures(), "apple": bank_pictures()["cat"]}
+    others = {
+        bank_inputs_digest(changed, VOCABULARY),
+        bank_inputs_digest(bank_pictures(), VOCABULARY[1:]),
+        bank_inputs_digest(bank_pictures(), VOCABULARY, 96),
+    }
+    assert len(others | {bank.inputs_digest}) == 4
 
 
 @pytest.mark.parametrize("data", [b"", b"nonsense", b"PK\x03\x04 half a zip"])
@@ -115,21 +123,25 @@ def test_what_is_no_bank_is_refused(data: bytes) -> None:
     [
         (np.zeros((20, 20, 4), np.uint8), "is empty"),
         (np.full((20, 20, 3), 9, np.uint8), "is empty"),
-        (np.zeros((4, 20, 3), np.uint8), "at least 8 pixels"),
-        (np.zeros((20, 20, 2), np.uint8), "allowed is"),
+        (np.zeros((4, 20, 3), np.uint8), "20x4 pixels; at least 8"),
     ],
 )
 def test_unusable_bank_pictures_are_named(picture: np.ndarray, message: str) -> None:
     with pytest.raises(FoundryError, match=f"'blank'.*{message}"):
-        build_bank({"blank": picture, "other": picture}, ["word"], lambda texts: np.ones((len(texts), 2)))
+        build_bank({"blank": png(picture), "other": png(picture)}, ["word"])
+
+
+def test_bank_bytes_that_are_no_picture_are_named() -> None:
+    with pytest.raises(FoundryError, match="'blank': cannot be decoded"):
+        build_bank({"blank": b"no", "other": b"no"}, ["word"])
 
 
 def test_a_bank_of_one_or_without_words_is_refused() -> None:
-    picture = np.zeros((20, 20, 4), np.uint8)
+    picture = png(np.zeros((20, 20, 4), np.uint8))
     with pytest.raises(FoundryError, match="1 concepts and 1 words"):
-        build_bank({"one": picture}, ["word"], lambda texts: np.ones((len(texts), 2)))
+        build_bank({"one": picture}, ["word"])
     with pytest.raises(FoundryError, match="0 words"):
-        build_bank({"one": picture, "two": picture}, [], lambda texts: np.ones((len(texts), 2)))
+        build_bank({"one": picture, "two": picture}, [])
 
 
 def test_paper_keeps_holes_and_hides_the_background() -> None:

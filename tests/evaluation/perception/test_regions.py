@@ -107,4 +107,4 @@ def test_a_hue_is_named_before_black_outlines_and_lab_matches_known_values() -> 
     assert [COLOR_WORDS[index] for index in color_indices(pixels[[0, -1]])] == ["black", "red"]
     assert main_color(np.zeros((0, 3), np.uint8)) == "gray"
     lab = rgb_to_lab(np.array([[255.0, 255.0, 255.0], [255.0, 0.0, 0.0]]))
-    np.testing.assert_allclose(lab, [[100, 0, 0], [53.24, 80.09, 67.20]], atol=0.05)
+    np.testing.assert_allclose(lab, np.array([[100, 0, 0], [53.24, 80.09, 67.20]]), atol=0.05)
