@@ -2,7 +2,7 @@
 
 Five kinds are tried, from simple to complex: plain, gradient (colour affine in x and y), two-tone (two colours
 parted by a straight line), checkered, and none of these ("unknown", as in most photographs). The fit whose colours
-explain most pixels wins, with a handicap for the complex ones. Colours come from the image's border, because objects
+explain most of the image and of its border wins, with a handicap for the complex ones. Colours come from the image's border, because objects
 rarely fill it.
 """
 
@@ -163,7 +163,8 @@ def fit_background(image_hwc: UInt8[np.ndarray, "h w 3"]) -> Background:
     for kind, prediction in candidates:
         fits = largest_difference(image, prediction) <= TOLERANCE
         border_share = float(fits[border].mean())
-        score = float(fits.mean()) - _HANDICAP[kind]
+        # The border counts as much as the whole: an object at the edge must not pass for a second colour.
+        score = (float(fits.mean()) + border_share) / 2 - _HANDICAP[kind]
         if (
             fits.mean() >= _MIN_EXPLAINED_IMAGE
             and border_share >= _MIN_EXPLAINED_BORDER

@@ -30,6 +30,14 @@ def test_background_kind_and_colors_behind_an_object(kind: str, colors: set[str]
     assert found.prediction_hwc.shape == canvas.shape
 
 
+def test_an_object_at_the_edge_is_no_second_color() -> None:
+    canvas = background("plain", "red", "red")
+    canvas[26:, 12:42] = RGB["blue"]
+    found = fit_background(canvas)
+    assert (found.kind, found.colors) == ("plain", ("red",))
+    assert [region.color for region in find_regions(canvas).regions] == ["blue"]
+
+
 def test_gradient_fit_is_exact_without_objects() -> None:
     canvas = background("gradient", "red", "blue").astype(np.float64)
     border = np.zeros((64, 64), bool)
