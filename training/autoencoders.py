@@ -17,7 +17,7 @@ from training.sampling import decode
 
 SHIPPED_AUTOENCODER = Path(__file__).parent / "shipped" / "autoencoder-64px"
 SHIPPED_RECIPES = Path(__file__).parent / "shipped" / "autoencoder.yaml"
-SHIPPED_AUTOENCODER_DIGEST = "@@AUTOENCODER@@"
+SHIPPED_AUTOENCODER_DIGEST = "ebce7779897c6a04ada645931b4a38780187f0ddb4aed78f97b6dd35ff240102"
 
 
 def load_autoencoder(

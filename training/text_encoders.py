@@ -106,9 +106,12 @@ class MiniLMEncoder:
 
     @cached_property
     def _model(self) -> Any:
-        from transformers import BertModel
+        from safetensors.torch import load_file
+        from transformers import BertConfig, BertModel
 
-        return BertModel.from_pretrained(self.folder, add_pooling_layer=False).eval()
+        model = BertModel(BertConfig.from_pretrained(self.folder))
+        model.load_state_dict(load_file(self.folder / "model.safetensors"))
+        return model.eval()
 
     @cached_property
     def _tokenizer(self) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -88,7 +89,7 @@ class RunMaker:
         return Execution.model_validate({**values, **settings})
 
     def prepare(
-        self, root: str = "runs", execution: dict[str, object] | None = None, **recipe: object
+        self, root: str = "runs", execution: dict[str, Any] | None = None, **recipe: Any
     ) -> RunFolder:
         """A run folder below the test's own folder."""
         return prepare(self.root / root, self.spec(**recipe), self.execution(**(execution or {})))

@@ -62,7 +62,7 @@ def autoencoder_run(tmp_path: Path) -> RunFolder:
 def test_it_learns_and_its_latents_are_centred(autoencoder_run: RunFolder) -> None:
     run(autoencoder_run.path)
     losses = autoencoder_run.read_metrics()["loss"].to_pylist()
-    assert losses[-1] < 0.7 * losses[0]
+    assert losses[-1] < 0.85 * losses[0]
     autoencoder = load_autoencoder(autoencoder_run.model)
     latents = encode_images(autoencoder, pictures(16))
     assert latents.shape == (16, 4, 16, 16)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ from training.run import EXIT_FAILED, EXIT_STOPPED, run
 from training.run_folder import RunFolder, prepare
 
 WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
-LONG = {
+LONG: dict[str, Any] = {
     "images_total": 1200,
     "batch_size": 8,
     "ema_half_life_images": 100,

@@ -22,7 +22,7 @@ from training.text_encoders import MiniLMEncoder
 PROMPTS = ["a red apple"]
 
 
-def trained(runs: RunMaker, **recipe: object) -> Path:
+def trained(runs: RunMaker, **recipe: Any) -> Path:
     folder = runs.prepare(images_total=8, **recipe)
     run(folder.path)
     return folder.model
