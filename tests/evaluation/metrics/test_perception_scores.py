@@ -9,13 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evaluation.metrics.boxes import MIN_IOU, iou_matrix, match_boxes
 from evaluation.metrics.perception_scores import (
     METRICS,
-    MIN_IOU,
     PERCEPTION_SCORES,
     color_words,
-    iou_matrix,
-    match_boxes,
     mentions,
     perception_scores,
     ratio_interval,

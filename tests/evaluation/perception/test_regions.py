@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from evaluation.metrics.perception_scores import iou_matrix
+from evaluation.metrics.boxes import iou_matrix
 from evaluation.perception.background import _gradient, fit_background
 from evaluation.perception.colors import COLOR_WORDS, color_indices, main_color, rgb_to_lab
 from evaluation.perception.regions import find_regions, shrink
