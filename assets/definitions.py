@@ -1,5 +1,6 @@
 """What every asset's definition shares: options from the step table, typed run config, one form of result."""
 
+import functools
 import inspect
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,6 +11,7 @@ import pyarrow as pa
 
 from assets.interfaces import GateResult, Manifest, Store
 from assets.steps import STEPS, Step
+from training.errors import FoundryError
 
 OWNERS = ["team:foundry"]
 
@@ -47,16 +49,21 @@ def build_asset(
     newcomer reads on the asset page.
     """
     step = STEPS[body.__name__]
-    bound = types.FunctionType(
-        body.__code__, body.__globals__, body.__name__, body.__defaults__, body.__closure__
-    )
+
+    @functools.wraps(body)
+    def bound(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return body(*args, **kwargs)
+        except FoundryError as error:  # a mistake that a user mends: retrying it would only repeat it
+            raise dg.Failure(description=str(error), allow_retries=False) from error
+
     bound.__annotations__ = {**body.__annotations__, "config": config}
     signature = inspect.signature(body)
     parameters = [
-        parameter.replace(annotation=bound.__annotations__[name]) for name, parameter in signature.parameters.items()
+        parameter.replace(annotation=bound.__annotations__[name])
+        for name, parameter in signature.parameters.items()
     ]
     bound.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    bound.__doc__ = body.__doc__
     return dg.asset(
         name=step.name,
         group_name=step.group,

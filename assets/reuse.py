@@ -65,7 +65,9 @@ def plan_reuse(
     )
 
 
-def previous_rows(store: Store, name: str, partition: str | None, log: Callable[[str], None]) -> pa.Table | None:
+def previous_rows(
+    store: Store, name: str, partition: str | None, log: Callable[[str], None]
+) -> pa.Table | None:
     """Rows of the newest version for reuse; None when there are none, or when they are damaged and must be made again."""
     if store.current(name, partition) is None:
         return None

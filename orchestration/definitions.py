@@ -28,7 +28,9 @@ def surroundings_of(workspace: Workspace, profile: Profile) -> Surroundings:
     return Surroundings(
         store=ManifestStore(workspace.store),
         compute=compute,
-        perception=EmbeddedPerception(profile.world_path, workspace.root / "cache", limits.threads_per_worker),
+        perception=EmbeddedPerception(
+            profile.world_path, workspace.root / "cache", limits.threads_per_worker
+        ),
         landing=Landing(
             source=workspace.data,
             folder=workspace.landing,

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestration.workspace import PROFILES_FOLDER
 from training.errors import FoundryError
+from training.packaged import SHIPPED_RECIPES
 from training.spec import Recipe, load_recipes
 
 
@@ -96,7 +97,7 @@ def load_profile(name: str) -> Profile:
             name=name,
             backbones=load_recipes(folder / "recipes.yaml"),
             judge=load_recipes(folder / "judge.yaml")["judge-clip"],
-            autoencoder=load_recipes(folder / "autoencoder.yaml")["autoencoder"],
+            autoencoder=_autoencoder_recipe(folder),
             world_path=folder / "world.yaml",
         )
     except ValidationError as error:
@@ -105,6 +106,12 @@ def load_profile(name: str) -> Profile:
         raise FoundryError(
             f"{folder / 'profile.yaml'}: field '{where}' is {first.get('input')!r}: {first['msg']}. Correct the file."
         ) from error
+
+
+def _autoencoder_recipe(folder: Path) -> Recipe:
+    """The profile's own recipe, or the one that the shipped autoencoder was trained by."""
+    own = folder / "autoencoder.yaml"
+    return next(iter(load_recipes(own if own.exists() else SHIPPED_RECIPES).values()))
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

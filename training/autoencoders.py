@@ -13,11 +13,8 @@ from torch import Tensor
 
 from training.digests import OUTSIDE_MODEL_DIGEST, folder_digest
 from training.errors import FoundryError
+from training.packaged import SHIPPED_AUTOENCODER, SHIPPED_AUTOENCODER_DIGEST
 from training.sampling import decode
-
-SHIPPED_AUTOENCODER = Path(__file__).parent / "shipped" / "autoencoder-64px"
-SHIPPED_RECIPES = Path(__file__).parent / "shipped" / "autoencoder.yaml"
-SHIPPED_AUTOENCODER_DIGEST = "ebce7779897c6a04ada645931b4a38780187f0ddb4aed78f97b6dd35ff240102"
 
 
 def load_autoencoder(

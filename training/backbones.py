@@ -64,15 +64,15 @@ Backbone = Any  # PixArtTransformer2DModel or UNet2DConditionModel; diffusers is
 
 BACKBONES: Mapping[str, Callable[[], Backbone]] = {
     "PixArt-tiny": partial(pixart, width=32, depth=1, heads=2),
-    "UNet-tiny": partial(unet, widths=(16, 32), depth=1, text_width=32),
+    "UNet-tiny": partial(unet, widths=(8, 16), depth=1, text_width=16),
     "PixArt-demo-h48-d2": partial(pixart, width=48, depth=2, heads=2),
     "PixArt-demo-h64-d4": partial(pixart, width=64, depth=4, heads=2),
     "PixArt-demo-h96-d5": partial(pixart, width=96, depth=5, heads=3),
     "PixArt-demo-h128-d6": partial(pixart, width=128, depth=6, heads=4),
     "PixArt-demo-h160-d7": partial(pixart, width=160, depth=7, heads=5),
+    "UNet-demo-c16": partial(unet, widths=(16, 32), depth=1, text_width=32),
     "UNet-demo-c32": partial(unet, widths=(32, 64), depth=1, text_width=64),
     "UNet-demo-c64": partial(unet, widths=(64, 96), depth=1, text_width=64),
-    "UNet-demo-c96": partial(unet, widths=(96, 160), depth=1, text_width=96),
 }
 
 

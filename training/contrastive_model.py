@@ -20,6 +20,7 @@ from training.errors import FoundryError
 from training.spec import ContrastiveOptions
 
 CONFIG, WEIGHTS, VOCABULARY = "open_clip_config.json", "open_clip_model.safetensors", "vocabulary.json"
+PROBE = "probe.safetensors"
 PADDING, UNKNOWN, FIRST_WORD = 0, 1, 2
 PIXEL_SCALE = 2.0  # pictures in [-1, 1] are stretched so: (x / 255 - 0.5) / 0.25
 
@@ -86,13 +87,14 @@ def build_clip(config: dict[str, Any], seed: int) -> Any:
 
 
 def save_contrastive(folder: Path, clip: Any, config: dict[str, Any], vocabulary: WordVocabulary) -> None:
-    """Write a folder that ``open_clip.create_model('local-dir:FOLDER')`` loads, with our vocabulary beside it."""
+    """Write a folder that ``open_clip.create_model('local-dir:FOLDER')`` loads, our vocabulary and a probe beside."""
     folder.mkdir(parents=True)
     preprocess = {"mean": [0.5] * 3, "std": [0.25] * 3, "size": [config["vision_cfg"]["image_size"]] * 2}
     text = json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}, indent=1, sort_keys=True)
     (folder / CONFIG).write_text(text + "\n")
     (folder / VOCABULARY).write_text(json.dumps(vocabulary.words, indent=0) + "\n")
     save_file({name: value.contiguous().cpu() for name, value in clip.state_dict().items()}, folder / WEIGHTS)
+    save_file(probe_contrastive(ContrastiveModel.load(folder)), folder / PROBE)
 
 
 class ContrastiveModel:
@@ -136,6 +138,16 @@ class ContrastiveModel:
         return torch.cat(
             [self.clip.encode_text(part, normalize=True) for part in tokens.split(batch_size)]
         ).numpy()
+
+
+def probe_contrastive(model: ContrastiveModel) -> dict[str, Tensor]:
+    """Vectors of a fixed picture and text; equal before saving and after loading."""
+    size = model.clip.visual.image_size
+    height, width = (size, size) if isinstance(size, int) else size
+    picture = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), dtype=np.uint8)
+    text = " ".join(model.vocabulary.words[:8])
+    vectors = {"images": model.embed_images(picture), "texts": model.embed_texts([text])}
+    return {name: torch.from_numpy(vector) for name, vector in vectors.items()}
 
 
 def embed_pixels(clip: Any, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b dim"]:

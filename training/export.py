@@ -70,20 +70,36 @@ def probe(backbone: Any) -> Tensor:
 
 
 def reload_equals_saved(folder: Path, tolerance: float = 1e-4) -> float:
-    """Load a pipeline folder with stock classes and return the largest difference to the output at saving.
+    """Load a model folder with stock classes and return the largest difference to its answer at saving.
 
-    Raises FoundryError when it differs by more than ``tolerance`` (other machines round otherwise).
+    Works for diffusion pipelines, autoencoders and contrastive models. Raises FoundryError when the answer
+    differs by more than ``tolerance`` (other machines round otherwise).
     """
     path = Path(folder) / PROBE
     if not path.is_file():
         raise FoundryError(f"{path}: missing; train the model again, its run wrote it")
-    difference = float((probe(Denoiser.load(folder).backbone) - load_file(path)["output"]).abs().max())
+    saved, found = load_file(path), _probe_folder(Path(folder))
+    difference = max(float((found[name] - saved[name]).abs().max()) for name in saved)
     if not difference <= tolerance:
         raise FoundryError(
             f"{folder}: reloaded, the model answers differently by {difference:.3g} (allowed {tolerance:g}); "
             "its weights were changed, train or fetch it again"
         )
     return difference
+
+
+def _probe_folder(folder: Path) -> dict[str, Tensor]:
+    """The answer to the fixed input of whatever model lies in the folder."""
+    if (folder / "model_index.json").is_file():
+        return {"output": probe(Denoiser.load(folder).backbone)}
+    if (folder / "open_clip_config.json").is_file():
+        from training.contrastive_model import ContrastiveModel, probe_contrastive
+
+        return probe_contrastive(ContrastiveModel.load(folder))
+    from training.autoencoders import load_autoencoder
+    from training.objectives.autoencoder import probe_autoencoder
+
+    return probe_autoencoder(load_autoencoder(folder))
 
 
 _ENCODE = """\

@@ -41,7 +41,8 @@ class Loop:
         self.execution = execution
         self.objective = objective
         self.module = objective.module.train()
-        self.device_type = next(self.module.parameters()).device.type
+        self.parameters = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
+        self.device_type = self.parameters[0].device.type
         self.optimizer = build_optimizer(recipe, self.module)
         half_life = recipe.ema_half_life_images
         self.average = WeightAverage(self.module, half_life) if half_life else None
@@ -88,7 +89,7 @@ class Loop:
         for start in range(0, count, part):
             self._backward(draw.part(start, min(start + part, count)), count)
         limit = self.recipe.clip_norm or math.inf
-        norm = torch.nn.utils.clip_grad_norm_(self.module.parameters(), limit, foreach=True)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, limit, foreach=True)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.images_seen += count

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float64, Int, Int64
@@ -54,6 +55,19 @@ def normal(
     return np.random.Generator(bits).standard_normal(tuple(shape), dtype=np.float32)
 
 
+def _fill_normal(
+    seed: int, purpose: str, epoch: int, rows: np.ndarray, chosen: np.ndarray, drawn: np.ndarray
+) -> None:
+    """What :func:`normal` draws, for many rows: one generator whose counter is set anew for each."""
+    bits = np.random.Philox(key=np.array(stream_key(seed, purpose, epoch), np.uint64))
+    generator = np.random.Generator(bits)
+    state: Any = bits.state
+    for index in chosen.tolist():
+        state["state"]["counter"][:] = (0, 0, 0, rows[index])
+        bits.state = state
+        generator.standard_normal(dtype=np.float32, out=drawn[index])
+
+
 @dataclass(frozen=True)
 class Draw:
     """The random numbers of one batch: ``rows[i]`` is seen in epoch ``epochs[i]``."""
@@ -73,8 +87,10 @@ class Draw:
     def normal(self, purpose: str, shape: Sequence[int]) -> Float[np.ndarray, "b ..."]:
         """Standard normal float32 numbers of the given shape per sample."""
         drawn = np.empty((len(self.rows), *shape), np.float32)
-        for index, (epoch, row) in enumerate(zip(self.epochs.tolist(), self.rows.tolist(), strict=True)):
-            drawn[index] = normal(self.seed, purpose, epoch, row, shape)
+        for epoch in np.unique(self.epochs):
+            _fill_normal(
+                self.seed, purpose, int(epoch), self.rows, np.flatnonzero(self.epochs == epoch), drawn
+            )
         return drawn
 
     def part(self, start: int, stop: int) -> Draw:

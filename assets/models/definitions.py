@@ -58,9 +58,9 @@ def resolved_config(name: str, partition: str | None, config: dg.Config, models:
 
 def other_inputs(name: str, config: dg.Config, surroundings: Surroundings) -> dict[str, str]:
     """Digests of what these assets read from outside the graph."""
-    from training.packaged import TEXT_ENCODER_DIGEST
+    from training.packaged import minilm_digest
 
-    return {"text_encoder": TEXT_ENCODER_DIGEST} if name == "backbone" else {}
+    return {"text_encoder": minilm_digest()} if name == "backbone" else {}
 
 
 def backbone(
@@ -75,13 +75,12 @@ def backbone(
     The run lives under its spec hash: terminate and launch again, and it goes on from its last checkpoint to the
     same weights. The result is a standard diffusers pipeline folder with its card and lineage inside.
     """
-    from training.packaged import TEXT_ENCODER_DIGEST
-
     from assets.models.backbones import backbone_card, gate_of_model, loss_curve
+    from training.packaged import minilm_digest
 
     key, step = context.partition_key, STEPS["backbone"]
     recipe = resolve_recipe(models.backbones[key], config.model_dump())
-    other = {"text_encoder": TEXT_ENCODER_DIGEST}
+    other = {"text_encoder": minilm_digest()}
     provenance = provenance_of(store, step, key, recipe.model_dump(mode="json"), other)
     paths = {
         "dataset": store.local_folder("training_shards", require_gate=True),

@@ -6,6 +6,7 @@ import datetime
 import io
 import json
 from pathlib import Path
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -31,6 +32,7 @@ from assets.reports.perceiving import SWAPPED
 from evaluation.claims.registry import ClaimResult, claim_results
 from evaluation.intervals import Interval, mean_interval
 
+Answer = Literal["yes", "no", "unknown"]
 LIMITS = (
     "Pictures are composed of flat drawings on simple backgrounds; nothing here speaks of photographs.",
     "The concept bank that names crops holds the very drawings that training scenes are made of, so naming training "
@@ -158,14 +160,14 @@ def _verdicts(claims: list[ClaimResult], store: Store) -> list[Verdict]:
             Verdict("Does the largest model beat the smallest beyond seed noise?", "unknown", "too few seeds")
         )
     else:
-        answer = "yes" if learned.status == "holds" else "no"
+        answer: Answer = "yes" if learned.status == "holds" else "no"
         evidence = f"{learned.measured}; 95% interval of the difference {learned.interval}"
         verdicts.append(
             Verdict("Does the largest model beat the smallest beyond seed noise?", answer, evidence)
         )
     for row in measure_rows(store, "judge_scores"):
         if row.measure == SWAPPED and isinstance(row.value, Interval):
-            above = "yes" if row.value.low > (row.chance or 0.0) else "no"
+            above: Answer = "yes" if row.value.low > (row.chance or 0.0) else "no"
             question = f"Does the judge tell what was drawn from a swapped text ({row.group})?"
             verdicts.append(Verdict(question, above, f"{row.value}, guessing {row.chance}"))
     return verdicts
@@ -195,7 +197,7 @@ def _model_rows(table: pa.Table, errors: pa.Table, alignment: pa.Table) -> list[
 
 
 def _sample_rows(store: Store, table: pa.Table, count: int) -> list[SampleRow]:
-    rows = table.filter(pc.equal(table["split"], ALL_SPLITS)).filter(pc.equal(table["seed"], 0))
+    rows = table.filter(pc.and_(pc.equal(table["split"], ALL_SPLITS), pc.equal(table["seed"], 0)))
     recipes = rows.sort_by([("family", "ascending"), ("parameters", "ascending")])["recipe"].to_pylist()
     drawn = {recipe: store.read_table("generated_samples", recipe).to_pylist() for recipe in recipes}
     prompts = _spread(drawn[recipes[0]], count) if recipes else []
@@ -215,9 +217,9 @@ def _sample_rows(store: Store, table: pa.Table, count: int) -> list[SampleRow]:
     ]
 
 
-def _spread(rows: list[dict[str, object]], count: int) -> list[dict[str, object]]:
+def _spread(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
     """``count`` rows, evenly from the splits in which they stand."""
-    by_split: dict[object, list[dict[str, object]]] = {}
+    by_split: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         by_split.setdefault(row["split"], []).append(row)
     share = -(-count // max(len(by_split), 1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 ABSCISSAS = ("parameters", "training_gflops")
 METRICS = ("denoising_error", "judge_cosine")
+Form = Literal["saturating", "pure"]
+FORMS: tuple[Form, ...] = ("saturating", "pure")
 
 
 @dataclass(frozen=True)
@@ -31,13 +33,17 @@ class FamilyFit:
 
 
 def fit_families(observations: pa.Table, resamples: int) -> list[FamilyFit]:
-    """A law for every family, metric and abscissa; the law itself says when the data cannot tell."""
+    """A saturating and a pure power law for every family, metric and abscissa.
+
+    The pure form is the one the papers print; the law itself says when the data cannot tell.
+    """
     families = sorted(set(observations["family"].to_pylist()))
     return [
-        _fit(observations, family, metric, abscissa, resamples)
+        _fit(observations, family, metric, abscissa, form, resamples)
         for metric in METRICS
         for family in families
         for abscissa in ABSCISSAS
+        for form in FORMS
     ]
 
 
@@ -45,7 +51,8 @@ def seed_noise(observations: pa.Table, metric: str) -> float | None:
     """Standard deviation over training seeds, pooled over the sizes that have several; None without any.
 
     All models are scored on the same samples, so that the noise of sampling them shifts all points together and says
-    nothing about their order; what scatters them is the seed.
+    nothing about their order; what scatters them is the seed. It is drawn as error bars; the fit takes its noise from
+    the residuals, which hold it with the right degrees of freedom.
     """
     rows = observations.filter(pc.equal(observations["metric"], metric))
     groups: dict[tuple[str, int], list[float]] = {}
@@ -66,6 +73,7 @@ def laws_table(fits: list[FamilyFit]) -> pa.Table:
                 "family": fit.family,
                 "metric": fit.metric,
                 "abscissa": fit.abscissa,
+                "form": fit.law.form,
                 "num_points": fit.law.num_points,
                 "num_sizes": fit.law.num_sizes,
                 "identifiable": fit.law.identifiable,
@@ -85,6 +93,7 @@ LAWS = pa.schema(
         ("family", pa.string()),
         ("metric", pa.string()),
         ("abscissa", pa.string()),
+        ("form", pa.string()),
         ("num_points", pa.int64()),
         ("num_sizes", pa.int64()),
         ("identifiable", pa.bool_()),
@@ -98,9 +107,9 @@ LAWS = pa.schema(
 
 def laws_markdown(fits: list[FamilyFit]) -> str:
     """The laws in Markdown, for the asset page."""
-    head = "| metric | family | over | sizes | law |\n|---|---|---|---|---|"
+    head = "| metric | family | over | form | sizes | law |\n|---|---|---|---|---|---|"
     rows = [
-        f"| {fit.metric} | {fit.family} | {fit.abscissa} | {fit.law.num_sizes} | {fit.law.equation()} |"
+        f"| {fit.metric} | {fit.family} | {fit.abscissa} | {fit.law.form} | {fit.law.num_sizes} | {fit.law.equation()} |"
         for fit in fits
     ]
     return "\n".join([head, *rows])
@@ -110,7 +119,9 @@ def law_plot(fits: list[FamilyFit], metric: str, abscissa: str) -> bytes:
     """PNG of all families' points, with line and band only where a law is identifiable."""
     from evaluation.plots import FamilyPoints, scaling_plot
 
-    chosen = [fit for fit in fits if fit.metric == metric and fit.abscissa == abscissa]
+    same = [fit for fit in fits if fit.metric == metric and fit.abscissa == abscissa]
+    families = sorted({fit.family for fit in same})
+    chosen = [_drawn([fit for fit in same if fit.family == family]) for family in families]
     points = [FamilyPoints(fit.family, fit.x, fit.y, fit.noise, fit.law) for fit in chosen]
     labels = {"parameters": "parameters", "training_gflops": "training compute (GFLOP)"}
     names = {"denoising_error": "held-out denoising error", "judge_cosine": "judge cosine"}
@@ -128,7 +139,14 @@ def law_picture(observations: pa.Table, fits: list[FamilyFit]) -> bytes:
     return inline_jpeg(Image.open(io.BytesIO(png)).convert("RGB"), max_bytes=80_000)
 
 
-def _fit(observations: pa.Table, family: str, metric: str, abscissa: str, resamples: int) -> FamilyFit:
+def _drawn(forms: list[FamilyFit]) -> FamilyFit:
+    """The form whose line is drawn: the saturating one where it can be told, else the pure one."""
+    return next((fit for fit in forms if fit.law.identifiable), forms[0])
+
+
+def _fit(
+    observations: pa.Table, family: str, metric: str, abscissa: str, form: Form, resamples: int
+) -> FamilyFit:
     from evaluation.scaling.laws import fit_law
 
     chosen = pc.and_(pc.equal(observations["family"], family), pc.equal(observations["metric"], metric))
@@ -138,7 +156,7 @@ def _fit(observations: pa.Table, family: str, metric: str, abscissa: str, resamp
     spread = seed_noise(observations, metric)
     noise = None if spread is None else np.full(len(y), spread)
     ceiling = 1.0 if metric == "judge_cosine" else None
-    law = fit_law(x, y, noise=noise, ceiling=ceiling, resamples=resamples)
+    law = fit_law(x, y, form=form, ceiling=ceiling, resamples=resamples)
     return FamilyFit(family, metric, abscissa, x, y, noise, law)
 
 

@@ -96,10 +96,15 @@ def perception_scores_table(store: Store, held_out_names: Collection[str]) -> pa
     from evaluation.metrics.perception_scores import METRICS, perception_scores
 
     if store.current("scene_truth") is None:
-        rows = [measure(name, "all", None, remark=f"{about}; no truth table") for name, about in METRICS.items()]
+        rows = [
+            measure(name, "all", None, remark=f"{about}; no truth table") for name, about in METRICS.items()
+        ]
         return pa.Table.from_pylist(rows, schema=MEASURES)
     scores = perception_scores(
-        store.read_all("regions"), store.read_table("scene_truth"), store.read_all("recaptions"), held_out_names
+        store.read_all("regions"),
+        store.read_table("scene_truth"),
+        store.read_all("recaptions"),
+        held_out_names,
     )
     by_key = {(row["metric"], row["group"], row["system"]): row for row in scores.to_pylist()}
     rows = []

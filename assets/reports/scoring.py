@@ -71,6 +71,7 @@ def alignment_table(store: Store, recipes: list[str], k: int, function_version: 
     """Rows of ALIGNMENT_SCORES: every generated picture, and real held-out pictures as the ceiling.
 
     Real pictures are those whose alt-texts were the prompts, so that ceiling and scores answer the same question.
+    Where fewer than ``k`` different prompts exist, the judge picks among those there are.
     """
     from evaluation.judge import Judge
 
@@ -79,6 +80,7 @@ def alignment_table(store: Store, recipes: list[str], k: int, function_version: 
     first = store.read_table(
         "generated_samples", recipes[0], ["sample_id", "split", "prompt", "seed", "prompt_id"]
     )
+    k = min(k, len(set(first["prompt"].to_pylist())))
     pairs = held_out_pairs(store)
     real = pairs.filter(pc.is_in(pairs["sample_id"], value_set=first["sample_id"].combine_chunks()))
     order = {sample_id: row for row, sample_id in enumerate(real["sample_id"].to_pylist())}
@@ -98,11 +100,11 @@ def kid_by_recipe(store: Store, recipes: list[str]) -> dict[str, tuple[float, fl
     from evaluation.perception.efficientnet_lite import load_lite0, look
 
     network = load_lite0()
-    real = look(network, decoded(held_out_pairs(store)), side_px=KID_SIDE_PX)[0]
+    real = look(network, list(decoded(held_out_pairs(store))), side_px=KID_SIDE_PX)[0]
     distances = {}
     for recipe in recipes:
         pictures = _pictures(store.read_table("generated_samples", recipe, ["image"]))
-        distance = kernel_distance(look(network, pictures, side_px=KID_SIDE_PX)[0], real)
+        distance = kernel_distance(look(network, list(pictures), side_px=KID_SIDE_PX)[0], real)
         distances[recipe] = (distance.value, distance.standard_error)
     return distances
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from training.digests import canonical_json, sha256_bytes
+from training.packaged import MINILM_FILES
 
 PERCEPTION_VERSION = 1  # raise when results change
 MODEL_NAME = "embedded: regions + EfficientNet-Lite0 (bank of the same drawings) + ConSE + PP-OCRv6"
@@ -18,7 +19,7 @@ OCR_SHA256 = {
     "PP-OCRv6_det_small.onnx": "090f04abcd9d9a7498bc4ebf677e4cb9bdce1fe4197ddb7e529f1ef44e1ff94f",
     "PP-OCRv6_rec_small.onnx": "6f327246b50388f3c176ae304bd95767ea6dc0c9ae92153ef8cbe210b3c14884",
 }
-MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+MINILM_SHA256 = MINILM_FILES["model.safetensors"]
 
 BANK_SIDE_PX = 128  # four crops at 128 cost less than two at the network's own 224, and name as well
 MAX_CROPS = 4

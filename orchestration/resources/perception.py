@@ -44,10 +44,21 @@ class EmbeddedPerception:
 
     @cached_property
     def _bank_inputs(self) -> tuple[dict[str, bytes], tuple[str, ...]]:
-        from assets.corpus.art import bank_pictures, vocabulary
+        """Pictures of training concepts by name, and the words that may be answered where the bank knows nothing."""
+        from assets.corpus.art import bank_pictures, drawings
         from assets.corpus.scenes import load_world
 
-        return bank_pictures(load_world(self._world_path).concepts), vocabulary()
+        return bank_pictures(load_world(self._world_path).concepts), tuple(sorted(drawings()))
 
     def _bank(self) -> bytes:
-        raise NotImplementedError
+        """The fitted bank, from the cache where these very inputs were fitted before."""
+        from evaluation.perception.bank import build_bank
+        from evaluation.perception.identity import bank_inputs_digest
+        from training.run_folder import write_bytes_atomic
+
+        path = self._cache / f"concept-bank-{bank_inputs_digest(*self._bank_inputs)[:16]}.npz"
+        with self._building:
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_bytes_atomic(path, build_bank(*self._bank_inputs).to_bytes())
+            return path.read_bytes()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import dagster as dg
@@ -109,7 +109,7 @@ def test_one_in_process_step(tmp_path: Path) -> None:
     assert step < 0.2
 
 
-def _config(tmp_path: Path, config: dict[str, object]) -> Path:
+def _config(tmp_path: Path, config: Mapping[str, object]) -> Path:
     import yaml
 
     (tmp_path / "dagster.yaml").write_text(yaml.safe_dump({**config, "telemetry": {"enabled": False}}))

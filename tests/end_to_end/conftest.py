@@ -37,7 +37,13 @@ def foundry(workspace: Workspace, *arguments: str, timeout: float = 280) -> Fini
     command = [sys.executable, "-m", "orchestration.command.main", *arguments]
     environment = {**os.environ, **workspace.environment(), "COLUMNS": "200"}
     run = subprocess.run(
-        command, cwd=PROJECT_ROOT, env=environment, capture_output=True, text=True, timeout=timeout, check=False
+        command,
+        cwd=PROJECT_ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
     )
     return Finished(run.returncode, run.stdout, run.stderr)
 

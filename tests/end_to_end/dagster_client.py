@@ -95,13 +95,23 @@ class DagsterClient:
         wait_for(up, seconds, "the webserver to load the graph")
 
     def launch(
-        self, job: str, assets: list[str], partition: str | None = None, config: Mapping[str, Any] | None = None
+        self,
+        job: str,
+        assets: list[str],
+        partition: str | None = None,
+        config: Mapping[str, Any] | None = None,
     ) -> str:
         """Launch assets of a job as the UI's dialog does; returns the run id."""
         tags = [] if partition is None else [{"key": "dagster/partition", "value": partition}]
         params = {
-            "selector": {**REPOSITORY, "jobName": job, "assetSelection": [{"path": [name]} for name in assets]},
-            "runConfigData": json.dumps({"ops": {name: {"config": dict(config)} for name in assets}} if config else {}),
+            "selector": {
+                **REPOSITORY,
+                "jobName": job,
+                "assetSelection": [{"path": [name]} for name in assets],
+            },
+            "runConfigData": json.dumps(
+                {"ops": {name: {"config": dict(config)} for name in assets}} if config else {}
+            ),
             "executionMetadata": {"tags": tags},
             "mode": "default",
         }
@@ -116,7 +126,9 @@ class DagsterClient:
 
     def messages(self, run_id: str) -> list[str]:
         """All log messages of a run."""
-        return [event.get("message", "") for event in self.ask(EVENTS, {"id": run_id})["logsForRun"]["events"]]
+        return [
+            event.get("message", "") for event in self.ask(EVENTS, {"id": run_id})["logsForRun"]["events"]
+        ]
 
     def wait_for_end(self, run_id: str, seconds: float = 150) -> str:
         """The status in which a run ended."""

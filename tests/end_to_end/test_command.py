@@ -104,7 +104,9 @@ def test_a_flipped_byte_is_found_and_mended(smoke: Workspace, tmp_path: Path) ->
     spoiled = copy_of(smoke, tmp_path)
     store = ManifestStore(spoiled.store)
     model = store.require("backbone", "unet-tiny")
-    weights = next(file for file in model.files if file.path.endswith("unet/diffusion_pytorch_model.safetensors"))
+    weights = next(
+        file for file in model.files if file.path.endswith("unet/diffusion_pytorch_model.safetensors")
+    )
     flip_byte(spoiled.store / weights.path)
     recaptions = store.require("recaptions", "group-00")
     flip_byte(spoiled.store / recaptions.files[0].path)

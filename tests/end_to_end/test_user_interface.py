@@ -55,7 +55,11 @@ def test_a_backbone_partition_trains_as_a_ray_task_and_is_traced_back(
     assert tags["dagster/data_version"] == store.require("backbone", "transformer-tiny").digest
     assert tags["dagster/input_data_version/training_shards"] == store.require("training_shards").digest
     upstream, key = "training_shards", None
-    for upstream, key in (("training_shards", None), ("recaptions", "group-00"), ("landed_images", "group-00")):
+    for upstream, key in (
+        ("training_shards", None),
+        ("recaptions", "group-00"),
+        ("landed_images", "group-00"),
+    ):
         found = tags_of(dagster.asset(upstream, key)["assetMaterializations"][0])
         assert found["dagster/data_version"] == store.require(upstream, key).digest
     assert (upstream, key) == ("landed_images", "group-00")
@@ -63,10 +67,16 @@ def test_a_backbone_partition_trains_as_a_ray_task_and_is_traced_back(
     assert dagster.wait_for_end(restored) == "SUCCESS"
 
 
-def test_terminating_a_run_stops_its_training_within_15_seconds(dagster: DagsterClient, smoke: Workspace) -> None:
+def test_terminating_a_run_stops_its_training_within_15_seconds(
+    dagster: DagsterClient, smoke: Workspace
+) -> None:
     before = {process.pid for process in ray_workers()}
     run_id = dagster.launch("train_model", ["backbone"], "unet-tiny", {"images_total": 5_000_000})
-    wait_for(lambda: any("of 5,000,000 images" in m for m in dagster.messages(run_id)), 120, "the training to start")
+    wait_for(
+        lambda: any("of 5,000,000 images" in m for m in dagster.messages(run_id)),
+        120,
+        "the training to start",
+    )
     assert {process.pid for process in ray_workers()} - before
     start = time.monotonic()
     dagster.ask(
@@ -74,7 +84,11 @@ def test_terminating_a_run_stops_its_training_within_15_seconds(dagster: Dagster
         {"id": run_id},
     )
     wait_for(lambda: dagster.run(run_id)["status"] == "CANCELED", 15, "the run to be cancelled")
-    wait_for(lambda: not {p.pid for p in ray_workers()} - before, 15 - (time.monotonic() - start), "workers to leave")
+    wait_for(
+        lambda: not {p.pid for p in ray_workers()} - before,
+        15 - (time.monotonic() - start),
+        "workers to leave",
+    )
     stopped = [path.parent for path in smoke.runs.glob("*/progress.json") if '"stopped"' in path.read_text()]
     assert stopped, "the run folder says that it was stopped"
     assert any(list((folder / "checkpoints").iterdir()) for folder in stopped), "and kept a checkpoint"
@@ -91,7 +105,9 @@ def test_a_new_shard_is_refreshed_by_sensor_schedule_and_conditions(
     wait_for(lambda: _succeeded(dagster, "landing_folder") > 0, 120, "the sensor's run")
     perceived = set(store.read_all("recaptions", ["sample_id"])["sample_id"].to_pylist()) - known
     assert len(perceived) == 6
-    latest = [dagster.asset("recaptions", key)["assetMaterializations"][0] for key in ("group-00", "group-01")]
+    latest = [
+        dagster.asset("recaptions", key)["assetMaterializations"][0] for key in ("group-00", "group-01")
+    ]
     counts = [
         {entry["label"]: entry.get("intValue") for entry in materialization["metadataEntries"]}
         for materialization in latest

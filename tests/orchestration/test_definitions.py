@@ -104,7 +104,9 @@ def test_loading_is_quick_and_imports_nothing_heavy() -> None:
         f"print([name for name in {HEAVY!r} if name in sys.modules])\n"
     )
     runs = [
-        subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT, capture_output=True, text=True, check=True)
+        subprocess.run(
+            [sys.executable, "-c", code], cwd=PROJECT_ROOT, capture_output=True, text=True, check=True
+        )
         for _ in range(3)
     ]
     seconds = sorted(float(run.stdout.splitlines()[0]) for run in runs)

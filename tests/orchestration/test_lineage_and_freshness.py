@@ -53,7 +53,8 @@ def test_an_increment_has_the_bytes_of_a_full_build(tmp_path: Path) -> None:
 
 
 def test_damaged_rows_are_not_reused_and_said_so(tmp_path: Path) -> None:
-    store, said = ManifestStore(tmp_path), []
+    store = ManifestStore(tmp_path)
+    said: list[str] = []
     manifest = store.write_table("t", ROWS, Provenance("t", 1))
     (tmp_path / manifest.files[0].path).write_bytes(b"broken")
     assert previous_rows(store, "t", None, said.append) is None
@@ -62,10 +63,18 @@ def test_damaged_rows_are_not_reused_and_said_so(tmp_path: Path) -> None:
 
 def test_lineage_walks_back_to_the_versions_that_were_read(tmp_path: Path) -> None:
     store = ManifestStore(tmp_path)
-    first = store.write_table("landed_images", ROWS, Provenance("landed_images", 1, {}, {"shard:a": "s1"}), "g0")
-    shards = store.write_table("training_shards", ROWS, Provenance("training_shards", 1, {}, {"landed_images@g0": first.digest}))
-    store.write_table("backbone", ROWS, Provenance("backbone", 1, {"seed": 3}, {"training_shards": shards.digest}), "xs")
-    store.write_table("landed_images", ROWS.slice(1), Provenance("landed_images", 1, {}, {"shard:a": "s2"}), "g0")
+    first = store.write_table(
+        "landed_images", ROWS, Provenance("landed_images", 1, {}, {"shard:a": "s1"}), "g0"
+    )
+    shards = store.write_table(
+        "training_shards", ROWS, Provenance("training_shards", 1, {}, {"landed_images@g0": first.digest})
+    )
+    store.write_table(
+        "backbone", ROWS, Provenance("backbone", 1, {"seed": 3}, {"training_shards": shards.digest}), "xs"
+    )
+    store.write_table(
+        "landed_images", ROWS.slice(1), Provenance("landed_images", 1, {}, {"shard:a": "s2"}), "g0"
+    )
     records = as_records(trace(store, "backbone", "xs"))
     assert [(record["depth"], record["version"]) for record in records] == [
         (0, "backbone@xs"),

@@ -12,6 +12,7 @@ import torch
 from training.contrastive_model import ContrastiveModel, WordVocabulary
 from training.digests import folder_digest
 from training.errors import FoundryError
+from training.export import reload_equals_saved
 from training.objectives.contrastive import ContrastiveObjective, _shift
 from training.randomness import Draw
 from training.run import run
@@ -52,6 +53,7 @@ def scorer_run(tmp_path: Path) -> RunFolder:
 
 def test_it_learns_which_caption_belongs(scorer_run: RunFolder) -> None:
     run(scorer_run.path)
+    assert reload_equals_saved(scorer_run.model) == pytest.approx(0, abs=1e-6)
     model = ContrastiveModel.load(scorer_run.model)
     images = np.stack([np.full((32, 32, 3), color, np.uint8) for color in COLORS.values()])
     scores = model.embed_images(images) @ model.embed_texts([f"a {name} wall" for name in COLORS]).T

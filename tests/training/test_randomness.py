@@ -87,3 +87,9 @@ def test_captions_come_in_the_papers_proportions(num_captions: int, expected: li
     assert len(counts) == len(expected)
     if len(expected) > 1:
         assert stats.chisquare(counts, np.array(expected) * len(rows)).pvalue > 1e-3
+
+
+def test_drawing_a_batch_equals_drawing_rows() -> None:
+    draw = Draw(4, np.array([0, 1, 0]), np.array([3, 3, 8]))
+    slow = [normal(4, "noise", epoch, row, (2, 5)) for epoch, row in ((0, 3), (1, 3), (0, 8))]
+    assert np.array_equal(draw.normal("noise", (2, 5)), np.stack(slow))

@@ -11,7 +11,8 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from training.errors import FoundryError
-from training.text_encoders import MINILM_FILES, MiniLMEncoder, minilm_digest, packaged_folder
+from training.packaged import MINILM_FILES, minilm_digest, packaged_folder
+from training.text_encoders import MiniLMEncoder
 
 TEXTS = ["a red apple and a blue fish on a green background", "", "cat", "word " * 60]
 

@@ -19,7 +19,7 @@ from evaluation.perception.reading import WordReader, verify_weights
 from tests.evaluation.perception.composites import background, paste, png, write
 from tests.evaluation.perception.conftest import VOCABULARY, bank_pictures
 from training.errors import FoundryError
-from training.text_encoders import MINILM_FILES
+from training.packaged import MINILM_FILES
 
 
 def _table(**images: np.ndarray) -> pa.Table:
