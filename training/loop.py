@@ -84,7 +84,7 @@ class Loop:
         count = min(self.recipe.batch_size, self.recipe.images_total - self.images_seen)
         draw = self.order.draw(self.images_seen, count)
         set_learning_rate(self.optimizer, learning_rate_at(self.recipe, self.images_seen + count / 2))
-        torch.manual_seed(stream_key(self.recipe.seed, "step", self.images_seen)[0] >> 1)
+        self._seed_torch()
         part = math.ceil(count / self.recipe.micro_batches)
         for start in range(0, count, part):
             self._backward(draw.part(start, min(start + part, count)), count)
@@ -97,6 +97,13 @@ class Loop:
         self.interval.add(count, {"grad_norm": norm})
         if self.average:
             self.average.update(self.images_seen, count)
+
+    def _seed_torch(self) -> None:
+        """Seed what modules may draw themselves (dropout); torch.manual_seed asks every backend, half a ms a step."""
+        seed = stream_key(self.recipe.seed, "step", self.images_seen)[0] >> 1
+        torch.default_generator.manual_seed(seed)
+        if self.device_type == "cuda":
+            torch.cuda.manual_seed(seed)
 
     def _backward(self, draw: Draw, batch_images: int) -> None:
         images = len(draw.rows)
