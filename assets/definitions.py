@@ -115,12 +115,12 @@ def materialized(
         data_version=dg.DataVersion(manifest.digest),
         metadata={
             **rows,
+            **(metadata or {}),
             "dagster/uri": store.address(manifest),
             "digest": manifest.digest,
             "size_bytes": sum(file.size_bytes for file in manifest.files),
             "function_version": manifest.provenance.function_version,
             "config": dg.MetadataValue.json(dict(manifest.provenance.config)),
-            **(metadata or {}),
         },
         check_results=list(checks),
     )

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict
 from training.digests import sha256_file
 from training.errors import FoundryError
 from training.run_folder import write_error, write_text_atomic
+from training.shard_checks import check_captions, check_samples, check_texts
 from training.validation import validate
 
 LATENT_FORMAT = "latents-1"
@@ -71,9 +72,9 @@ def write_training_shards(
     Raises FoundryError when the parts do not fit together or the disk is full.
     """
     text_offsets = np.concatenate([[0], np.cumsum(text_lengths, dtype=np.int64)])
-    _check_samples(folder, samples, len(latents))
-    _check_captions(folder, len(latents), caption_offsets, caption_text_index, len(text_lengths))
-    _check_texts(folder, text_states, text_lengths, pooled, null_text_index, max_tokens)
+    check_samples(folder, samples, len(latents))
+    check_captions(folder, len(latents), caption_offsets, caption_text_index, len(text_lengths))
+    check_texts(folder, text_states, text_lengths, pooled, null_text_index, max_tokens)
     arrays = {
         "latents": latents,
         "caption_offsets": caption_offsets,
@@ -105,7 +106,7 @@ def write_image_shards(
 
     Raises FoundryError when the parts do not fit together or the disk is full.
     """
-    _check_samples(folder, samples, len(images))
+    check_samples(folder, samples, len(images))
     if captions is not None:
         if len(captions) != len(images) or not all(captions):
             raise FoundryError(
@@ -144,51 +145,6 @@ def _write_folder(
         shutil.rmtree(folder)
     temporary.rename(folder)
     return description
-
-
-def _check_samples(folder: Path, samples: pa.Table, count: int) -> None:
-    missing = {"sample_id", "split"} - set(samples.column_names)
-    if missing:
-        raise FoundryError(f"{folder}: samples lack column '{min(missing)}'; give sample_id and split")
-    if samples.num_rows != count or count == 0:
-        raise FoundryError(
-            f"{folder}: {samples.num_rows} samples for {count} arrays; give one row each, at least one"
-        )
-
-
-def _check_captions(
-    folder: Path, num_samples: int, offsets: np.ndarray, text_index: np.ndarray, num_texts: int
-) -> None:
-    if len(offsets) != num_samples + 1 or offsets[0] != 0 or offsets[-1] != len(text_index):
-        raise FoundryError(
-            f"{folder}: caption_offsets must run from 0 to {len(text_index)} in {num_samples + 1} steps"
-        )
-    if np.any(np.diff(offsets) < 1):
-        raise FoundryError(
-            f"{folder}: every sample needs at least one caption, its alt-text; drop those without"
-        )
-    if text_index.min() < 0 or text_index.max() >= num_texts:
-        raise FoundryError(f"{folder}: caption_text_index must lie in 0 .. {num_texts - 1}")
-
-
-def _check_texts(
-    folder: Path,
-    states: np.ndarray,
-    lengths: np.ndarray,
-    pooled: np.ndarray,
-    null_index: int,
-    max_tokens: int,
-) -> None:
-    if int(lengths.sum()) != len(states) or len(pooled) != len(lengths):
-        raise FoundryError(
-            f"{folder}: text_lengths sum to {int(lengths.sum())}, text_states has {len(states)} rows"
-        )
-    if lengths.min() < 1 or lengths.max() > max_tokens:
-        raise FoundryError(f"{folder}: text_lengths must lie in 1 .. {max_tokens}; truncate longer texts")
-    if not 0 <= null_index < len(lengths):
-        raise FoundryError(
-            f"{folder}: null_text_index is {null_index}; it must name one of {len(lengths)} texts"
-        )
 
 
 @dataclass(frozen=True)

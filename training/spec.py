@@ -12,10 +12,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from training.digests import canonical_json, sha256_bytes
 from training.errors import FoundryError
+from training.options import AutoencoderOptions as AutoencoderOptions
+from training.options import CaptionMix as CaptionMix
+from training.options import ContrastiveOptions as ContrastiveOptions
+from training.options import DatasetSelection as DatasetSelection
+from training.options import DiffusionOptions as DiffusionOptions
+from training.options import Fraction as Fraction
+from training.options import Positive as Positive
+from training.options import Section as Section
 from training.validation import validate
 
 TRAINING_SEMANTICS_VERSION = 1
@@ -24,109 +32,17 @@ TRAINING_SEMANTICS_VERSION = 1
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 DIGEST_PATTERN = r"^[0-9a-f]{64}$"
 
-Positive = Annotated[int, Field(ge=1, le=10**12)]
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Digest = Annotated[str, Field(pattern=DIGEST_PATTERN)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
-
-
-class CaptionMix(_Section):
-    """Which caption of a sample is drawn: the alt-text, or one of its generated captions uniformly."""
-
-    original_probability: Fraction = Field(
-        default=0.5, description="chance of the original alt-text (caption 0), 0 to 1"
-    )
-    max_generated: int = Field(
-        default=5, ge=0, le=64, description="how many of the best generated captions take part"
-    )
-
-
-class DatasetSelection(_Section):
-    """Which samples of the training shards take part."""
-
-    splits: tuple[str, ...] = Field(
-        default=("train",), min_length=1, description="splits of the samples table to train on"
-    )
-    captions: CaptionMix = CaptionMix()
-    max_samples: Positive | None = Field(
-        default=None, description="use only the first so many samples; None for all"
-    )
-
-
-class DiffusionOptions(_Section):
-    """Options of the diffusion objective."""
-
-    prediction: Literal["flow", "epsilon", "v"] = Field(
-        default="flow", description="what the network predicts"
-    )
-    time_sampling: Literal["logit_normal", "uniform"] = Field(
-        default="logit_normal", description="how noise levels are drawn"
-    )
-    logit_mean: float = Field(default=0.0, ge=-10, le=10, description="mean of logit(t), t = 1 is pure noise")
-    logit_std: float = Field(default=1.0, gt=0, le=10, description="standard deviation of logit(t)")
-    caption_dropout: Fraction = Field(
-        default=0.1, description="chance of training on the empty caption, for guidance"
-    )
-
-
-class AutoencoderOptions(_Section):
-    """Options of the autoencoder objective (diffusers AutoencoderKL)."""
-
-    block_channels: tuple[int, ...] = Field(default=(16, 16, 32, 64), min_length=1, max_length=6)
-    layers_per_block: int = Field(default=1, ge=1, le=4)
-    latent_channels: int = Field(default=16, ge=1, le=64)
-    kl_weight: float = Field(
-        default=1e-6, ge=0, le=1, description="weight of the KL term, per latent element"
-    )
-    squared_weight: float = Field(
-        default=0.0, ge=0, le=100, description="weight of the squared pixel error beside L1"
-    )
-    edge_weight: float = Field(
-        default=0.0, ge=0, le=100, description="weight of the L1 error of image gradients"
-    )
-
-
-class ContrastiveOptions(_Section):
-    """Options of the image-text contrastive objective (open_clip)."""
-
-    embed_dim: int = Field(default=128, ge=8, le=2048)
-    image_layers: tuple[int, ...] = Field(
-        default=(1, 1, 1, 1), description="four numbers: blocks of a ResNet's stages; one: depth of a ViT"
-    )
-    image_width: int = Field(default=16, ge=8, le=2048)
-    image_head_width: int = Field(default=32, ge=8, le=256)
-    image_patch: int = Field(default=8, ge=1, le=64, description="patch side in pixels, ViT only")
-    text_width: int = Field(default=128, ge=16, le=2048)
-    text_layers: int = Field(default=2, ge=1, le=48)
-    text_heads: int = Field(default=4, ge=1, le=64)
-    max_tokens: int = Field(
-        default=20, ge=4, le=256, description="words kept of a caption, end token included"
-    )
-    shift_pixels: int = Field(default=4, ge=0, le=64, description="random shift of each picture, 0 for none")
-    flip: bool = Field(default=False, description="mirror half of the pictures whose caption allows it")
-    no_flip_words: tuple[str, ...] = Field(
-        default=("left", "right", "says"), description="captions not to mirror"
-    )
-
-    @field_validator("image_layers")
-    @classmethod
-    def _known_shape(cls, layers: tuple[int, ...]) -> tuple[int, ...]:
-        if len(layers) not in (1, 4) or min(layers) < 1:
-            raise ValueError("give four positive numbers for a ResNet or one for a ViT")
-        return layers
-
-
-_SECTION_OF_OBJECTIVE: dict[str, type[_Section]] = {
+_SECTION_OF_OBJECTIVE: dict[str, type[Section]] = {
     "diffusion": DiffusionOptions,
     "autoencoder": AutoencoderOptions,
     "contrastive": ContrastiveOptions,
 }
 
 
-class Recipe(_Section):
+class Recipe(Section):
     """One training as a person describes it. Everything is counted in images seen, never in steps."""
 
     name: str = Field(
@@ -195,7 +111,7 @@ class Recipe(_Section):
         return self
 
 
-class TrainingSpecification(_Section):
+class TrainingSpecification(Section):
     """The resolved recipe with the digests of all it reads. Its sha256 names the run."""
 
     recipe: Recipe
@@ -223,7 +139,7 @@ class TrainingSpecification(_Section):
         return sha256_bytes(self.canonical_json().encode())
 
 
-class Execution(_Section):
+class Execution(Section):
     """How a specification is run on this machine; outside the hash (threads move the last bits)."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -115,7 +115,7 @@ def autoencoder(
     from assets.encodings.autoencoding import obtain_autoencoder, reconstruction_sheet
 
     folder, inputs = obtain_autoencoder(
-        config.train, config.num_images, compute, landing, models, context.log.info
+        config.train, config.num_images, config.scene_seed, compute, landing, models, context.log.info
     )
     provenance = provenance_of(store, STEPS["autoencoder"], None, config.model_dump(), inputs)
     manifest = store.publish_folder("autoencoder", folder, provenance)

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from assets.interfaces import Surroundings
 from assets.reports.ledger import DEMO_LEDGER
-from orchestration.command.output import console, print_rows
+from orchestration.command.output import console, place_report, print_rows
 from orchestration.demo import DemoResult, Phase, all_versions, run_demo
 from orchestration.instance import open_instance
 from orchestration.launching import Outcome
@@ -55,6 +55,7 @@ def run(workspace: Workspace, *, train_autoencoder: bool, as_json: bool, process
         )
     _print_end(
         surroundings,
+        workspace.root,
         result,
         as_json=as_json,
         total=time.time() - process_start,
@@ -149,7 +150,7 @@ def _unreadable_is_skipped() -> Iterator[None]:
 
 
 def _print_end(
-    surroundings: Surroundings, result: DemoResult, *, as_json: bool, total: float, versions: int
+    surroundings: Surroundings, root: Path, result: DemoResult, *, as_json: bool, total: float, versions: int
 ) -> None:
     from assets.reports.summary import summary_rows
 
@@ -164,6 +165,5 @@ def _print_end(
     console.print(
         f"{total:.0f} s in all (ledger: {budget:.0f} s). Seconds by stage: {spent}.", highlight=False
     )
-    report = surroundings.store.local_folder("report") / "report.html"
-    console.print(f"Report: {report}", highlight=False, soft_wrap=True)
+    console.print(f"Report: {place_report(surroundings.store, root)}", highlight=False, soft_wrap=True)
     console.print("Look at it all in the Dagster UI: make ui")

@@ -138,11 +138,13 @@ def lineage(
 @app.command()
 def report(data: Data = None, as_json: AsJson = False) -> None:
     """Say where the HTML report is."""
+    from orchestration.command.output import place_report
     from orchestration.resources.store import ManifestStore
 
-    store = ManifestStore(_workspace(data).store)
+    workspace = _workspace(data)
+    store = ManifestStore(workspace.store)
     manifest = store.require("report")
-    path = store.local_folder("report") / "report.html"
+    path = place_report(store, workspace.root)
     print_rows(
         [{"report": str(path), "written": manifest.created_at, "digest": manifest.digest}], as_json=as_json
     )

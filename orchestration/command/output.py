@@ -5,13 +5,26 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-console = Console()
+from assets.interfaces import Store
+from training.run_folder import write_bytes_atomic
+
+# Where output goes to a file or a pipe there is no width to keep to: tables stay whole.
+console = Console(width=None if sys.stdout.isatty() else 150)
 errors = Console(stderr=True)
+REPORT_FILE = "report.html"
+
+
+def place_report(store: Store, root: Path) -> Path:
+    """Copy the newest report to where a person finds it again, and return its path."""
+    path = root / REPORT_FILE
+    write_bytes_atomic(path, (store.local_folder("report") / REPORT_FILE).read_bytes())
+    return path
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], *, as_json: bool, title: str = "") -> None:

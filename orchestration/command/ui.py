@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import socket
@@ -59,7 +60,14 @@ def start_server(port: int) -> subprocess.Popen[bytes]:
         *(sys.executable, "-m", "dagster", "dev", "--workspace", str(PROJECT_ROOT / "workspace.yaml")),
         *("--host", HOST, "--port", str(port), "--log-level", "warning"),
     ]
-    return subprocess.Popen(command, cwd=PROJECT_ROOT, env=dict(os.environ), start_new_session=True)
+    return subprocess.Popen(
+        command,
+        cwd=PROJECT_ROOT,
+        env=dict(os.environ),
+        start_new_session=True,
+        # A shell starts background jobs with SIGINT ignored, and children inherit that: they would never stop.
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def stop_server(server: subprocess.Popen[bytes]) -> int:

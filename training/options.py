@@ -1,0 +1,100 @@
+"""The sections of a recipe: which data, which captions, and each objective's own options."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+Positive = Annotated[int, Field(ge=1, le=10**12)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class CaptionMix(Section):
+    """Which caption of a sample is drawn: the alt-text, or one of its generated captions uniformly."""
+
+    original_probability: Fraction = Field(
+        default=0.5, description="chance of the original alt-text (caption 0), 0 to 1"
+    )
+    max_generated: int = Field(
+        default=5, ge=0, le=64, description="how many of the best generated captions take part"
+    )
+
+
+class DatasetSelection(Section):
+    """Which samples of the training shards take part."""
+
+    splits: tuple[str, ...] = Field(
+        default=("train",), min_length=1, description="splits of the samples table to train on"
+    )
+    captions: CaptionMix = CaptionMix()
+    max_samples: Positive | None = Field(
+        default=None, description="use only the first so many samples; None for all"
+    )
+
+
+class DiffusionOptions(Section):
+    """Options of the diffusion objective."""
+
+    prediction: Literal["flow", "epsilon", "v"] = Field(
+        default="flow", description="what the network predicts"
+    )
+    time_sampling: Literal["logit_normal", "uniform"] = Field(
+        default="logit_normal", description="how noise levels are drawn"
+    )
+    logit_mean: float = Field(default=0.0, ge=-10, le=10, description="mean of logit(t), t = 1 is pure noise")
+    logit_std: float = Field(default=1.0, gt=0, le=10, description="standard deviation of logit(t)")
+    caption_dropout: Fraction = Field(
+        default=0.1, description="chance of training on the empty caption, for guidance"
+    )
+
+
+class AutoencoderOptions(Section):
+    """Options of the autoencoder objective (diffusers AutoencoderKL)."""
+
+    block_channels: tuple[int, ...] = Field(default=(16, 16, 32, 64), min_length=1, max_length=6)
+    layers_per_block: int = Field(default=1, ge=1, le=4)
+    latent_channels: int = Field(default=16, ge=1, le=64)
+    kl_weight: float = Field(
+        default=1e-6, ge=0, le=1, description="weight of the KL term, per latent element"
+    )
+    squared_weight: float = Field(
+        default=0.0, ge=0, le=100, description="weight of the squared pixel error beside L1"
+    )
+    edge_weight: float = Field(
+        default=0.0, ge=0, le=100, description="weight of the L1 error of image gradients"
+    )
+
+
+class ContrastiveOptions(Section):
+    """Options of the image-text contrastive objective (open_clip)."""
+
+    embed_dim: int = Field(default=128, ge=8, le=2048)
+    image_layers: tuple[int, ...] = Field(
+        default=(1, 1, 1, 1), description="four numbers: blocks of a ResNet's stages; one: depth of a ViT"
+    )
+    image_width: int = Field(default=16, ge=8, le=2048)
+    image_head_width: int = Field(default=32, ge=8, le=256)
+    image_patch: int = Field(default=8, ge=1, le=64, description="patch side in pixels, ViT only")
+    text_width: int = Field(default=128, ge=16, le=2048)
+    text_layers: int = Field(default=2, ge=1, le=48)
+    text_heads: int = Field(default=4, ge=1, le=64)
+    max_tokens: int = Field(
+        default=20, ge=4, le=256, description="words kept of a caption, end token included"
+    )
+    shift_pixels: int = Field(default=4, ge=0, le=64, description="random shift of each picture, 0 for none")
+    flip: bool = Field(default=False, description="mirror half of the pictures whose caption allows it")
+    no_flip_words: tuple[str, ...] = Field(
+        default=("left", "right", "says"), description="captions not to mirror"
+    )
+
+    @field_validator("image_layers")
+    @classmethod
+    def _known_shape(cls, layers: tuple[int, ...]) -> tuple[int, ...]:
+        if len(layers) not in (1, 4) or min(layers) < 1:
+            raise ValueError("give four positive numbers for a ResNet or one for a ViT")
+        return layers
