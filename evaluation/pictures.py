@@ -35,7 +35,7 @@ class NamedBox:
 
 
 def contact_sheet(
-    images: Sequence[UInt8[ndarray, "h w 3"]],
+    images: Sequence[UInt8[ndarray, "_ _ 3"]],
     captions: Sequence[str] | None = None,
     boxes: Sequence[Sequence[NamedBox]] | None = None,
     *,
@@ -98,7 +98,7 @@ def safe_text(text: str, max_characters: int) -> str:
 
 
 def _check(
-    images: Sequence[UInt8[ndarray, "h w 3"]],
+    images: Sequence[UInt8[ndarray, "_ _ 3"]],
     captions: Sequence[str] | None,
     boxes: Sequence[Sequence[NamedBox]] | None,
     columns: int,

@@ -40,7 +40,7 @@ class DatasetSelection(Section):
 class DiffusionOptions(Section):
     """Options of the diffusion objective."""
 
-    prediction: Literal["flow", "epsilon", "v"] = Field(
+    prediction: Literal["flow", "clean", "epsilon", "v"] = Field(
         default="flow", description="what the network predicts"
     )
     time_sampling: Literal["logit_normal", "uniform"] = Field(

@@ -26,7 +26,7 @@ from training.noising import NUM_TIMESTEPS, Noising
 from training.prompts import Prompts
 from training.run_folder import write_error
 
-PREDICTION_TYPES = {"flow": "flow_prediction", "epsilon": "epsilon", "v": "v_prediction"}
+PREDICTION_TYPES = {"flow": "flow_prediction", "clean": "sample", "epsilon": "epsilon", "v": "v_prediction"}
 
 
 @dataclass(frozen=True)
@@ -92,14 +92,14 @@ def backbone_part(folder: Path) -> tuple[str, Any]:
 
 
 def build_scheduler(prediction: str) -> DPMSolverMultistepScheduler:
-    """DPM-Solver++ (order 2) for a prediction: flow sigmas for flow models, scaled-linear betas else."""
+    """DPM-Solver++ (order 2) for a prediction: flow sigmas on the flow path, scaled-linear betas else."""
     return DPMSolverMultistepScheduler(
         num_train_timesteps=NUM_TIMESTEPS,
         beta_start=0.00085,
         beta_end=0.012,
         beta_schedule="scaled_linear",
         prediction_type=PREDICTION_TYPES[prediction],
-        use_flow_sigmas=prediction == "flow",
+        use_flow_sigmas=Noising(prediction).is_flow_path,
     )
 
 

@@ -5,20 +5,18 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from assets.sheets import sheet_jpeg
+
 NUM_SHOWN = 18
 
 
 def caption_sheet(images: pa.Table, recaptions: pa.Table) -> bytes:
     """A JPEG of the first images (sample_id, image) with their first generated caption."""
-    from assets.corpus.image_io import decode_rgb
-    from evaluation.pictures import contact_sheet, inline_jpeg
-
     first = recaptions.filter(pc.equal(recaptions["caption_index"], 1))
     captions = dict(zip(first["sample_id"].to_pylist(), first["caption"].to_pylist(), strict=True))
     shown = images.slice(0, NUM_SHOWN)
-    pictures = [decode_rgb(data) for data in shown["image"].to_pylist()]
     texts = [captions.get(sample_id, "") for sample_id in shown["sample_id"].to_pylist()]
-    return inline_jpeg(contact_sheet(pictures, texts, columns=6, tile=128))
+    return sheet_jpeg(shown["image"].to_pylist(), texts, columns=6, tile_px=128)
 
 
 def statistics_markdown(table: pa.Table) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ import pyarrow as pa
 
 from assets.encodings.assembly import HELD_OUT
 from assets.interfaces import BatchWorker, Compute, Resources, Store
+from assets.sheets import sheet_jpeg
 from evaluation.schemas import GENERATED_SAMPLES
 
 if TYPE_CHECKING:
@@ -148,10 +148,5 @@ def prompts_of(shards: TrainingShards, rows: np.ndarray) -> Prompts:
 
 def sample_sheet(table: pa.Table) -> bytes:
     """A small JPEG of the first samples with their prompts."""
-    from PIL import Image
-
-    from evaluation.pictures import contact_sheet, inline_jpeg
-
     shown = table.slice(0, NUM_SHOWN)
-    images = [np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for data in shown["image"].to_pylist()]
-    return inline_jpeg(contact_sheet(images, shown["prompt"].to_pylist(), columns=8, tile=96))
+    return sheet_jpeg(shown["image"].to_pylist(), shown["prompt"].to_pylist())

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from assets.interfaces import Surroundings
 from assets.reports.ledger import DEMO_LEDGER
-from orchestration.command.output import console, place_report, print_rows
+from orchestration.command.output import console, errors, place_report, print_rows
 from orchestration.demo import DemoResult, Phase, all_versions, run_demo
 from orchestration.instance import open_instance
 from orchestration.launching import Outcome
@@ -29,7 +30,8 @@ def run(workspace: Workspace, *, train_autoencoder: bool, as_json: bool, process
     """Bring the graph up to date; returns the exit code."""
     profile = load_profile(workspace.profile)
     _check_landing(workspace)
-    console.print(
+    talk = errors if as_json else console  # with --json, standard output holds nothing but JSON
+    talk.print(
         f"[bold]T2I Foundry[/bold] demo: profile {profile.name}, data '{workspace.data}', in {workspace.root}"
     )
     with open_instance(workspace, profile) as instance:
@@ -37,7 +39,7 @@ def run(workspace: Workspace, *, train_autoencoder: bool, as_json: bool, process
 
         definitions = build(workspace)
         surroundings = surroundings_of(workspace, profile)
-        with _Shown(workspace.runs) as shown:
+        with _Shown(workspace.runs, talk) as shown:
             result = run_demo(
                 definitions,
                 instance,
@@ -54,13 +56,9 @@ def run(workspace: Workspace, *, train_autoencoder: bool, as_json: bool, process
             f"The demo stopped. {result.error} What was finished is kept: run it again to go on."
         )
     _print_end(
-        surroundings,
-        workspace.root,
-        result,
-        as_json=as_json,
-        total=time.time() - process_start,
-        versions=all_versions(profile, surroundings),
+        talk, surroundings, workspace.root, result, all_versions(profile, surroundings), as_json=as_json
     )
+    talk.print(f"{time.time() - process_start:.0f} s in all. Look at everything in the Dagster UI: make ui")
     return 0
 
 
@@ -79,7 +77,7 @@ def _check_landing(workspace: Workspace) -> None:
 class _Shown:
     """The progress display: one bar a phase; underneath, what the trainings that run right now say of themselves."""
 
-    def __init__(self, runs: Path) -> None:
+    def __init__(self, runs: Path, talk: Console) -> None:
         self._runs = runs
         self._progress = Progress(
             SpinnerColumn(),
@@ -88,7 +86,7 @@ class _Shown:
             TextColumn("{task.completed:.0f}/{task.total:.0f}"),
             TimeElapsedColumn(),
             TextColumn("[dim]{task.fields[note]}"),
-            console=console,
+            console=talk,
         )
         self._task: TaskID | None = None
         self._stop = threading.Event()
@@ -150,20 +148,19 @@ def _unreadable_is_skipped() -> Iterator[None]:
 
 
 def _print_end(
-    surroundings: Surroundings, root: Path, result: DemoResult, *, as_json: bool, total: float, versions: int
+    talk: Console, surroundings: Surroundings, root: Path, result: DemoResult, versions: int, *, as_json: bool
 ) -> None:
     from assets.reports.summary import summary_rows
 
     rows = summary_rows(surroundings.store.read_table("evaluation_table"))
     print_rows(rows, as_json=as_json, title="Models (demo-scale results)")
     if not result.launched:
-        console.print(f"Everything is fresh: {versions} versions, every byte checked; nothing had to run.")
-    budget = sum(stage.budget_seconds for stage in DEMO_LEDGER)
+        talk.print(f"Everything is fresh: {versions} versions, every byte checked; nothing had to run.")
+    budgets = {stage.name: stage.budget_seconds for stage in DEMO_LEDGER}
     spent = ", ".join(
-        f"{stage} {seconds:.0f}" for stage, seconds in result.seconds_by_stage.items() if seconds >= 0.5
+        f"{stage} {seconds:.0f} of {budgets.get(stage, 0):.0f}"
+        for stage, seconds in result.seconds_by_stage.items()
+        if seconds >= 0.5
     )
-    console.print(
-        f"{total:.0f} s in all (ledger: {budget:.0f} s). Seconds by stage: {spent}.", highlight=False
-    )
-    console.print(f"Report: {place_report(surroundings.store, root)}", highlight=False, soft_wrap=True)
-    console.print("Look at it all in the Dagster UI: make ui")
+    talk.print(f"Seconds by stage, of the demo's ledger: {spent}.", highlight=False)
+    talk.print(f"Report: {place_report(surroundings.store, root)}", highlight=False, soft_wrap=True)

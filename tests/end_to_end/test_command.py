@@ -143,4 +143,4 @@ def test_own_pictures_run_through_the_graph(tmp_path: Path) -> None:
     scores = foundry(boxes, "sql", "SELECT DISTINCT value FROM perception_scores", "--json").rows()
     assert [row["value"] for row in scores] == [None], "without truth, accuracies are unknown"
     quarantined = foundry(boxes, "sql", "SELECT key, reason FROM quarantine", "--json").rows()
-    assert quarantined == [{"key": "broken", "reason": "broken_image"}]
+    assert quarantined == [{"key": "broken.png", "reason": "broken_image"}]

@@ -41,8 +41,10 @@ def run_card(code: str, folder: Path) -> Any:
         {"backbone": "UNet-tiny"},
         {"backbone": "UNet-tiny", "diffusion": {"prediction": "epsilon", "time_sampling": "uniform"}},
         {"backbone": "PixArt-tiny", "diffusion": {"prediction": "v"}},
+        {"backbone": "PixArt-tiny", "diffusion": {"prediction": "clean", "time_sampling": "uniform"}},
+        {"backbone": "UNet-tiny", "diffusion": {"prediction": "clean"}},
     ],
-    ids=["pixart-flow", "unet-flow", "unet-epsilon", "pixart-v"],
+    ids=["pixart-flow", "unet-flow", "unet-epsilon", "pixart-v", "pixart-clean", "unet-clean"],
 )
 @pytest.mark.filterwarnings("ignore")
 def test_the_cards_call_gives_our_sampler_s_pictures(runs: RunMaker, recipe: dict[str, Any]) -> None:
@@ -99,7 +101,7 @@ def test_initial_noise_is_the_pipelines() -> None:
     assert torch.equal(initial_noise([3, 7], (2, 3, 3))[1:], alone)
 
 
-@pytest.mark.parametrize("prediction", ["flow", "epsilon", "v"])
+@pytest.mark.parametrize("prediction", ["flow", "clean", "epsilon", "v"])
 def test_the_right_answer_gives_the_clean_latent_back(prediction: str) -> None:
     torch.manual_seed(0)
     clean, noise, level = torch.randn(6, 2, 3, 3), torch.randn(6, 2, 3, 3), torch.rand(6) * 0.9

@@ -32,7 +32,7 @@ INPUTS = {"dataset": "0" * 64}
         ({"learning_rate": 0}, "'learning_rate' is 0; .*more than 0"),
         ({"name": "Upper"}, "'name' is 'Upper'"),
         ({"name": "a" * 65}, "'name' is"),
-        ({"diffusion": {"prediction": "x0"}}, "'flow', 'epsilon' or 'v'"),
+        ({"diffusion": {"prediction": "x0"}}, "'flow', 'clean', 'epsilon' or 'v'"),
         ({"warmup_images": 101}, "'warmup_images' is 101, above images_total 100"),
         ({"backbone": None}, "objective 'diffusion' needs backbone"),
         ({"objective": "autoencoder"}, "takes no backbone"),
