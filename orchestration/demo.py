@@ -8,15 +8,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import dagster as dg
-
 from assets.interfaces import Surroundings
 from assets.reports.ledger import LEDGER_FILE
 from assets.steps import STEPS
 from orchestration.catalog import partition_keys
 from orchestration.freshness import freshness_of, verified
-from orchestration.launching import Launch, Outcome, run_all
+from orchestration.launching import Launch, Outcome, launch_pool
 from orchestration.profile import Profile
+from orchestration.workspace import Workspace
 from training.errors import FoundryError
 
 STAGE_OF_STEP: Mapping[str, str] = {
@@ -84,11 +83,9 @@ def phases(profile: Profile, surroundings: Surroundings, train_autoencoder: bool
 
 
 def run_demo(
-    definitions: dg.Definitions,
-    instance: dg.DagsterInstance,
+    workspace: Workspace,
     profile: Profile,
     surroundings: Surroundings,
-    workspace_root: Path,
     started: Callable[[Phase], None],
     finished: Callable[[Outcome], None],
     *,
@@ -98,19 +95,20 @@ def run_demo(
     """Bring the whole graph up to date. Stops after the first phase in which something failed."""
     result = DemoResult(seconds_by_stage={"start-up": seconds_so_far})
     mark = time.monotonic()
-    for phase in phases(profile, surroundings, train_autoencoder):
-        _add(result.seconds_by_stage, {"start-up": time.monotonic() - mark})
-        write_ledger(workspace_root, result.seconds_by_stage)
-        started(phase)
-        begin = time.monotonic()
-        outcomes = run_all(definitions, instance, phase.launches, profile.compute.concurrent_runs, finished)
-        _add(result.seconds_by_stage, shares(outcomes, time.monotonic() - begin))
-        result.launched += outcomes
-        result.num_fresh += not phase.launches
-        mark = time.monotonic()
-        if result.error:
-            break
-    write_ledger(workspace_root, result.seconds_by_stage)
+    with launch_pool(workspace, profile.compute.concurrent_runs) as pool:
+        for phase in phases(profile, surroundings, train_autoencoder):
+            _add(result.seconds_by_stage, {"start-up": time.monotonic() - mark})
+            write_ledger(workspace.root, result.seconds_by_stage)
+            started(phase)
+            begin = time.monotonic()
+            outcomes = pool.run(phase.launches, finished)
+            _add(result.seconds_by_stage, shares(outcomes, time.monotonic() - begin))
+            result.launched += outcomes
+            result.num_fresh += not phase.launches
+            mark = time.monotonic()
+            if result.error:
+                break
+    write_ledger(workspace.root, result.seconds_by_stage)
     return result
 
 

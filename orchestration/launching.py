@@ -1,14 +1,30 @@
-"""Run jobs of the graph in this process, several at once, with what they took and why they failed."""
+"""Run jobs of the graph on this machine, several at once, with what they took and why they failed.
+
+Each worker is a process of its own, as in the UI: Dagster configures the logging of the whole process whenever a run
+starts, so two runs in the threads of one process can lock each other out for ever.
+"""
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import queue
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import dagster as dg
+from orchestration.workspace import Workspace
+
+if TYPE_CHECKING:
+    from multiprocessing.context import SpawnProcess
+    from multiprocessing.queues import Queue
+
+    import dagster as dg
+
+_SECONDS_BETWEEN_LOOKS = 1.0
+_SECONDS_TO_LEAVE = 20.0
 
 
 @dataclass(frozen=True)
@@ -36,8 +52,90 @@ class Outcome:
     error: str | None
 
 
+class LaunchPool:
+    """Worker processes that execute launches, at most ``size`` at a time; started when they are first needed."""
+
+    def __init__(self, workspace: Workspace, size: int) -> None:
+        self._context = multiprocessing.get_context("spawn")
+        self._workspace = workspace
+        self._size = size
+        self._launches: Queue[Launch | None] = self._context.Queue()
+        self._outcomes: Queue[Outcome] = self._context.Queue()
+        self._workers: list[SpawnProcess] = []
+
+    def run(self, launches: Sequence[Launch], finished: Callable[[Outcome], None]) -> list[Outcome]:
+        """Execute launches, in order of the list as workers become free; ``finished`` hears of each as it ends."""
+        self._start(min(self._size, len(launches)))
+        for launch in launches:
+            self._launches.put(launch)
+        outcomes: list[Outcome] = []
+        while len(outcomes) < len(launches):
+            try:
+                outcomes.append(self._outcomes.get(timeout=_SECONDS_BETWEEN_LOOKS))
+            except queue.Empty:
+                self._raise_when_dead()
+                continue
+            finished(outcomes[-1])
+        return outcomes
+
+    def close(self) -> None:
+        """Let workers leave; those that do not within 20 s are ended."""
+        for _ in self._workers:
+            self._launches.put(None)
+        deadline = time.monotonic() + _SECONDS_TO_LEAVE
+        for worker in self._workers:
+            worker.join(max(deadline - time.monotonic(), 0.1))
+            if worker.is_alive():
+                worker.terminate()
+
+    def _start(self, count: int) -> None:
+        while len(self._workers) < count:
+            arguments = (self._workspace, self._launches, self._outcomes, os.getpid())
+            worker = self._context.Process(target=_serve, args=arguments, daemon=True)
+            worker.start()
+            self._workers.append(worker)
+
+    def _raise_when_dead(self) -> None:
+        for worker in self._workers:
+            if not worker.is_alive():
+                raise RuntimeError(
+                    f"A worker process ended with exit code {worker.exitcode}, perhaps for lack of memory. "
+                    "What was finished is kept: run it again to go on."
+                )
+
+
+@contextmanager
+def launch_pool(workspace: Workspace, size: int) -> Iterator[LaunchPool]:
+    """A pool that is closed whatever happens."""
+    pool = LaunchPool(workspace, size)
+    try:
+        yield pool
+    finally:
+        pool.close()
+
+
+def _serve(
+    workspace: Workspace, launches: Queue[Launch | None], outcomes: Queue[Outcome], parent: int
+) -> None:
+    """A worker's life: load the graph once, then run what comes until None comes or the parent is gone."""
+    from orchestration.definitions import build
+    from orchestration.instance import open_instance
+    from orchestration.profile import load_profile
+
+    with open_instance(workspace, load_profile(workspace.profile)) as instance:
+        definitions = build(workspace)
+        while os.getppid() == parent:
+            try:
+                launch = launches.get(timeout=_SECONDS_BETWEEN_LOOKS)
+            except queue.Empty:
+                continue
+            if launch is None:
+                return
+            outcomes.put(run_launch(definitions, instance, launch))
+
+
 def run_launch(definitions: dg.Definitions, instance: dg.DagsterInstance, launch: Launch) -> Outcome:
-    """Execute one launch in this thread. The run appears in the UI like any other."""
+    """Execute one launch in this process. The run appears in the UI like any other."""
     start = time.monotonic()
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
     ops = {name: {"config": dict(values)} for name, values in launch.config.items()}
@@ -54,24 +152,6 @@ def run_launch(definitions: dg.Definitions, instance: dg.DagsterInstance, launch
     }
     error = None if result.success else _first_error(result)
     return Outcome(launch, result.run_id, time.monotonic() - start, seconds, error)
-
-
-def run_all(
-    definitions: dg.Definitions,
-    instance: dg.DagsterInstance,
-    launches: Sequence[Launch],
-    at_once: int,
-    finished: Callable[[Outcome], None],
-) -> list[Outcome]:
-    """Execute launches, ``at_once`` at a time, in order of the list; ``finished`` hears of each as it ends."""
-
-    def one(launch: Launch) -> Outcome:
-        outcome = run_launch(definitions, instance, launch)
-        finished(outcome)
-        return outcome
-
-    with ThreadPoolExecutor(max_workers=at_once, thread_name_prefix="launch") as pool:
-        return list(pool.map(one, launches))
 
 
 def _first_error(result: dg.ExecuteInProcessResult) -> str:

@@ -15,7 +15,7 @@ from assets.interfaces import Surroundings
 from assets.reports.ledger import DEMO_LEDGER
 from orchestration.command.output import console, errors, place_report, print_rows
 from orchestration.demo import DemoResult, Phase, all_versions, run_demo
-from orchestration.instance import open_instance
+from orchestration.instance import enter_environment
 from orchestration.launching import Outcome
 from orchestration.profile import load_profile
 from orchestration.resources.following import progress_line
@@ -34,23 +34,20 @@ def run(workspace: Workspace, *, train_autoencoder: bool, as_json: bool, process
     talk.print(
         f"[bold]T2I Foundry[/bold] demo: profile {profile.name}, data '{workspace.data}', in {workspace.root}"
     )
-    with open_instance(workspace, profile) as instance:
-        from orchestration.definitions import build, surroundings_of
+    enter_environment(workspace)
+    from orchestration.definitions import surroundings_of
 
-        definitions = build(workspace)
-        surroundings = surroundings_of(workspace, profile)
-        with _Shown(workspace.runs, talk) as shown:
-            result = run_demo(
-                definitions,
-                instance,
-                profile,
-                surroundings,
-                workspace.root,
-                shown.started,
-                shown.finished,
-                train_autoencoder=train_autoencoder,
-                seconds_so_far=time.time() - process_start,
-            )
+    surroundings = surroundings_of(workspace, profile)
+    with _Shown(workspace.runs, talk) as shown:
+        result = run_demo(
+            workspace,
+            profile,
+            surroundings,
+            shown.started,
+            shown.finished,
+            train_autoencoder=train_autoencoder,
+            seconds_so_far=time.time() - process_start,
+        )
     if result.error:
         raise FoundryError(
             f"The demo stopped. {result.error} What was finished is kept: run it again to go on."

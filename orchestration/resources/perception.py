@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import fcntl
 from functools import cached_property
 from pathlib import Path
 
@@ -20,7 +20,6 @@ class EmbeddedPerception:
         self._world_path = world_path
         self._cache = cache
         self._threads = threads
-        self._building = threading.Lock()
 
     @property
     def model(self) -> str:
@@ -57,8 +56,9 @@ class EmbeddedPerception:
         from training.run_folder import write_bytes_atomic
 
         path = self._cache / f"concept-bank-{bank_inputs_digest(*self._bank_inputs)[:16]}.npz"
-        with self._building:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # two runs that start together build it once
             if not path.exists():
-                path.parent.mkdir(parents=True, exist_ok=True)
                 write_bytes_atomic(path, build_bank(*self._bank_inputs).to_bytes())
-            return path.read_bytes()
+        return path.read_bytes()

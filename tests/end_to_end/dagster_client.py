@@ -65,6 +65,14 @@ DAEMONS = "{ instance { daemonHealth { allDaemonStatuses { daemonType required h
 START_SCHEDULE = """
 mutation Start($selector: ScheduleSelector!) { startSchedule(scheduleSelector: $selector) { __typename } }"""
 
+STOP_SCHEDULE = "mutation Stop($id: String!) { stopRunningSchedule(id: $id) { __typename } }"
+SCHEDULES = """
+query Schedules($selector: RepositorySelector!) {
+  schedulesOrError(repositorySelector: $selector) {
+    ... on Schedules { results { name scheduleState { id status } } }
+  }
+}"""
+
 
 class DagsterClient:
     """Speaks to one webserver on this machine."""
@@ -146,6 +154,11 @@ class DagsterClient:
         """Newest runs that fit a RunsFilter."""
         found: list[dict[str, Any]] = self.ask(RUNS, {"filter": filters})["runsOrError"]["results"]
         return found
+
+    def schedule_state_id(self, name: str) -> str:
+        """Id under which a schedule's state is known."""
+        found = self.ask(SCHEDULES, {"selector": REPOSITORY})["schedulesOrError"]["results"]
+        return next(str(schedule["scheduleState"]["id"]) for schedule in found if schedule["name"] == name)
 
     def daemons_are_healthy(self) -> bool:
         """Whether every required daemon has a heartbeat."""

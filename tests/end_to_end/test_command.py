@@ -60,7 +60,7 @@ def test_lineage_goes_back_to_landed_data(smoke: Workspace, store: ManifestStore
 def test_sql_sees_all_tables(smoke: Workspace) -> None:
     query = "SELECT split, count(*) AS n FROM landed_images GROUP BY split ORDER BY split"
     rows = foundry(smoke, "sql", query, "--json").rows()
-    counts = {"held_out_concepts": 16, "held_out_images": 16, "judge": 64, "train": 48}
+    counts = {"held_out_concepts": 16, "held_out_images": 16, "judge": 64, "train": 54}
     assert rows == [{"split": split, "n": n} for split, n in counts.items()]
 
 

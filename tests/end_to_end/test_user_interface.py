@@ -11,7 +11,15 @@ import pytest
 from assets.steps import STEPS
 from orchestration.resources.store import ManifestStore
 from orchestration.workspace import Workspace
-from tests.end_to_end.dagster_client import DagsterClient, tags_of, wait_for
+from tests.end_to_end.dagster_client import (
+    REPOSITORY,
+    START_SCHEDULE,
+    STOP_SCHEDULE,
+    TERMINATE,
+    DagsterClient,
+    tags_of,
+    wait_for,
+)
 
 pytestmark = pytest.mark.timeout(420)
 
@@ -79,10 +87,7 @@ def test_terminating_a_run_stops_its_training_within_15_seconds(
     )
     assert {process.pid for process in ray_workers()} - before
     start = time.monotonic()
-    dagster.ask(
-        "mutation T($id: String!) { terminateRun(runId: $id, terminatePolicy: SAFE_TERMINATE) { __typename } }",
-        {"id": run_id},
-    )
+    dagster.ask(TERMINATE, {"id": run_id})
     wait_for(lambda: dagster.run(run_id)["status"] == "CANCELED", 15, "the run to be cancelled")
     wait_for(
         lambda: not {p.pid for p in ray_workers()} - before,
@@ -94,45 +99,54 @@ def test_terminating_a_run_stops_its_training_within_15_seconds(
     assert any(list((folder / "checkpoints").iterdir()) for folder in stopped), "and kept a checkpoint"
 
 
-def test_a_new_shard_is_refreshed_by_sensor_schedule_and_conditions(
+def test_one_changed_shard_of_150_is_refreshed_and_changes_the_models_recorded_input(
     dagster: DagsterClient, smoke: Workspace, store: ManifestStore
 ) -> None:
-    """The daemon ticks: a new shard starts a run of its group, and the dataset follows by its condition."""
+    """The daemon's sensor starts a run of the shard's group, only its sample is perceived, and the dataset follows."""
     wait_for(dagster.daemons_are_healthy, 60, "healthy daemons")
+    assert len(list(smoke.landing.glob("*.parquet"))) == 150
     before = store.require("training_shards").digest
-    known = set(store.read_all("recaptions", ["sample_id"])["sample_id"].to_pylist())
-    _land_another_shard(smoke.landing)
-    wait_for(lambda: _succeeded(dagster, "landing_folder") > 0, 120, "the sensor's run")
-    perceived = set(store.read_all("recaptions", ["sample_id"])["sample_id"].to_pylist()) - known
-    assert len(perceived) == 6
-    latest = [
-        dagster.asset("recaptions", key)["assetMaterializations"][0] for key in ("group-00", "group-01")
-    ]
-    counts = [
-        {entry["label"]: entry.get("intValue") for entry in materialization["metadataEntries"]}
-        for materialization in latest
-    ]
-    assert any(count["images_perceived"] == 6 for count in counts), "only the new samples were perceived"
+    _change_a_shard(smoke.landing)
+    wait_for(lambda: _succeeded(dagster, "dagster/sensor_name", "landing_folder") == 1, 120, "the sensor's run")
+    (run,) = dagster.runs(tags=[{"key": "dagster/sensor_name", "value": "landing_folder"}])
+    group = next(tag["value"] for tag in run["tags"] if tag["key"] == "dagster/partition")
+    page = dagster.asset("recaptions", group)["assetMaterializations"][0]
+    counts = {entry["label"]: entry.get("intValue") for entry in page["metadataEntries"]}
+    assert counts["images_perceived"] == 1, "only the changed shard's sample was perceived"
     wait_for(lambda: store.require("training_shards").digest != before, 120, "the dataset to follow")
 
+    run_id = dagster.launch("train_model", ["backbone"], "transformer-tiny", {"images_total": 80})
+    assert dagster.wait_for_end(run_id) == "SUCCESS"
+    tags = tags_of(dagster.asset("backbone", "transformer-tiny")["assetMaterializations"][0])
+    assert tags["dagster/input_data_version/training_shards"] == store.require("training_shards").digest != before
 
-def _succeeded(dagster: DagsterClient, sensor: str) -> int:
-    runs = dagster.runs(tags=[{"key": "dagster/sensor_name", "value": sensor}])
+
+def test_the_schedules_tick_starts_runs_that_succeed(dagster: DagsterClient) -> None:
+    selector = {**REPOSITORY, "scheduleName": "data_refresh"}
+    started = dagster.ask(START_SCHEDULE, {"selector": selector})["startSchedule"]
+    assert started["__typename"] == "ScheduleStateResult", started
+    wait_for(lambda: _succeeded(dagster, "dagster/schedule_name", "data_refresh") >= 2, 180, "the schedule's runs")
+    stopped = dagster.ask(STOP_SCHEDULE, {"id": dagster.schedule_state_id("data_refresh")})
+    assert stopped["stopRunningSchedule"]["__typename"] == "ScheduleStateResult", stopped
+
+
+def _succeeded(dagster: DagsterClient, tag: str, value: str) -> int:
+    runs = dagster.runs(tags=[{"key": tag, "value": value}])
     failed = [run for run in runs if run["status"] == "FAILURE"]
     assert not failed, dagster.messages(failed[0]["runId"])[-3:]
     return sum(run["status"] == "SUCCESS" for run in runs)
 
 
-def _land_another_shard(landing: Path) -> None:
-    """Six new scenes as a shard of their own, as a data engineer would drop it."""
+def _change_a_shard(landing: Path) -> None:
+    """Another scene in one of the landed shards, as a data engineer would replace it."""
     from assets.corpus.scene_landing import land_scenes
     from assets.corpus.scenes import load_world
     from orchestration.workspace import PROFILES_FOLDER
 
     elsewhere = landing.parent / "elsewhere"
-    land_scenes(load_world(PROFILES_FOLDER / "smoke" / "world.yaml"), elsewhere, {"train": 6}, seed=99)
+    land_scenes(load_world(PROFILES_FOLDER / "smoke" / "world.yaml"), elsewhere, {"train": 1}, seed=99)
     (shard,) = elsewhere.glob("*.parquet")
-    shard.rename(landing / "dropped-00000.parquet")
+    shard.rename(landing / "scenes-train-00003.parquet")
 
 
 def _any_partition(name: str) -> str | None:

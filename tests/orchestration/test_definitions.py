@@ -88,7 +88,7 @@ def test_profile_values_are_the_defaults_that_the_launchpad_shows(tmp_path: Path
     graph = build(Workspace(tmp_path, "smoke", "scenes"))
     op = graph.resolve_assets_def("demo_scenes").op
     fields = op.config_schema.config_type.fields  # type: ignore[union-attr]
-    assert fields["train"].default_value == 48
+    assert fields["train"].default_value == 54
     assert "perception looks" in fields["train"].description
 
 

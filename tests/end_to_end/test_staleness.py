@@ -1,0 +1,66 @@
+"""Raise a function's version, and the page and a check say which partitions are stale."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import dagster as dg
+import pytest
+
+from assets import steps
+from assets.steps import STEPS
+from orchestration.automation import freshness_checks, staleness_sensor
+from orchestration.definitions import surroundings_of
+from orchestration.freshness import asset_freshness, graph_freshness
+from orchestration.profile import load_profile
+from orchestration.workspace import Workspace
+
+
+@pytest.fixture
+def raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The code of a later day: the function behind ``recaptions`` has another version."""
+    later = {**STEPS, "recaptions": dataclasses.replace(STEPS["recaptions"], function_version=2)}
+    for module in ("assets.steps", "orchestration.catalog"):
+        monkeypatch.setattr(f"{module}.STEPS", later)
+    assert steps.STEPS["recaptions"].function_version == 2
+
+
+def test_everything_is_fresh_after_the_demo(smoke: Workspace) -> None:
+    profile = load_profile("smoke")
+    states = graph_freshness(profile, surroundings_of(smoke, profile))
+    assert {state.state for rows in states.values() for state in rows} == {"fresh"}, states
+
+
+@pytest.mark.usefixtures("raised")
+def test_a_raised_version_makes_its_partitions_stale_with_the_reason(smoke: Workspace) -> None:
+    profile = load_profile("smoke")
+    rows = asset_freshness(profile, surroundings_of(smoke, profile), "recaptions")
+    assert [(row.partition, row.state) for row in rows] == [("group-00", "stale"), ("group-01", "stale")]
+    assert rows[0].because == "function version 1 is now 2"
+
+
+@pytest.mark.usefixtures("raised")
+def test_the_check_and_the_sensor_report_it(smoke: Workspace) -> None:
+    profile = load_profile("smoke")
+    surroundings = surroundings_of(smoke, profile)
+    checks = {
+        check.check_key.asset_key.to_user_string(): check for check in freshness_checks(profile, surroundings)
+    }
+    result = checks["recaptions"]()
+    assert isinstance(result, dg.AssetCheckResult)
+    assert not result.passed
+    assert result.metadata["partitions_stale"].value == 2
+    assert result.metadata["stale"].value["group-01"] == "function version 1 is now 2"
+
+    sensor = staleness_sensor(profile, surroundings)
+    with dg.DagsterInstance.ephemeral() as instance:
+        told = sensor(dg.build_sensor_context(instance=instance))
+        assert isinstance(told, dg.SensorResult)
+        failed = [
+            event.asset_key.to_user_string()
+            for event in told.asset_events
+            if isinstance(event, dg.AssetCheckEvaluation) and not event.passed
+        ]
+        assert failed == ["recaptions"]
+        again = sensor(dg.build_sensor_context(instance=instance, cursor=told.cursor))
+        assert isinstance(again, dg.SkipReason), "nothing new is told twice"

@@ -1,0 +1,166 @@
+"""The compute resource on real Ray: same results as in this process, progress while it runs, resume after a kill."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from assets.interfaces import BatchFunction, BatchWorker, Resources
+from orchestration.resources.compute import InlineCompute, RayCompute
+from orchestration.workspace import PROJECT_ROOT
+from tests.end_to_end.dagster_client import wait_for
+from training.digests import folder_digest
+from training.errors import FoundryError, TrainingFailed
+from training.run_folder import RunFolder, prepare
+from training.shards import write_image_shards
+from training.spec import Execution, TrainingSpecification, load_recipe
+
+
+@pytest.fixture(scope="module")
+def ray_compute() -> Iterator[RayCompute]:
+    import ray
+
+    yield RayCompute(cpus=2)
+    ray.shutdown()
+
+
+def run_folder(root: Path, images_total: int = 64) -> RunFolder:
+    """A tiny autoencoder training, ready to run."""
+    random = np.random.default_rng(0)
+    dataset = root / "dataset"
+    samples = pa.table({"sample_id": [f"s{i}" for i in range(16)], "split": ["train"] * 16})
+    write_image_shards(dataset, samples, random.integers(0, 255, (16, 16, 16, 3), np.uint8))
+    recipe = load_recipe(
+        {
+            "name": "tiny",
+            "objective": "autoencoder",
+            "images_total": images_total,
+            "batch_size": 4,
+            "learning_rate": 1e-3,
+            "autoencoder": {"block_channels": [8, 8], "latent_channels": 4},
+        }
+    )
+    spec = TrainingSpecification(recipe=recipe, inputs={"dataset": folder_digest(dataset)})
+    execution = Execution(
+        log_every_images=8, checkpoint_every_images=64, input_paths={"dataset": str(dataset)}
+    )
+    return prepare(root / "runs", spec, execution)
+
+
+def digest_of(run: RunFolder) -> str:
+    done = run.read_done()
+    assert done is not None
+    return done.model_digest
+
+
+def test_ray_and_inline_make_the_same_model_and_tell_how_it_goes(
+    ray_compute: RayCompute, tmp_path: Path
+) -> None:
+    inline, on_ray = run_folder(tmp_path / "inline"), run_folder(tmp_path / "ray")
+    said: list[str] = []
+    InlineCompute().train(inline.path, Resources(), said.append)
+    ray_compute.train(on_ray.path, Resources(), said.append)
+    assert digest_of(inline) == digest_of(on_ray)
+    assert sum("64 of 64 images (100%)" in line for line in said) == 2
+    assert any(line.startswith("dispatched to Ray (1 CPUs, 0 GPUs)") for line in said)
+
+
+def test_a_killed_driver_leaves_a_run_that_ends_bit_equal(ray_compute: RayCompute, tmp_path: Path) -> None:
+    whole, killed = run_folder(tmp_path / "whole", 4000), run_folder(tmp_path / "killed", 4000)
+    InlineCompute().train(whole.path, Resources(), lambda _: None)
+    code = (
+        "import sys; from pathlib import Path; from assets.interfaces import Resources\n"
+        "from orchestration.resources.compute import RayCompute\n"
+        "RayCompute(cpus=1).train(Path(sys.argv[1]), Resources(), lambda _: None)\n"
+    )
+    driver = subprocess.Popen([sys.executable, "-c", code, str(killed.path)], cwd=PROJECT_ROOT)
+    wait_for(lambda: any(killed.checkpoints.iterdir()), 60, "a first checkpoint")
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    assert killed.read_done() is None, "it was killed too late for this test to say anything"
+    seen = killed.read_progress().images_seen
+    assert 0 < seen < 4000
+    _train_when_free(ray_compute, killed)
+    assert digest_of(killed) == digest_of(whole)
+
+
+def _train_when_free(compute: RayCompute, run: RunFolder) -> None:
+    """Train again as soon as the killed driver's worker has let go of the folder."""
+
+    def trained() -> bool:
+        try:
+            compute.train(run.path, Resources(), lambda _: None)
+        except TrainingFailed as error:
+            assert "lock" in str(error) or "another" in str(error), error
+            return False
+        return True
+
+    wait_for(trained, 60, "the run folder to be free")
+
+
+def test_a_failed_training_says_what_the_run_said(ray_compute: RayCompute, tmp_path: Path) -> None:
+    run = run_folder(tmp_path)
+    (tmp_path / "dataset" / "images.npy").unlink()
+    with pytest.raises(TrainingFailed, match="dataset"):
+        ray_compute.train(run.path, Resources(), lambda _: None)
+
+
+def test_an_absent_cluster_is_named_with_its_remedy(tmp_path: Path) -> None:
+    code = (
+        "from pathlib import Path; from assets.interfaces import Resources\n"
+        "from orchestration.resources.compute import RayCompute\n"
+        "from training.errors import FoundryError\n"
+        "try:\n    RayCompute(1, '127.0.0.1:1').train(Path('.'), Resources(), print)\n"
+        "except FoundryError as error:\n    print('SENTENCE', error)\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=PROJECT_ROOT, capture_output=True, text=True, check=True, timeout=120
+    )
+    assert "No Ray cluster answers at '127.0.0.1:1'" in run.stdout
+    assert "RAY_AUTH_MODE" in run.stdout
+
+
+class Doubler:
+    """A batch function that doubles, and says in which process."""
+
+    def __init__(self, factor: int) -> None:
+        self.factor = factor
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        values = np.asarray(batch["value"]) * self.factor
+        return pa.table({"value": values, "threads": [_threads()] * len(values)})
+
+
+def _threads() -> int:
+    import torch
+
+    return torch.get_num_threads()
+
+
+def build_doubler(factor: int) -> BatchFunction:
+    return Doubler(factor)
+
+
+def test_actor_pools_work_on_every_row_exactly_once(ray_compute: RayCompute) -> None:
+    shards = [pa.table({"value": list(range(start, start + 40))}) for start in (0, 40, 80)]
+    worker = BatchWorker(build_doubler, {"factor": 2})
+    for compute in (InlineCompute(), ray_compute, RayCompute(2, inline_rows=1000)):
+        rows = pa.concat_tables(compute.map_shards(worker, shards, Resources(actors=2, batch_size=16), print))
+        assert sorted(rows["value"].to_pylist()) == [2 * value for value in range(120)]
+        assert set(rows["threads"].to_pylist()) == {1}
+
+
+def test_no_rows_need_no_cluster() -> None:
+    assert list(RayCompute(2, "nowhere:1").map_shards(BatchWorker(build_doubler), [], Resources(), print)) == []
+
+
+def test_a_users_mistake_in_a_worker_is_not_lost() -> None:
+    with pytest.raises(FoundryError, match="no run folder|cannot be read|spec.json"):
+        InlineCompute().train(Path("/nowhere/run"), Resources(), print)
