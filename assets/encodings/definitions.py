@@ -169,6 +169,7 @@ def training_shards(
     It is unpartitioned on purpose: a model's recorded input is this digest, and it changes when any image, caption
     or latent does. The gate's verdict is stored with the digest, and every training refuses a dataset without it.
     """
+    from assets.encodings.sheets import sample_sheet
     from training.packaged import MINILM_DIM, minilm_digest
 
     step = STEPS["training_shards"]
@@ -194,7 +195,13 @@ def training_shards(
         gate = gate_of(counts, config.min_train_samples)
         manifest = store.publish_folder(step.name, folder, provenance, gate=gate)
     numbers: dict[str, Any] = {**counts, "splits": dg.MetadataValue.json(counts["splits"])}
-    metadata = {**numbers, "dagster/row_count": counts["num_samples"]}
+    metadata = {
+        **numbers,
+        "dagster/row_count": counts["num_samples"],
+        "examples": picture(
+            sample_sheet(store.local_folder(step.name), store), "training samples and a caption each"
+        ),
+    }
     return materialized(store, manifest, metadata, [gate_check("schema_and_counts", gate)])
 
 

@@ -8,6 +8,8 @@ from assets.interfaces import GateResult
 from assets.models.training_runs import TrainedRun, run_metadata
 from training.errors import FoundryError
 
+SMOOTH_ROWS = 5  # rows of metrics that a drawn curve averages over
+
 
 def gate_of_model(run: TrainedRun) -> GateResult:
     """Finite loss all the way, and a folder that reloads (with stock classes) to the output it was saved with."""
@@ -43,7 +45,7 @@ def loss_curve(run: TrainedRun) -> bytes:
         metrics["images_seen"].to_numpy().astype(np.float64),
         metrics["loss"].to_numpy().astype(np.float64),
     )
-    png = loss_curves([curve], title=f"{run.spec.recipe.name}: training loss")
+    png = loss_curves([curve], title=f"{run.spec.recipe.name}: training loss", smooth=SMOOTH_ROWS)
     return inline_jpeg(Image.open(io.BytesIO(png)).convert("RGB"), max_bytes=60_000)
 
 

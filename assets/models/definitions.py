@@ -76,6 +76,7 @@ def backbone(
     same weights. The result is a standard diffusers pipeline folder with its card and lineage inside.
     """
     from assets.models.backbones import backbone_card, gate_of_model, loss_curve
+    from assets.models.sampling import preview
     from training.packaged import minilm_digest
 
     key, step = context.partition_key, STEPS["backbone"]
@@ -94,7 +95,11 @@ def backbone(
     run = train_to_end(recipe, digests, paths, models, compute, context.log.info)
     gate = gate_of_model(run)
     manifest = publish(store, "backbone", key, run, provenance, gate, backbone_card(run, models.profile))
-    metadata = {**run_metadata(run), "loss_curve": picture(loss_curve(run), "training loss over images seen")}
+    metadata = {
+        **run_metadata(run),
+        "loss_curve": picture(loss_curve(run), "training loss over images seen"),
+        "samples": picture(preview(paths["dataset"], run.folder.model, key), "for held-out prompts"),
+    }
     return materialized(store, manifest, metadata, [gate_check("finite_and_reloads", gate)])
 
 

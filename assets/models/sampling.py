@@ -14,6 +14,7 @@ from assets.encodings.assembly import HELD_OUT
 from assets.interfaces import BatchWorker, Compute, Resources, Store
 from assets.sheets import sheet_jpeg
 from evaluation.schemas import GENERATED_SAMPLES
+from training.errors import FoundryError
 
 if TYPE_CHECKING:
     from training.prompts import Prompts
@@ -57,6 +58,17 @@ def draw_samples(
     return pa.concat_tables(parts).sort_by([("split", "ascending"), ("sample_id", "ascending")])
 
 
+def preview(shards_folder: Path, model_folder: Path, recipe: str) -> bytes:
+    """A small JPEG of eight quick samples for held-out prompts, for the model's own page."""
+    from training.shards import TrainingShards
+
+    prompts = held_out_prompts(TrainingShards.open(shards_folder).samples, 4, seed=0)
+    worker = SampleWorker(
+        str(model_folder), "", str(shards_folder), recipe, num_steps=12, guidance=3.0, function_version=0
+    )
+    return sample_sheet(worker(prompts))
+
+
 def held_out_prompts(samples: pa.Table, per_split: int, seed: int) -> pa.Table:
     """Rows (row, sample_id, split, prompt, seed): the original alt-text of the first samples of each held-out split.
 
@@ -64,6 +76,11 @@ def held_out_prompts(samples: pa.Table, per_split: int, seed: int) -> pa.Table:
     """
     splits = np.array(samples["split"].to_pylist())
     rows = np.concatenate([np.flatnonzero(splits == split)[:per_split] for split in HELD_OUT])
+    if len(rows) == 0:
+        raise FoundryError(
+            "The training shards hold no held-out samples, so there is nothing to prompt models with. Import more "
+            "pictures (one in ten is held out), or give shards a column 'split' with held_out_images."
+        )
     chosen = samples.take(pa.array(rows))
     seeds = [
         int.from_bytes(hashlib.sha256(f"{seed}/{sample_id}".encode()).digest()[:6], "big")

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from assets.interfaces import Landing, Models, Store
 from assets.lineage import as_records, trace
+from assets.models.backbones import SMOOTH_ROWS
 from assets.reports.data import (
     CaptionRow,
     Figure,
@@ -256,7 +257,10 @@ def _curves(store: Store, models: Models) -> list[Figure]:
         return []
     return [
         Figure(
-            "Training loss", loss_curves(sorted(curves, key=lambda curve: curve.name), title="Training loss")
+            "Training loss",
+            loss_curves(
+                sorted(curves, key=lambda curve: curve.name), title="Training loss", smooth=SMOOTH_ROWS
+            ),
         )
     ]
 

@@ -107,7 +107,9 @@ def test_one_changed_shard_of_150_is_refreshed_and_changes_the_models_recorded_i
     assert len(list(smoke.landing.glob("*.parquet"))) == 150
     before = store.require("training_shards").digest
     _change_a_shard(smoke.landing)
-    wait_for(lambda: _succeeded(dagster, "dagster/sensor_name", "landing_folder") == 1, 120, "the sensor's run")
+    wait_for(
+        lambda: _succeeded(dagster, "dagster/sensor_name", "landing_folder") == 1, 120, "the sensor's run"
+    )
     (run,) = dagster.runs(tags=[{"key": "dagster/sensor_name", "value": "landing_folder"}])
     group = next(tag["value"] for tag in run["tags"] if tag["key"] == "dagster/partition")
     page = dagster.asset("recaptions", group)["assetMaterializations"][0]
@@ -118,14 +120,20 @@ def test_one_changed_shard_of_150_is_refreshed_and_changes_the_models_recorded_i
     run_id = dagster.launch("train_model", ["backbone"], "transformer-tiny", {"images_total": 80})
     assert dagster.wait_for_end(run_id) == "SUCCESS"
     tags = tags_of(dagster.asset("backbone", "transformer-tiny")["assetMaterializations"][0])
-    assert tags["dagster/input_data_version/training_shards"] == store.require("training_shards").digest != before
+    assert (
+        tags["dagster/input_data_version/training_shards"]
+        == store.require("training_shards").digest
+        != before
+    )
 
 
 def test_the_schedules_tick_starts_runs_that_succeed(dagster: DagsterClient) -> None:
     selector = {**REPOSITORY, "scheduleName": "data_refresh"}
     started = dagster.ask(START_SCHEDULE, {"selector": selector})["startSchedule"]
     assert started["__typename"] == "ScheduleStateResult", started
-    wait_for(lambda: _succeeded(dagster, "dagster/schedule_name", "data_refresh") >= 2, 180, "the schedule's runs")
+    wait_for(
+        lambda: _succeeded(dagster, "dagster/schedule_name", "data_refresh") >= 2, 180, "the schedule's runs"
+    )
     stopped = dagster.ask(STOP_SCHEDULE, {"id": dagster.schedule_state_id("data_refresh")})
     assert stopped["stopRunningSchedule"]["__typename"] == "ScheduleStateResult", stopped
 

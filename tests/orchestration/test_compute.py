@@ -121,7 +121,12 @@ def test_an_absent_cluster_is_named_with_its_remedy(tmp_path: Path) -> None:
         "except FoundryError as error:\n    print('SENTENCE', error)\n"
     )
     run = subprocess.run(
-        [sys.executable, "-c", code], cwd=PROJECT_ROOT, capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-c", code],
+        cwd=PROJECT_ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
     )
     assert "No Ray cluster answers at '127.0.0.1:1'" in run.stdout
     assert "RAY_AUTH_MODE" in run.stdout
@@ -158,7 +163,9 @@ def test_actor_pools_work_on_every_row_exactly_once(ray_compute: RayCompute) -> 
 
 
 def test_no_rows_need_no_cluster() -> None:
-    assert list(RayCompute(2, "nowhere:1").map_shards(BatchWorker(build_doubler), [], Resources(), print)) == []
+    assert (
+        list(RayCompute(2, "nowhere:1").map_shards(BatchWorker(build_doubler), [], Resources(), print)) == []
+    )
 
 
 def test_a_users_mistake_in_a_worker_is_not_lost() -> None:

@@ -1,0 +1,25 @@
+"""What models are fed with, as people look at it: decoded latents with one of their captions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from assets.interfaces import Store
+
+NUM_SHOWN = 16
+
+
+def sample_sheet(shards_folder: Path, store: Store) -> bytes:
+    """A JPEG of training samples as the autoencoder decodes them, each with its last (generated) caption."""
+    from evaluation.pictures import contact_sheet, inline_jpeg
+    from training.autoencoders import decode_latents, load_autoencoder
+    from training.shards import TrainingShards
+
+    shards = TrainingShards.open(shards_folder)
+    rows = shards.select(["train"], NUM_SHOWN)
+    images = decode_latents(load_autoencoder(store.local_folder("autoencoder")), shards.gather_latents(rows))
+    captions = shards.samples["captions"].to_pylist()
+    texts = [captions[row][-1] for row in rows]
+    return inline_jpeg(contact_sheet(list(images.astype(np.uint8)), texts, columns=8, tile=112))
