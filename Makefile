@@ -28,10 +28,10 @@ test: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m "not slow and not benchmark" $(ARGS)
+	$(BIN)/python -m pytest -n 2 -m "not slow and not benchmark" $(ARGS)
 
 test-all: install
-	$(BIN)/python -m pytest -m "not benchmark" $(ARGS)
+	$(BIN)/python -m pytest -n 2 -m "not benchmark" $(ARGS)
 
 bench: install
 	$(BIN)/python -m pytest -m benchmark -s --durations=0 $(ARGS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -111,6 +112,8 @@ class RayCompute:
         schedulable CPU starves the tasks that feed it.
         """
         tables = [shard for shard in shards if shard.num_rows]
+        if not tables:
+            return
         if sum(table.num_rows for table in tables) <= self._inline_rows:
             yield from self._inline.map_shards(worker, tables, resources, log)
             return
@@ -160,6 +163,7 @@ def _connect(ray: Any, cpus: int, address: str | None) -> None:
         )
         return
     try:
+        _require_listener(address)
         ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise FoundryError(
@@ -167,6 +171,17 @@ def _connect(ray: Any, cpus: int, address: str | None) -> None:
             "compute address empty for a Ray of this process's own. Head node and this process must agree on "
             f"RAY_AUTH_MODE, which is '{os.environ.get('RAY_AUTH_MODE', '')}' here."
         ) from error
+
+
+def _require_listener(address: str) -> None:
+    """Raise ConnectionError when nothing listens at ``host:port``: Ray itself would go on asking for minutes."""
+    host, separator, port = address.removeprefix("ray://").rpartition(":")
+    if not separator:
+        return  # 'auto' and the like, which Ray answers at once
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except (OSError, ValueError) as error:
+        raise ConnectionError(str(error)) from error
 
 
 def _quieten() -> None:

@@ -50,7 +50,8 @@ def test_the_check_and_the_sensor_report_it(smoke: Workspace) -> None:
     assert isinstance(result, dg.AssetCheckResult)
     assert not result.passed
     assert result.metadata["partitions_stale"].value == 2
-    assert result.metadata["stale"].value["group-01"] == "function version 1 is now 2"
+    because = "function version 1 is now 2"
+    assert result.metadata["stale"] == dg.MetadataValue.json({"group-00": because, "group-01": because})
 
     sensor = staleness_sensor(profile, surroundings)
     with dg.DagsterInstance.ephemeral() as instance:
