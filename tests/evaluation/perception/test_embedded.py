@@ -10,7 +10,6 @@ import pyarrow as pa
 import pytest
 import torch
 
-import assets.schemas
 import evaluation.schemas
 from evaluation.perception.bank import ConceptBank
 from evaluation.perception.embedded import EmbeddedPerceiver, build_embedded_perceiver
@@ -24,10 +23,6 @@ from training.packaged import MINILM_FILES
 
 def _table(**images: np.ndarray) -> pa.Table:
     return pa.table({"sample_id": list(images), "image": [png(image) for image in images.values()]})
-
-
-def test_both_rooms_declare_the_same_regions() -> None:
-    assert evaluation.schemas.REGIONS.equals(assets.schemas.REGIONS, check_metadata=True)
 
 
 def test_names_colors_words_and_backgrounds_from_pixels(bank: ConceptBank) -> None:
