@@ -19,6 +19,7 @@ from orchestration.workspace import PROJECT_ROOT, Workspace
 from tests.end_to_end.dagster_client import DagsterClient, free_port
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """All of these share one workspace and one server, so they stay in one process and leave the other to the rest."""
     for item in items:
