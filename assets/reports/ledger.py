@@ -19,9 +19,17 @@ class Stage:
 
 DEMO_LEDGER: tuple[Stage, ...] = (
     Stage("scenes", "build, land and curate scenes", 30.0),
-    Stage("perception", "about 1,200 scenes, at most 2 crops each, OCR on candidates at side 256", 120.0),
-    Stage("embeddings", "text embeddings and image latents", 15.0),
-    Stage("backbones", "five transformers, three UNets, two more seeds of the smallest", 210.0),
+    Stage(
+        "perception",
+        "about 1,500 scenes, at most 4 crops at 128 px each, OCR on candidates at side 256",
+        75.0,
+    ),
+    Stage("embeddings", "autoencoder, text embeddings and latents; 10 s taken from perception", 25.0),
+    Stage(
+        "backbones",
+        "five transformers, three UNets, two more seeds; 35 s taken from perception",
+        245.0,
+    ),
     Stage("judge", "the judge that scores alignment", 30.0),
     Stage("evaluation", "generated samples, denoising errors, alignment, KID", 45.0),
     Stage("report", "tables, plots and this report", 20.0),
