@@ -117,6 +117,7 @@ def materialized(
             **rows,
             **(metadata or {}),
             "dagster/uri": store.address(manifest),
+            "address": dg.MetadataValue.path(store.address(manifest)),
             "digest": manifest.digest,
             "size_bytes": sum(file.size_bytes for file in manifest.files),
             "function_version": manifest.provenance.function_version,

@@ -29,15 +29,10 @@ class ReusePlan:
         """Keys that have to be computed, in the order in which they were asked for."""
         return self.new + self.stale
 
-    def counts(self, num_failed: int = 0) -> dict[str, int]:
-        """The four figures that every asset page shows."""
+    def counts(self) -> dict[str, int]:
+        """The figures that every asset page shows."""
         reused = 0 if self.kept is None else self.kept.num_rows
-        return {
-            "rows_reused": reused,
-            "samples_new": len(self.new),
-            "samples_stale": len(self.stale),
-            "samples_failed": num_failed,
-        }
+        return {"rows_reused": reused, "samples_new": len(self.new), "samples_stale": len(self.stale)}
 
 
 def plan_reuse(

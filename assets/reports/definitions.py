@@ -10,7 +10,7 @@ from pydantic import Field
 from assets.definitions import build_asset, materialized, picture, with_defaults
 from assets.interfaces import Landing, Models, Store, Surroundings
 from assets.steps import STEPS, provenance_of
-from evaluation.schemas import EVALUATION_TABLE, SCALING_OBSERVATIONS
+from evaluation.schemas import EVALUATION_TABLE
 
 
 class EvaluationTableConfig(dg.Config):
@@ -92,7 +92,6 @@ def scaling_laws(
         "laws": dg.MetadataValue.md(laws_markdown(fits)),
         "plot": picture(law_picture(observations, fits), "held-out denoising error over parameters"),
         "observations": observations.num_rows,
-        "observation_columns": dg.MetadataValue.json(SCALING_OBSERVATIONS.names),
     }
     return materialized(store, manifest, metadata)
 

@@ -32,7 +32,7 @@ def test_only_new_and_stale_samples_are_to_be_made() -> None:
     plan = plan_reuse(ROWS, ["c", "a", "b"], {"model_digest": "m1"})
     assert (plan.todo, plan.new, plan.stale) == (("c",), ("c",), ())
     assert plan.kept is not None
-    assert plan.counts() == {"rows_reused": 3, "samples_new": 1, "samples_stale": 0, "samples_failed": 0}
+    assert plan.counts() == {"rows_reused": 3, "samples_new": 1, "samples_stale": 0}
 
 
 def test_one_outdated_row_makes_its_whole_sample_stale() -> None:
