@@ -29,7 +29,10 @@ def surroundings_of(workspace: Workspace, profile: Profile) -> Surroundings:
         store=ManifestStore(workspace.store),
         compute=compute,
         perception=EmbeddedPerception(
-            profile.world_path, workspace.root / "cache", limits.threads_per_worker
+            profile.world_path,
+            workspace.root / "cache",
+            limits.threads_per_worker,
+            workers_see_cache=limits.address is None,
         ),
         landing=Landing(
             source=workspace.data,

@@ -136,13 +136,17 @@ def _ray() -> Finding:
     mode = os.environ.get("RAY_AUTH_MODE", "not set")
     try:
         ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-        answer = ray.get(ray.remote(os.getpid).remote(), timeout=60)
+        answer = ray.get(ray.remote(_process_id).remote(), timeout=60)
         ray.shutdown()
     except (RuntimeError, OSError, ray.exceptions.RayError) as error:
         return Finding(
             "ray", "problem", f"does not start: {error}", "Look into /tmp/ray/session_latest/logs."
         )
-    return Finding("ray", "ok", f"starts and answers (worker {answer}); RAY_AUTH_MODE {mode}")
+    return Finding("ray starts", "ok", f"yes, and answers (worker {answer}); RAY_AUTH_MODE {mode}")
+
+
+def _process_id() -> int:
+    return os.getpid()
 
 
 def _port(port: int) -> Finding:

@@ -189,8 +189,6 @@ def _quieten() -> None:
     import ray.data
 
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    # The core logs, as an error, that an actor's arguments lie in the object store; they are ours and stay there.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     ray.data.DataContext.get_current().enable_progress_bars = False
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)

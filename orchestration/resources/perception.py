@@ -6,7 +6,7 @@ import fcntl
 from functools import cached_property
 from pathlib import Path
 
-from assets.interfaces import BatchWorker
+from assets.interfaces import BatchFunction, BatchWorker
 
 
 class EmbeddedPerception:
@@ -16,10 +16,13 @@ class EmbeddedPerception:
     model name says); held-out concepts are never in it. It is built once and kept in ``cache``.
     """
 
-    def __init__(self, world_path: Path, cache: Path, threads: int) -> None:
+    def __init__(
+        self, world_path: Path, cache: Path, threads: int, *, workers_see_cache: bool = True
+    ) -> None:
         self._world_path = world_path
         self._cache = cache
         self._threads = threads
+        self._workers_see_cache = workers_see_cache
 
     @property
     def model(self) -> str:
@@ -36,10 +39,16 @@ class EmbeddedPerception:
         return perception_digest(*self._bank_inputs)
 
     def worker(self) -> BatchWorker:
-        """A worker from rows (sample_id, image) to regions."""
+        """A worker from rows (sample_id, image) to regions.
+
+        On this machine it reads the bank from the cache; to other machines the bank's 5 MB travel along.
+        """
         from evaluation.perception.embedded import build_embedded_perceiver
 
-        return BatchWorker(build_embedded_perceiver, {"bank": self._bank(), "threads": self._threads})
+        path = self._bank()
+        if self._workers_see_cache:
+            return BatchWorker(build_perceiver_from_file, {"bank": str(path), "threads": self._threads})
+        return BatchWorker(build_embedded_perceiver, {"bank": path.read_bytes(), "threads": self._threads})
 
     @cached_property
     def _bank_inputs(self) -> tuple[dict[str, bytes], tuple[str, ...]]:
@@ -49,8 +58,8 @@ class EmbeddedPerception:
 
         return bank_pictures(load_world(self._world_path).concepts), tuple(sorted(drawings()))
 
-    def _bank(self) -> bytes:
-        """The fitted bank, from the cache where these very inputs were fitted before."""
+    def _bank(self) -> Path:
+        """File of the fitted bank, made unless these very inputs were fitted before."""
         from evaluation.perception.bank import build_bank
         from evaluation.perception.identity import bank_inputs_digest
         from training.run_folder import write_bytes_atomic
@@ -61,4 +70,11 @@ class EmbeddedPerception:
             fcntl.flock(lock, fcntl.LOCK_EX)  # two runs that start together build it once
             if not path.exists():
                 write_bytes_atomic(path, build_bank(*self._bank_inputs).to_bytes())
-        return path.read_bytes()
+        return path
+
+
+def build_perceiver_from_file(bank: str, threads: int) -> BatchFunction:
+    """The perceiver, inside a worker that sees the cache."""
+    from evaluation.perception.embedded import build_embedded_perceiver
+
+    return build_embedded_perceiver(Path(bank).read_bytes(), threads=threads)

@@ -84,6 +84,15 @@ def test_a_users_mistake_is_one_sentence_and_a_non_zero_exit(
     assert "Traceback" not in failed.err + failed.out
 
 
+def test_doctor_looks_at_this_machine(smoke: Workspace) -> None:
+    findings = {row["what"]: row for row in foundry(smoke, "doctor", "--json").rows()}
+    assert findings["profile"]["found"].startswith("smoke")
+    assert str(smoke.home) in findings["storage"]["found"]
+    assert findings["ray starts"]["state"] == "ok", findings["ray starts"]
+    assert {"python", "torch", "dagster", "free disk", "free memory", "gpu", "port 3000"} <= set(findings)
+    assert all(row["mend"] for row in findings.values() if row["state"] != "ok")
+
+
 def test_an_unknown_profile_names_the_known_ones(tmp_path: Path) -> None:
     failed = foundry(Workspace(tmp_path, "dmeo", "scenes"), "doctor")
     assert failed.code == 1
