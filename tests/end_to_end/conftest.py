@@ -19,14 +19,6 @@ from orchestration.workspace import PROJECT_ROOT, Workspace
 from tests.end_to_end.dagster_client import DagsterClient, free_port
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All of these share one workspace and one server, so they stay in one process and leave the other to the rest."""
-    for item in items:
-        if "end_to_end" in item.nodeid:
-            item.add_marker(pytest.mark.xdist_group("end_to_end"))
-
-
 @dataclass(frozen=True)
 class Finished:
     """Exit code and output of a command that ended."""
