@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +17,7 @@ import pytest
 from assets.interfaces import BatchFunction, BatchWorker, Resources
 from orchestration.resources.compute import InlineCompute, RayCompute
 from orchestration.workspace import PROJECT_ROOT
-from tests.end_to_end.dagster_client import wait_for
+from tests.end_to_end.dagster_client import free_port, wait_for
 from training.digests import folder_digest
 from training.errors import FoundryError, TrainingFailed
 from training.run_folder import RunFolder, prepare
@@ -129,6 +131,47 @@ def test_an_absent_cluster_is_named_with_its_remedy(tmp_path: Path) -> None:
     )
     assert "No Ray cluster answers at '127.0.0.1:1'" in run.stdout
     assert "RAY_AUTH_MODE" in run.stdout
+
+
+def test_a_cluster_by_address_makes_the_same_model(tmp_path: Path) -> None:
+    """A head node of its own process, as an operator starts it; both sides agree on the authentication mode."""
+    inline, on_cluster = run_folder(tmp_path / "inline"), run_folder(tmp_path / "cluster")
+    InlineCompute().train(inline.path, Resources(), lambda _: None)
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
+    port = free_port()
+    ray_command = Path(sys.executable).with_name("ray")
+    head = subprocess.Popen(
+        [
+            ray_command,
+            "start",
+            "--head",
+            "--block",
+            f"--port={port}",
+            "--num-cpus=1",
+            "--include-dashboard=false",
+        ],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    code = (
+        "import sys; from pathlib import Path; from assets.interfaces import Resources\n"
+        "from orchestration.resources.compute import RayCompute\n"
+        "RayCompute(1, sys.argv[2]).train(Path(sys.argv[1]), Resources(), lambda _: None)\n"
+    )
+    try:
+        wait_for(lambda: _listens(port), 60, "the head node")
+        command = [sys.executable, "-c", code, str(on_cluster.path), f"127.0.0.1:{port}"]
+        subprocess.run(command, cwd=PROJECT_ROOT, env=environment, check=True, timeout=120)
+    finally:
+        head.terminate()
+        head.wait(30)
+    assert digest_of(on_cluster) == digest_of(inline)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 class Doubler:
