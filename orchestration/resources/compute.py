@@ -155,6 +155,7 @@ def _connect(ray: Any, cpus: int, address: str | None) -> None:
     _quieten()
     if address is None:
         ray.init(
+            address="local",  # else Ray would join whatever head node runs on this machine
             num_cpus=cpus,
             include_dashboard=False,
             object_store_memory=OBJECT_STORE_BYTES,
