@@ -135,7 +135,9 @@ def _ray() -> Finding:
 
     mode = os.environ.get("RAY_AUTH_MODE", "not set")
     try:
-        ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        ray.init(
+            address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
+        )
         answer = ray.get(ray.remote(_process_id).remote(), timeout=60)
         ray.shutdown()
     except (RuntimeError, OSError, ray.exceptions.RayError) as error:
