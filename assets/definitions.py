@@ -10,7 +10,7 @@ import dagster as dg
 import pyarrow as pa
 
 from assets.interfaces import GateResult, Manifest, Store
-from assets.steps import STEPS, Step
+from assets.steps import STEPS
 from training.errors import FoundryError
 
 OWNERS = ["team:foundry"]
@@ -41,7 +41,6 @@ def build_asset(
     checks: Sequence[dg.AssetCheckSpec] = (),
     automation: dg.AutomationCondition | None = None,
     pool: str | None = None,
-    retry: dg.RetryPolicy | None = None,
 ) -> dg.AssetsDefinition:
     """The asset whose name is the body's, with everything the step table says of it.
 
@@ -75,7 +74,6 @@ def build_asset(
         check_specs=list(checks) or None,
         automation_condition=automation,
         pool=pool,
-        retry_policy=retry,
     )(bound)
 
 
@@ -149,8 +147,3 @@ def picture(jpeg: bytes, caption: str = "") -> dg.MarkdownMetadataValue:
 
     data = base64.b64encode(jpeg).decode()
     return dg.MetadataValue.md(f"![{html.escape(caption)}](data:image/jpeg;base64,{data})")
-
-
-def step_of(context: dg.AssetExecutionContext) -> Step:
-    """The step that a running asset carries out."""
-    return STEPS[context.asset_key.to_python_identifier()]

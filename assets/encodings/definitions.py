@@ -26,7 +26,7 @@ IMAGE_SIZE = 64
 class TextEmbeddingsConfig(dg.Config):
     """Settings of ``text_embeddings``."""
 
-    max_tokens: int = Field(32, description="tokens kept of each caption; longer ones are cut")
+    batch_size: int = Field(64, description="captions encoded at once", ge=1)
 
 
 class AutoencoderConfig(dg.Config):
@@ -81,7 +81,7 @@ def text_embeddings(
     from training.text_encoders import MiniLMEncoder
 
     key, step = context.partition_key, STEPS["text_embeddings"]
-    encoder = MiniLMEncoder(max_tokens=config.max_tokens)
+    encoder = MiniLMEncoder()
     provenance = provenance_of(store, step, key, config.model_dump(), {"text_encoder": encoder.digest})
     curated = store.read_table("curated_images", key, ["sample_id", "keep", "split"])
     wanted = curated.filter(pc.and_(curated["keep"], pc.not_equal(curated["split"], "judge")))["sample_id"]
@@ -94,7 +94,9 @@ def text_embeddings(
     made_by = {"encoder_digest": encoder.digest, "function_version": step.function_version}
     previous = previous_rows(store, step.name, key, context.log.warning)
     plan = plan_reuse(previous, texts, made_by, key="text_id")
-    made = embed_texts({name: texts[name] for name in plan.todo}, encoder, step.function_version)
+    made = embed_texts(
+        {name: texts[name] for name in plan.todo}, encoder, step.function_version, config.batch_size
+    )
     manifest = store.write_table(step.name, merge_rows(plan.kept, made, ["text_id"]), provenance, key)
     return materialized(store, manifest, plan.counts(), schema=TEXT_EMBEDDINGS)
 

@@ -18,7 +18,7 @@ class TextEncoder(Protocol):
     @property
     def digest(self) -> str: ...
 
-    def encode(self, texts: list[str]) -> Any: ...
+    def encode(self, texts: list[str], batch_size: int) -> Any: ...
 
 
 def text_id(text: str) -> str:
@@ -34,11 +34,13 @@ def distinct_texts(captions: Iterable[str]) -> dict[str, str]:
     return texts
 
 
-def embed_texts(texts: dict[str, str], encoder: TextEncoder, function_version: int) -> pa.Table:
+def embed_texts(
+    texts: dict[str, str], encoder: TextEncoder, function_version: int, batch_size: int
+) -> pa.Table:
     """Rows of :data:`assets.schemas.TEXT_EMBEDDINGS` for captions by text id."""
     if not texts:
         return TEXT_EMBEDDINGS.empty_table()
-    encoded = encoder.encode(list(texts.values()))
+    encoded = encoder.encode(list(texts.values()), batch_size)
     states = encoded.split()
     return pa.table(
         {

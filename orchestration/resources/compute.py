@@ -189,7 +189,6 @@ def _quieten() -> None:
     """Ray's own progress lines would bury ours; its warnings and errors stay."""
     import ray.data
 
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     ray.data.DataContext.get_current().enable_progress_bars = False
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
