@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import pyarrow as pa
 
@@ -64,6 +64,34 @@ class Manifest:
     created_at: str
 
 
+@dataclass(frozen=True)
+class WorkItem:
+    """Rows that are worked on together, loaded where the work happens.
+
+    ``load`` is picklable (a module-level function, or ``functools.partial`` of one) and may be called again.
+    """
+
+    num_rows: int
+    load: Callable[[], pa.Table]
+
+
+@runtime_checkable
+class Pending(Protocol):
+    """Results of an unfinished run, kept so that a killed one goes on where it was. Never read as a version."""
+
+    def append(self, results: pa.Table) -> None:
+        """Keep a batch of results durably before the call returns."""
+        ...
+
+    def read(self) -> list[pa.Table]:
+        """Everything kept so far; what was damaged is left out."""
+        ...
+
+    def clear(self) -> None:
+        """Forget everything: the version that holds it has been written."""
+        ...
+
+
 @runtime_checkable
 class Store(Protocol):
     """Versioned tables and folders by content digest. Reading verifies; writing swaps atomically."""
@@ -112,6 +140,53 @@ class Store(Protocol):
         gate: GateResult | None = None,
     ) -> Manifest:
         """Store rows as a new version and make it the newest; equal content keeps its digest."""
+        ...
+
+    def read_version(self, manifest: Manifest, columns: Sequence[str] | None = None) -> pa.Table:
+        """Rows of any version, bytes verified. Raises StoreError when they are damaged or were collected."""
+        ...
+
+    def iterate(
+        self, name: str, partition: str | None = None, columns: Sequence[str] | None = None
+    ) -> Iterator[pa.Table]:
+        """Rows of the newest version in pieces of bounded size, in order; for tables that do not fit in memory."""
+        ...
+
+    def write_batches(
+        self,
+        name: str,
+        batches: Iterable[pa.Table],
+        provenance: Provenance,
+        partition: str | None = None,
+        gate: GateResult | None = None,
+    ) -> Manifest:
+        """As :meth:`write_table`, for rows that arrive in pieces: several files, memory bounded by one of them.
+
+        Where files are cut depends on the rows alone, not on the pieces they arrived in.
+        """
+        ...
+
+    def work_items(
+        self,
+        name: str,
+        partition: str | None,
+        key: str,
+        wanted: Sequence[str],
+        columns: Sequence[str],
+        rows_per_item: int,
+    ) -> list[WorkItem]:
+        """Rows of the newest version whose ``key`` is wanted, as work to be loaded where it is done.
+
+        Here only the column ``key`` is read; a worker that sees the store reads the rest.
+        """
+        ...
+
+    def pending(self, name: str, partition: str | None = None) -> Pending:
+        """Results of an unfinished run of ``name``."""
+        ...
+
+    def accepted_versions(self, name: str) -> frozenset[int]:
+        """Function versions whose rows a person declared equivalent to today's (`foundry accept-version`)."""
         ...
 
     def publish_folder(
@@ -175,30 +250,75 @@ class Compute(Protocol):
     def map_shards(
         self,
         worker: BatchWorker,
-        shards: Iterable[pa.Table],
+        items: Sequence[WorkItem],
         resources: Resources,
         log: Callable[[str], None],
     ) -> Iterator[pa.Table]:
-        """Apply the worker to every row of every shard, in batches; order is not kept."""
+        """Apply the worker to every row of every item, in batches; order is not kept.
+
+        Every row reaches the caller exactly once, also where a worker process dies on the way. Items are loaded as
+        workers become free, so that memory stays bounded. ``log`` hears rows per second and the time left.
+        """
+        ...
+
+
+Role = Literal["regions", "captioner", "phrases", "nouns", "detector", "describer", "masks"]
+"""What a perception model is asked for. Input columns and answers, by role:
+
+========== ==================================================== ==========================================
+regions    sample_id, image                                     :data:`evaluation.schemas.REGIONS`
+captioner  sample_id, and image or regions                      :data:`evaluation.schemas.CAPTIONS`
+phrases    sample_id, caption                                   :data:`evaluation.schemas.PHRASES`
+nouns      text_id, text                                        :data:`evaluation.schemas.NOUNS`
+detector   sample_id, phrases, and image or regions             :data:`evaluation.schemas.BOXES`
+describer  entity_id, phrase, box_xyxy_norm, and image, regions :data:`evaluation.schemas.DESCRIPTIONS`
+masks      entity_id, box_xyxy_norm, and image or regions       :data:`evaluation.schemas.MASKS`
+========== ==================================================== ==========================================
+
+``image`` is encoded bytes, ``phrases`` a list of strings, ``regions`` a list of structs with the columns of
+:data:`evaluation.schemas.REGIONS` but for sample_id.
+"""
+
+
+@runtime_checkable
+class PerceptionModel(Protocol):
+    """One model in one role. Cheap to ask for its identity; loads nothing before a worker is built."""
+
+    @property
+    def name(self) -> str:
+        """Name of the model, as written into rows."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """sha256 over weights and every setting that changes the answer (prompts, decoding, seed)."""
+        ...
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Of ``image`` and ``regions`` those that the worker needs in its input rows."""
+        ...
+
+    @property
+    def resources(self) -> Resources:
+        """What one worker needs, how many workers there may be, and the rows of one batch."""
+        ...
+
+    def worker(self) -> BatchWorker:
+        """How to build the batch function in a worker; loads the model there, once."""
         ...
 
 
 @runtime_checkable
 class Perception(Protocol):
-    """The perception models of the profile: their identity, and a worker that runs them over images."""
+    """The perception models of the profile, by role."""
 
-    @property
-    def model(self) -> str:
-        """Name of the model (or set of models), as written into rows."""
+    def model(self, role: Role) -> PerceptionModel | None:
+        """The model of a role; None where the profile leaves the role empty. For detectors the first one."""
         ...
 
-    @property
-    def digest(self) -> str:
-        """sha256 over weights, concept bank and parameters: part of every row's key."""
-        ...
-
-    def worker(self) -> BatchWorker:
-        """A worker from rows (sample_id, image) to rows of :data:`assets.schemas.REGIONS`."""
+    def detectors(self) -> Mapping[str, PerceptionModel]:
+        """All detectors by the profile's names. The first one annotates; the others are compared with it."""
         ...
 
 

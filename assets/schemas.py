@@ -8,7 +8,18 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from evaluation.schemas import BOX_XYXY_NORM, MADE_BY, SAMPLE_ID, described
+from evaluation.schemas import (
+    BOX_XYXY_NORM,
+    BOXES,
+    CAPTIONS,
+    ENTITY_ID,
+    MADE_BY,
+    MASKS,
+    PHRASES,
+    SAMPLE_ID,
+    described,
+)
+from evaluation.schemas import NOUNS as NOUNS
 from evaluation.schemas import REGIONS as REGIONS
 
 SPLITS = ("train", "judge", "held_out_images", "held_out_concepts")
@@ -60,33 +71,88 @@ CURATED_IMAGES = pa.schema(
     ]
 )
 
+KEPT = [
+    described("keep", pa.bool_(), "whether the row passed all filters"),
+    described("dropped_because", pa.string(), "why not, empty where it passed"),
+]
+
+UNITS = pa.schema(
+    [
+        described("key", pa.string(), "the unit of work: a sample, an entity or a text"),
+        described(
+            "input_digest",
+            pa.string(),
+            "sha256 of what the model read of the unit beyond its key, else empty",
+        ),
+        described("num_rows", pa.int32(), "rows that came of it, 0 is an answer too"),
+        described("num_attempts", pa.int32(), "how often it was tried"),
+        described("error", pa.string(), "the model's error, empty where it succeeded"),
+        *MADE_BY,
+    ]
+)
+
 RECAPTIONS = pa.schema(
     [
-        SAMPLE_ID,
-        described("caption_index", pa.int32(), "1 .. k; the original alt-text is caption 0"),
-        described("caption", pa.string(), "generated caption"),
-        described("score", pa.float32(), "the captioner's confidence in [0, 1]"),
-        described(
-            "kept_original", pa.bool_(), "true where confidence was too low and the alt-text stands instead"
-        ),
-        described("prompt", pa.string(), "prompt or template name"),
-        described("seed", pa.int64(), "seed of the decoding"),
+        *CAPTIONS,
         described("num_words", pa.int32(), "words in the caption"),
-        *MADE_BY,
+        *KEPT,  # low_confidence or duplicate
+    ]
+)
+
+ENTITY_PHRASES = pa.schema(
+    [
+        *PHRASES,
+        described("caption", pa.string(), "the global caption that it was taken from"),
+        *KEPT,  # background, text, duplicate or too_long
+    ]
+)
+
+ENTITY_BOXES = pa.schema(
+    [
+        *BOXES,
+        described("annotator", pa.string(), "the profile's name of the detector"),
+        described("phrases_digest", pa.string(), "sha256 of the phrases that the detector was asked for"),
     ]
 )
 
 ENTITY_ANNOTATIONS = pa.schema(
     [
         SAMPLE_ID,
-        described("entity_index", pa.int32(), "position in reading of the regions, 0-based"),
+        ENTITY_ID,
+        described("entity_index", pa.int32(), "position among the sample's entities, best first, 0-based"),
+        described("annotator", pa.string(), "the profile's name of the detector"),
+        described("phrase", pa.string(), "short phrase that names the entity"),
+        described(
+            "description", pa.string(), "detailed description of the region, empty where it was dropped"
+        ),
+        described("description_score", pa.float32(), "the describer's confidence in [0, 1], 0 where dropped"),
+        described("box_xyxy_norm", BOX_XYXY_NORM, "normalised x1, y1, x2, y2"),
+        described("area_fraction", pa.float32(), "area of the box over the image's, in [0, 1]"),
+        described("detector_score", pa.float32(), "confidence that an object is there, in [0, 1]"),
+        described("score", pa.float32(), "image-text score of phrase and box, in [0, 1]"),
+        described("overlap_iou", pa.float32(), "largest IoU with a better entity that was kept, in [0, 1]"),
+        *KEPT,  # low_score, too_small, overlapping, too_many or too_few
+        described("description_model", pa.string(), "name of the describer, empty where it was not asked"),
+        described("description_digest", pa.string(), "sha256 of the describer and its settings"),
+        *MADE_BY,  # of the detector
+    ]
+)
+
+ENTITY_MASKS = pa.schema([SAMPLE_ID, *MASKS])
+
+LAYOUT_BENCHMARK = pa.schema(
+    [
+        SAMPLE_ID,
+        described("global_caption", pa.string(), "the prompt, untrusted"),
+        described("entity_index", pa.int32(), "position among the prompt's entities, 0-based"),
         described("phrase", pa.string(), "short phrase that names the entity"),
         described("description", pa.string(), "detailed description of the region"),
         described("box_xyxy_norm", BOX_XYXY_NORM, "normalised x1, y1, x2, y2"),
-        described("score", pa.float32(), "confidence in [0, 1]"),
-        described("keep", pa.bool_(), "whether the entity passed all filters"),
-        described("dropped_because", pa.string(), "empty, low_score, too_small, overlapping or too_many"),
-        *MADE_BY,
+        described("spatial", pa.string(), "where the box lies, in words"),
+        described("color", pa.string(), "colour that the description names, empty where none"),
+        described("texture", pa.string(), "texture that the description names, empty where none"),
+        described("shape", pa.string(), "shape that the description names, empty where none"),
+        described("is_held_out_concept", pa.bool_(), "whether training never shows the entity's concept"),
     ]
 )
 
