@@ -213,13 +213,18 @@ class Store(Protocol):
 
 @dataclass(frozen=True)
 class Resources:
-    """What one piece of work needs. ``threads`` is set inside the worker; Ray gives one by default."""
+    """What one piece of work needs. ``threads`` is set inside the worker; Ray gives one by default.
+
+    ``inline_rows``: batch work of at most so many rows, without a GPU, runs in the calling process, where starting
+    workers would take longer than the work; None leaves it to the compute resource.
+    """
 
     cpus: float = 1.0
     gpus: float = 0.0
     threads: int = 1
     actors: int = 1
     batch_size: int = 32
+    inline_rows: int | None = None
 
 
 BatchFunction = Callable[[pa.Table], pa.Table]

@@ -1,114 +1,136 @@
-"""Recaptions: generated captions beside the alt-texts, which stay where the captioner is not sure enough."""
+"""Which generated captions go on, and which caption speaks for an image. Alt-texts stay beside them as caption 0.
+
+A caption that is not used keeps its row and the reason, so that a threshold can be judged by what it drops, and
+changed without asking a model again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from itertools import groupby
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
 
 from assets.schemas import RECAPTIONS
-from evaluation.perception.captioner import (
-    CAPTIONER_NAME,
-    CAPTIONER_VERSION,
-    TEMPLATES,
-    Caption,
-    compose_captions,
-)
-from training.digests import canonical_json, sha256_bytes
+from evaluation.schemas import CAPTIONS, SAMPLE_ID, described
 from training.errors import FoundryError
 
+MIN_CONFIDENCE = 0.5
+MAX_CAPTIONS = 5
 
-def recaption(
-    regions: pa.Table,
-    alt_texts: Mapping[str, str],
-    min_confidence: float = 0.5,
-    k: int = 2,
-    seed: int = 0,
-    function_version: int = CAPTIONER_VERSION,
+GLOBAL_CAPTIONS = pa.schema(
+    [
+        SAMPLE_ID,
+        described("caption", pa.string(), "the caption that speaks for the image, untrusted"),
+        described("caption_index", pa.int32(), "1 .. k for a generated caption, 0 for the alt-text"),
+    ]
+)
+
+
+def select_captions(
+    captions: pa.Table, min_confidence: float = MIN_CONFIDENCE, max_captions: int = MAX_CAPTIONS
 ) -> pa.Table:
-    """Captions of exactly the samples in ``regions``, as rows of :data:`assets.schemas.RECAPTIONS`.
+    """Rows of :data:`evaluation.schemas.CAPTIONS` as :data:`assets.schemas.RECAPTIONS`: which of them go on.
+
+    The reasons, of which the first that strikes is told: ``empty`` (no word in it), ``low_confidence`` (score below
+    ``min_confidence``, or no number), ``duplicate`` (the words of a better caption of the same image; case, spaces
+    and punctuation do not count), ``too_many`` (beyond the best ``max_captions``). Better is a lower
+    ``caption_index``: captioners number their answers best first.
 
     Args:
-        regions: rows of :data:`assets.schemas.REGIONS`, in any order.
-        alt_texts: the text that came with each sample, by sample_id.
-        min_confidence: captions that score less are not used; the alt-text stands in one row with
-            ``kept_original`` and the score that was too low (0 where nothing could be said).
-        k: captions per sample, 1 to 4, numbered from 1.
-        seed: of the captioner.
-        function_version: declared version written into the rows.
+        captions: rows in any order.
+        min_confidence: in [0, 1]; 0 lets every score pass.
+        max_captions: captions of one image that may go on, 1 or more.
 
     Returns:
-        rows sorted by sample_id and caption_index. ``model_digest`` covers perception (the regions' digest), the
-        captioner's version and every setting.
+        all rows, sorted by sample_id and caption_index. An image of which nothing is kept is described by its
+        alt-text alone.
 
     Raises:
-        FoundryError: a setting out of range, or a sample without alt-text.
+        FoundryError: a setting out of range, or a column is missing.
     """
     if not 0.0 <= min_confidence <= 1.0:
         raise FoundryError(f"min_confidence is {min_confidence}; allowed is 0 to 1")
-    if not 1 <= k <= len(TEMPLATES):
-        raise FoundryError(f"captions per image: k is {k}, allowed are 1 to {len(TEMPLATES)}")
-    rows: list[dict[str, Any]] = []
-    for sample_id, found in by_sample(regions):
+    if max_captions < 1:
+        raise FoundryError(f"max_captions is {max_captions}; allowed is 1 or more")
+    require_columns(captions, "captions", CAPTIONS.names)
+    ordered = captions.select(CAPTIONS.names).sort_by(
+        [("sample_id", "ascending"), ("caption_index", "ascending")]
+    )
+    reasons: list[str] = []
+    num_words: list[int] = []
+    sample, kept = "", set[str]()
+    for sample_id, caption, score in zip(
+        *(ordered.column(name).to_pylist() for name in ("sample_id", "caption", "score")), strict=True
+    ):
+        if sample_id != sample:
+            sample, kept = sample_id, set()
+        words = normalised_words(caption)
+        reason = _reason(words, score, kept, min_confidence, max_captions)
+        if not reason:
+            kept.add(words)
+        reasons.append(reason)
+        num_words.append(len(caption.split()))
+    columns: dict[str, Any] = {name: ordered.column(name) for name in CAPTIONS.names}
+    columns |= {"num_words": num_words, "keep": [not reason for reason in reasons], "dropped_because": reasons}
+    return pa.table([columns[field.name] for field in RECAPTIONS], schema=RECAPTIONS)
+
+
+def _reason(words: str, score: float, kept: set[str], min_confidence: float, max_captions: int) -> str:
+    if not words:
+        return "empty"
+    if not score >= min_confidence:  # also where the score is not a number
+        return "low_confidence"
+    if words in kept:
+        return "duplicate"
+    return "too_many" if len(kept) >= max_captions else ""
+
+
+def normalised_words(text: str) -> str:
+    """The words of a text in lower case, single spaces between them, punctuation and underscores left out."""
+    return " ".join(re.findall(r"[^\W_]+", text.lower()))
+
+
+def global_captions(recaptions: pa.Table, alt_texts: Mapping[str, str]) -> pa.Table:
+    """The caption that speaks for each image: the best kept generated one, else its alt-text.
+
+    Args:
+        recaptions: rows of :data:`assets.schemas.RECAPTIONS` in any order; rows that were not kept do not count.
+        alt_texts: the text that came with each sample, by sample_id: exactly the samples that are answered.
+
+    Returns:
+        rows of :data:`GLOBAL_CAPTIONS`, sorted by sample_id.
+
+    Raises:
+        FoundryError: a caption was kept of a sample without alt-text, or a column is missing.
+    """
+    require_columns(recaptions, "recaptions", ("sample_id", "caption", "caption_index", "keep"))
+    best: dict[str, tuple[int, str]] = {}
+    columns = (recaptions.column(name).to_pylist() for name in ("sample_id", "caption_index", "caption", "keep"))
+    for sample_id, index, caption, keep in zip(*columns, strict=True):
+        if keep and (sample_id not in best or index < best[sample_id][0]):
+            best[sample_id] = (index, caption)
+    for sample_id in best:
         if sample_id not in alt_texts:
             raise FoundryError(
-                f"sample {sample_id}: regions but no alt-text; curate and perceive the same samples"
+                f"sample {sample_id}: captions but no alt-text; curate and recaption the same samples"
             )
-        captions = compose_captions(found, k, seed)
-        digest = captioner_digest(found[0]["model_digest"], min_confidence, k, seed)
-        made_by = {
-            "seed": seed,
-            "model": CAPTIONER_NAME,
-            "model_digest": digest,
-            "function_version": function_version,
-        }
-        rows += [
-            {"sample_id": sample_id, **row, **made_by}
-            for row in _kept(captions, alt_texts[sample_id], min_confidence)
-        ]
-    return pa.Table.from_pylist(rows, schema=RECAPTIONS)
+    rows = [(sample_id, *best.get(sample_id, (0, alt_texts[sample_id]))) for sample_id in sorted(alt_texts)]
+    return pa.table(
+        {
+            "sample_id": [sample_id for sample_id, _, _ in rows],
+            "caption": [caption for _, _, caption in rows],
+            "caption_index": [index for _, index, _ in rows],
+        },
+        schema=GLOBAL_CAPTIONS,
+    )
 
 
-def by_sample(regions: pa.Table) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Rows of the regions table grouped by sample, both in order (sample_id; region_index)."""
-    rows = regions.sort_by([("sample_id", "ascending"), ("region_index", "ascending")]).to_pylist()
-    for sample_id, group in groupby(rows, key=lambda row: str(row["sample_id"])):
-        yield sample_id, list(group)
-
-
-def captioner_digest(perception_digest: str, min_confidence: float, k: int, seed: int) -> str:
-    """sha256 of what a recaption depends on: part of each row's key."""
-    settings = {
-        "perception": perception_digest,
-        "captioner": CAPTIONER_NAME,
-        "version": CAPTIONER_VERSION,
-        "min_confidence": min_confidence,
-        "k": k,
-        "seed": seed,
-    }
-    return sha256_bytes(canonical_json(settings).encode())
-
-
-def _kept(captions: list[Caption], alt_text: str, min_confidence: float) -> list[dict[str, Any]]:
-    """The captions that are sure enough, or the alt-text alone."""
-    sure = [caption for caption in captions if caption.score >= min_confidence]
-    if not sure:
-        score = max((caption.score for caption in captions), default=0.0)
-        return [_row(1, alt_text, score, "original", kept_original=True)]
-    return [
-        _row(index, caption.text, caption.score, caption.template, kept_original=False)
-        for index, caption in enumerate(sure, start=1)
-    ]
-
-
-def _row(index: int, caption: str, score: float, prompt: str, *, kept_original: bool) -> dict[str, Any]:
-    return {
-        "caption_index": index,
-        "caption": caption,
-        "score": score,
-        "kept_original": kept_original,
-        "prompt": prompt,
-        "num_words": len(caption.split()),
-    }
+def require_columns(table: pa.Table, name: str, columns: list[str] | tuple[str, ...]) -> None:
+    """Raise FoundryError that names the table and the columns it lacks."""
+    missing = [column for column in columns if column not in table.column_names]
+    if missing:
+        raise FoundryError(
+            f"{name} table lacks the columns {', '.join(missing)}; it has {table.column_names}"
+        )
