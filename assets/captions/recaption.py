@@ -73,7 +73,11 @@ def select_captions(
         reasons.append(reason)
         num_words.append(len(caption.split()))
     columns: dict[str, Any] = {name: ordered.column(name) for name in CAPTIONS.names}
-    columns |= {"num_words": num_words, "keep": [not reason for reason in reasons], "dropped_because": reasons}
+    columns |= {
+        "num_words": num_words,
+        "keep": [not reason for reason in reasons],
+        "dropped_because": reasons,
+    }
     return pa.table([columns[field.name] for field in RECAPTIONS], schema=RECAPTIONS)
 
 
@@ -107,7 +111,9 @@ def global_captions(recaptions: pa.Table, alt_texts: Mapping[str, str]) -> pa.Ta
     """
     require_columns(recaptions, "recaptions", ("sample_id", "caption", "caption_index", "keep"))
     best: dict[str, tuple[int, str]] = {}
-    columns = (recaptions.column(name).to_pylist() for name in ("sample_id", "caption_index", "caption", "keep"))
+    columns = (
+        recaptions.column(name).to_pylist() for name in ("sample_id", "caption_index", "caption", "keep")
+    )
     for sample_id, index, caption, keep in zip(*columns, strict=True):
         if keep and (sample_id not in best or index < best[sample_id][0]):
             best[sample_id] = (index, caption)

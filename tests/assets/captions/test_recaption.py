@@ -7,103 +7,119 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assets.captions.recaption import recaption
-from assets.captions.statistics import (
-    caption_statistics,
-    content_words,
-    count_captions,
-    length_histogram,
-    words,
+from assets.captions.recaption import (
+    GLOBAL_CAPTIONS,
+    global_captions,
+    normalised_words,
+    select_captions,
 )
-from assets.schemas import RECAPTIONS, REGIONS
+from assets.schemas import RECAPTIONS
+from evaluation.schemas import CAPTIONS
 from training.errors import FoundryError
 
 
-def regions(*rows: dict[str, Any]) -> pa.Table:
-    """A regions table from what differs."""
+def captions(*rows: dict[str, Any]) -> pa.Table:
+    """A captions table from what differs."""
     base = {
-        "region_index": 0,
-        "box_xyxy_norm": [0.1, 0.1, 0.4, 0.4],
-        "area_fraction": 0.1,
-        "color": "red",
-        "names": ["apple"],
-        "name_scores": [0.9],
-        "name_source": "concept_bank",
-        "text": "",
-        "text_score": 0.0,
-        "background_kind": "plain",
-        "background_color": "blue",
+        "sample_id": "a",
+        "caption_index": 1,
+        "caption": "a red apple",
+        "score": 0.9,
+        "prompt": "short",
+        "decoding": "{}",
+        "seed": 0,
+        "num_tokens": 3,
         "model": "m",
         "model_digest": "d" * 64,
         "function_version": 1,
     }
-    return pa.Table.from_pylist([{**base, **row} for row in rows], schema=REGIONS)
+    return pa.Table.from_pylist([{**base, **row} for row in rows], schema=CAPTIONS)
 
 
-SURE, UNSURE = {"sample_id": "b"}, {"sample_id": "a", "name_scores": [0.3]}
-ALT_TEXTS = {"a": "some fruit", "b": "apple!"}
+def test_every_reason_is_given_and_no_row_is_lost() -> None:
+    table = captions(
+        {"caption_index": 3, "caption": " A red APPLE! "},
+        {"caption_index": 1},
+        {"caption_index": 2, "caption": "a pear", "score": 0.49},
+        {"caption_index": 4, "caption": "an apple"},
+        {"caption_index": 5, "caption": "fruit"},
+        {"caption_index": 6, "caption": " ..."},
+        {"sample_id": "b", "caption": "an apple"},
+    )
+    selected = select_captions(table, 0.5, max_captions=2)
+    assert selected.schema.equals(RECAPTIONS, check_metadata=True)
+    reasons = ["", "low_confidence", "duplicate", "", "too_many", "empty", ""]
+    assert selected["dropped_because"].to_pylist() == reasons
+    assert selected["keep"].to_pylist() == [not reason for reason in reasons]
+    assert selected["num_words"].to_pylist() == [3, 2, 3, 2, 1, 1, 2]
+    assert selected["sample_id"].to_pylist() == ["a"] * 6 + ["b"]
 
 
-def test_sure_captions_are_numbered_and_unsure_ones_leave_the_original() -> None:
-    table = recaption(regions(SURE, UNSURE), ALT_TEXTS)
-    assert table.schema.equals(RECAPTIONS, check_metadata=True)
-    kept, full, short = table.to_pylist()
-    assert (kept["sample_id"], kept["caption"], kept["kept_original"]) == ("a", "some fruit", True)
-    assert (kept["caption_index"], kept["prompt"]) == (1, "original")
-    assert kept["score"] == pytest.approx(0.3)
-    assert [row["caption_index"] for row in (full, short)] == [1, 2]
-    assert full["caption"] == "a red apple at the top left on a blue background"
-    assert full["num_words"] == len(full["caption"].split())
+def test_what_was_too_unsure_does_not_make_others_duplicates() -> None:
+    table = captions({"score": 0.1}, {"caption_index": 2})
+    assert select_captions(table)["dropped_because"].to_pylist() == ["low_confidence", ""]
+    no_number = captions({"score": float("nan")})
+    assert select_captions(no_number, 0.0)["dropped_because"].to_pylist() == ["low_confidence"]
 
 
-def test_order_of_rows_does_not_matter_and_settings_are_in_the_key() -> None:
-    assert recaption(regions(SURE, UNSURE), ALT_TEXTS) == recaption(regions(UNSURE, SURE), ALT_TEXTS)
-    digests = {
-        recaption(regions(SURE), ALT_TEXTS, **settings)["model_digest"][0].as_py()
-        for settings in ({}, {"k": 1}, {"seed": 1}, {"min_confidence": 0.4})
-    }
-    assert len(digests) == 4
-    other_perception = regions({**SURE, "model_digest": "e" * 64})
-    assert recaption(other_perception, ALT_TEXTS)["model_digest"][0].as_py() not in digests
+_ROWS = st.lists(
+    st.tuples(st.sampled_from("ab"), st.sampled_from(["x", "X.", "y z", ""]), st.floats(0, 1, width=32)),
+    max_size=8,
+)
 
 
-def test_an_empty_table_gives_an_empty_table() -> None:
-    assert recaption(regions(), {}).num_rows == 0
+@given(_ROWS, st.floats(0, 1), st.integers(1, 3), st.randoms())
+def test_selection_is_the_obvious_one_in_any_order(
+    rows: list[tuple[str, str, float]], sure: float, most: int, random: Any
+) -> None:
+    table = captions(
+        *(
+            {"sample_id": sample, "caption": caption, "score": score, "caption_index": index}
+            for index, (sample, caption, score) in enumerate(rows, start=1)
+        )
+    )
+    expected: dict[int, bool] = {}
+    for index, (sample, caption, score) in enumerate(rows, start=1):
+        same = [other for other in range(1, index) if rows[other - 1][0] == sample and expected[other]]
+        words = normalised_words(caption)
+        is_new = all(normalised_words(rows[other - 1][1]) != words for other in same)
+        expected[index] = bool(words) and score >= sure and is_new and len(same) < most
+    shuffled = list(range(len(table)))
+    random.shuffle(shuffled)
+    selected = select_captions(table.take(pa.array(shuffled, pa.int64())), sure, most)
+    assert (
+        dict(zip(selected["caption_index"].to_pylist(), selected["keep"].to_pylist(), strict=True))
+        == expected
+    )
+
+
+def test_the_best_kept_caption_speaks_for_the_image_or_the_alt_text() -> None:
+    table = captions(
+        {"score": 0.1}, {"caption_index": 3, "caption": "c"}, {"caption_index": 2, "caption": "b"},
+        {"sample_id": "b", "score": 0.2},
+    )  # fmt: skip
+    found = global_captions(select_captions(table), {"b": "alt b", "a": "alt a", "c": ""})
+    assert found.schema.equals(GLOBAL_CAPTIONS)
+    assert [tuple(row.values()) for row in found.to_pylist()] == [
+        ("a", "b", 2),
+        ("b", "alt b", 0),
+        ("c", "", 0),
+    ]
+    assert global_captions(select_captions(captions()), {}).num_rows == 0
 
 
 def test_bad_settings_and_missing_alt_texts_are_named() -> None:
     with pytest.raises(FoundryError, match="min_confidence is 2"):
-        recaption(regions(SURE), ALT_TEXTS, min_confidence=2)
-    with pytest.raises(FoundryError, match="k is 0"):
-        recaption(regions(), ALT_TEXTS, k=0)
-    with pytest.raises(FoundryError, match="sample b: regions but no alt-text"):
-        recaption(regions(SURE), {})
+        select_captions(captions(), 2)
+    with pytest.raises(FoundryError, match="max_captions is 0"):
+        select_captions(captions(), 0.5, 0)
+    with pytest.raises(FoundryError, match="captions table lacks the columns score"):
+        select_captions(captions().drop_columns("score"))
+    with pytest.raises(FoundryError, match="sample a: captions but no alt-text"):
+        global_captions(select_captions(captions({})), {"b": ""})
 
 
-def test_statistics_by_hand() -> None:
-    table = caption_statistics(ALT_TEXTS, recaption(regions(SURE, UNSURE), ALT_TEXTS))
-    original, again, mixed = table.to_pylist()
-    assert [row["captions"] for row in (original, again, mixed)] == ["original", "recaptioned", "mixed"]
-    # original: {some, fruit}, {apple}
-    assert (original["words_per_caption"], original["image_word_pairs"]) == (1.5, 3)
-    # recaptioned: {some, fruit}, {red, apple, top, left, blue, background}
-    assert (again["num_captions"], again["image_word_pairs"], again["unique_content_words"]) == (3, 8, 8)
-    assert again["words_per_caption"] == pytest.approx((2 + 11 + 7) / 3)
-    assert (mixed["num_captions"], mixed["content_words_per_image"]) == (4, 4.0)
-
-
-def test_no_captions_count_as_nothing() -> None:
-    assert count_captions({}) == count_captions({"a": []})
-    assert count_captions({}).words_per_caption == 0.0
-
-
-@given(st.lists(st.text(max_size=60), max_size=8))
-def test_any_text_is_counted(captions: list[str]) -> None:
-    assert sum(length_histogram(captions, 5)) == len(captions)
-    for caption in captions:
-        assert set(content_words(caption)) <= set(words(caption))
-
-
-def test_words_of_many_scripts_and_the_long_tail() -> None:
-    assert words("A dog's ball-game, 3x! Äpfel\n犬") == ["a", "dog's", "ball-game", "3x", "äpfel", "犬"]
-    assert length_histogram(["", "one", "one two three four"], 2) == [1, 1, 1]
+@given(st.text())
+def test_any_text_has_words(text: str) -> None:
+    words = normalised_words(text)
+    assert normalised_words(words) == words
