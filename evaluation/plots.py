@@ -94,7 +94,7 @@ def loss_curves(
     axes.xaxis.set_major_formatter(_thousands)
     if with_legend:
         axes.legend(ncols=2 if len(curves) > 4 else 1, loc="upper right")
-    return _png(figure)
+    return png_bytes(figure)
 
 
 def scaling_plot(
@@ -133,7 +133,7 @@ def scaling_plot(
     axes.set(xlabel=x_label, ylabel=y_label, xscale="log")
     _label_sizes(axes)
     axes.legend(loc="upper right")
-    return _png(figure)
+    return png_bytes(figure)
 
 
 def bars(
@@ -162,7 +162,7 @@ def bars(
         figure.legend(loc="outside lower center", ncols=len(references))
     _name(axes, title)
     axes.set(xlabel=x_label)
-    return _png(figure)
+    return png_bytes(figure)
 
 
 def _bar(axes: Axes, position: int, value: Interval | float | None) -> None:
@@ -224,7 +224,8 @@ def _figure(width_inches: float, height_inches: float) -> tuple[Figure, Axes]:
         return figure, figure.add_subplot()
 
 
-def _png(figure: Figure) -> bytes:
+def png_bytes(figure: Figure) -> bytes:
+    """A figure in the look of all our plots, as PNG."""
     import matplotlib
 
     buffer = io.BytesIO()
