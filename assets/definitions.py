@@ -8,12 +8,26 @@ from typing import Any
 
 import dagster as dg
 import pyarrow as pa
+from pydantic import Field
 
 from assets.interfaces import GateResult, Manifest, Store
 from assets.steps import STEPS
 from training.errors import FoundryError
 
 OWNERS = ["team:foundry"]
+
+
+class DerivedConfig(dg.Config):
+    """Settings that every asset has whose rows a model makes."""
+
+    retry_failed: bool = Field(
+        False, description="try samples again that failed before; changes nothing else"
+    )
+
+
+def settings(config: dg.Config) -> dict[str, Any]:
+    """The settings that change results, as they stand in a provenance."""
+    return config.model_dump(exclude={"retry_failed"})
 
 
 def with_defaults(base: type[dg.Config], values: Mapping[str, Any]) -> type[dg.Config]:

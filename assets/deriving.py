@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from assets.interfaces import BatchWorker, Compute, Pending, Provenance, Store
+from assets.interfaces import BatchWorker, Compute, Manifest, Pending, Provenance, Store
 from assets.isolating import IsolatingWorker, results_schema
 from assets.journal import Journal, unfinished
 from assets.reuse import previous_rows
@@ -43,6 +43,39 @@ class Derived:
         """Record which units are done. Comes after the rows: a crash in between costs work, never rows."""
         self._store.write_table(self._derivation.units_table, self.units, provenance, self._partition)
         self._pending.clear()
+
+
+@dataclass(frozen=True)
+class Refreshed:
+    """A table that was brought up to date and stored: its version, its rows, and what it took."""
+
+    manifest: Manifest
+    table: pa.Table
+    counts: dict[str, int]
+
+
+def refresh_table(
+    store: Store,
+    compute: Compute,
+    derivation: Derivation,
+    units: Units,
+    provenance: Provenance,
+    partition: str | None,
+    log: Log,
+    *,
+    retry_failed: bool = False,
+    select: Callable[[pa.Table], pa.Table] | None = None,
+) -> Refreshed:
+    """:func:`derive` the rows of a table from its newest version, and store them as its next.
+
+    ``select`` turns the model's rows into the table's, without a model: it marks what is kept.
+    """
+    previous = previous_rows(store, derivation.name, partition, log)
+    derived = derive(store, compute, derivation, partition, previous, units, log, retry_failed=retry_failed)
+    table = derived.rows if select is None else select(derived.rows)
+    manifest = store.write_table(derivation.name, table, provenance, partition)
+    derived.finish(provenance)
+    return Refreshed(manifest, table, derived.counts)
 
 
 def derive(

@@ -111,7 +111,6 @@ ENTITY_BOXES = pa.schema(
     [
         *BOXES,
         described("annotator", pa.string(), "the profile's name of the detector"),
-        described("phrases_digest", pa.string(), "sha256 of the phrases that the detector was asked for"),
     ]
 )
 

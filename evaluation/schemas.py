@@ -183,7 +183,9 @@ BOXES = pa.schema(
         SAMPLE_ID,
         described("box_index", pa.int32(), "position among the sample's boxes, best first, 0-based"),
         described(
-            "phrase_index", pa.int32(), "phrase that the box grounds, -1 where the detector named it itself"
+            "phrase_index",
+            pa.int32(),
+            "place, among the phrases asked for, of the one that the box grounds; -1 where the detector named it itself",
         ),
         described("phrase", pa.string(), "short phrase that names the entity"),
         described("box_xyxy_norm", BOX_XYXY_NORM, "normalised x1, y1, x2, y2"),

@@ -8,40 +8,111 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from assets.definitions import build_asset, materialized, picture, with_defaults
-from assets.interfaces import Compute, Models, Perception, Store, Surroundings
-from assets.reuse import merge_rows, plan_reuse, previous_rows
-from assets.schemas import RECAPTIONS, REGIONS
+from assets.definitions import (
+    DerivedConfig,
+    build_asset,
+    check_spec,
+    materialized,
+    picture,
+    settings,
+    with_defaults,
+)
+from assets.deriving import refresh_table
+from assets.interfaces import Compute, Perception, Role, Store, Surroundings
+from assets.schemas import CAPTIONS, NOUNS, RECAPTIONS, REGIONS
+from assets.selection import (
+    dropped_counts,
+    landed_of,
+    model_inputs,
+    read_digests,
+    required,
+    samples_of,
+)
 from assets.steps import STEPS, provenance_of
+from assets.units import Derivation, Units
+from assets.work import sample_work, table_items
 
 
-class RecaptionsConfig(dg.Config):
-    """Settings of ``recaptions``."""
+class RegionsConfig(DerivedConfig):
+    """Settings of ``regions``."""
+
+
+class RecaptionsConfig(DerivedConfig):
+    """Settings of ``recaptions``. Which model captions, with which prompts, stands in the profile."""
 
     captions_per_image: int = Field(
-        2, description="generated captions per image, beside the original", ge=1, le=5
+        2, description="generated captions kept per image, best first", ge=1, le=16
     )
     min_confidence: float = Field(
-        0.5, description="a generated caption below this confidence is replaced by the original", ge=0, le=1
+        0.5, description="a generated caption below this confidence is dropped", ge=0, le=1
     )
-    seed: int = Field(0, description="seed of the wording", ge=0)
+
+
+class CaptionNounsConfig(DerivedConfig):
+    """Settings of ``caption_nouns``."""
 
 
 class CaptionStatisticsConfig(dg.Config):
     """Settings of ``caption_statistics``."""
 
-    longest_words: int = Field(40, description="caption lengths are counted up to so many words", ge=1)
+    min_density_gain: float = Field(
+        1.0, description="least nouns per image of the mixed captions over those of the originals", ge=0
+    )
+    min_diversity_ratio: float = Field(
+        1.0, description="least unique nouns of the mixed captions over those of the originals", ge=0
+    )
+    max_near_duplicates: float = Field(
+        0.9, description="largest share of captions that nearly repeat another one", ge=0, le=1
+    )
 
 
 CONFIGS: Mapping[str, type[dg.Config]] = {
+    "regions": RegionsConfig,
     "recaptions": RecaptionsConfig,
+    "caption_nouns": CaptionNounsConfig,
     "caption_statistics": CaptionStatisticsConfig,
 }
+_ROLES: Mapping[str, Role] = {"regions": "regions", "recaptions": "captioner", "caption_nouns": "nouns"}
 
 
 def other_inputs(name: str, config: dg.Config, surroundings: Surroundings) -> dict[str, str]:
     """Digests of what these assets read from outside the graph."""
-    return {"perception": surroundings.perception.digest} if name == "recaptions" else {}
+    return model_inputs(surroundings.perception, _ROLES.get(name))
+
+
+def regions(
+    context: dg.AssetExecutionContext,
+    config: RegionsConfig,
+    store: dg.ResourceParam[Store],
+    compute: dg.ResourceParam[Compute],
+    perception: dg.ResourceParam[Perception],
+) -> dg.MaterializeResult:
+    """What the embedded models see in each image: regions with names, colours, words and masks, from pixels alone.
+
+    The embedded captioner, detector, describer and masks all read this one look at the image. Where a profile fills
+    these roles with models of its own, it leaves the role `regions` empty, and nothing is looked at here.
+    """
+    key, step = context.partition_key, STEPS["regions"]
+    model = perception.model("regions")
+    provenance = provenance_of(store, step, key, settings(config), model_inputs(perception, "regions"))
+    if model is None:
+        return materialized(store, store.write_table(step.name, REGIONS.empty_table(), provenance, key))
+    derivation = Derivation(
+        step.name,
+        step.name,
+        model,
+        "sample_id",
+        REGIONS,
+        ["sample_id", "region_index"],
+        step.function_version,
+    )
+    units = Units(
+        dict.fromkeys(samples_of(store, key), ""), lambda todo: sample_work(store, key, model, todo)
+    )
+    done = refresh_table(
+        store, compute, derivation, units, provenance, key, context.log.info, retry_failed=config.retry_failed
+    )
+    return materialized(store, done.manifest, {**done.counts, "model": model.name}, schema=REGIONS)
 
 
 def recaptions(
@@ -50,62 +121,75 @@ def recaptions(
     store: dg.ResourceParam[Store],
     compute: dg.ResourceParam[Compute],
     perception: dg.ResourceParam[Perception],
-    models: dg.ResourceParam[Models],
 ) -> dg.MaterializeResult:
-    """Denser captions, made from pixels alone: regions are found, named, measured and put into sentences.
+    """Denser captions, several an image, made from pixels alone and never from the alt-text.
 
-    Web alt-texts say little of what is in the picture; denser, more varied captions are what moves alignment.
-    Only images that this perception has not seen yet are looked at; the rest of the rows is kept. What it gets right
-    and wrong is scored against the hidden truth in ``evaluation_table``, never here.
+    Web alt-texts say little of what is in the picture; denser, more varied captions are what moves alignment. Every
+    candidate stays with its score and the reason why it was dropped: a changed threshold re-selects and asks no model.
+    What the captioner gets right and wrong is scored against the hidden truth in `data_quality`, never here.
     """
-    from assets.captions.recaption import recaption
+    from assets.captions.recaption import select_captions
     from assets.captions.sheets import caption_sheet
 
     key, step = context.partition_key, STEPS["recaptions"]
-    provenance = provenance_of(store, step, key, config.model_dump(), {"perception": perception.digest})
-    images = _perceived_images(store, key)
-    previous = previous_rows(store, "regions", key, context.log.warning)
-    plan = plan_reuse(previous, images["sample_id"].to_pylist(), {"model_digest": perception.digest})
-    todo = images.filter(pc.is_in(images["sample_id"], value_set=pa.array(plan.todo, pa.string())))
-    fresh: list[pa.Table] = []
-    if todo.num_rows:
-        fresh = list(compute.map_shards(perception.worker(), [todo], models.resources, context.log.info))
-    made = pa.concat_tables([REGIONS.empty_table(), *fresh])
-    regions = merge_rows(plan.kept, made, ["sample_id", "region_index"])
-    store.write_table("regions", regions, provenance, key)
-    alt_texts = dict(zip(images["sample_id"].to_pylist(), images["alt_text"].to_pylist(), strict=True))
-    table = recaption(regions, alt_texts, config.min_confidence, config.captions_per_image, config.seed)
-    manifest = store.write_table("recaptions", table, provenance, key)
+    model = required(perception, "captioner")
+    provenance = provenance_of(store, step, key, settings(config), model_inputs(perception, "captioner"))
+    derivation = Derivation(
+        step.name,
+        step.name,
+        model,
+        "sample_id",
+        CAPTIONS,
+        ["sample_id", "caption_index"],
+        step.function_version,
+    )
+    samples = samples_of(store, key)
+    units = Units(read_digests(store, key, model, samples), lambda todo: sample_work(store, key, model, todo))
+    done = refresh_table(
+        store, compute, derivation, units, provenance, key, context.log.info,
+        retry_failed=config.retry_failed,
+        select=lambda rows: select_captions(rows, config.min_confidence, config.captions_per_image),
+    )  # fmt: skip
+    images = landed_of(store, key, samples[:64], ["sample_id", "image"])
     metadata = {
-        **plan.counts(),
-        "images_perceived": todo.num_rows,
-        "kept_original": int(pc.sum(table["kept_original"]).as_py() or 0),
-        "perception": perception.model,
-        "examples": picture(caption_sheet(images, table), "images with their first generated caption"),
+        **done.counts,
+        "captions_kept": int(pc.sum(done.table["keep"]).as_py() or 0),
+        "captions_dropped": dg.MetadataValue.json(dropped_counts(done.table)),
+        "model": model.name,
+        "examples": picture(caption_sheet(images, done.table), "images with their best generated caption"),
     }
-    return materialized(store, manifest, metadata, schema=RECAPTIONS)
+    return materialized(store, done.manifest, metadata, schema=RECAPTIONS)
 
 
-def caption_statistics(
-    context: dg.AssetExecutionContext, config: CaptionStatisticsConfig, store: dg.ResourceParam[Store]
+def caption_nouns(
+    context: dg.AssetExecutionContext,
+    config: CaptionNounsConfig,
+    store: dg.ResourceParam[Store],
+    compute: dg.ResourceParam[Compute],
+    perception: dg.ResourceParam[Perception],
 ) -> dg.MaterializeResult:
-    """How dense and how varied captions are: original, recaptioned and mixed, side by side."""
-    from assets.captions.sheets import statistics_markdown
-    from assets.captions.statistics import CAPTION_STATISTICS, length_histogram
-    from assets.captions.statistics import caption_statistics as compare
+    """The nouns of every distinct caption, original or generated: what density and diversity are counted in."""
+    from assets.encodings.text import distinct_texts
 
-    provenance = provenance_of(store, STEPS["caption_statistics"], None, config.model_dump())
-    landed = store.read_all("landed_images", ["sample_id", "alt_text"])
-    alt_texts = dict(zip(landed["sample_id"].to_pylist(), landed["alt_text"].to_pylist(), strict=True))
-    recaptions_table = store.read_all("recaptions", ["sample_id", "caption", "kept_original"])
-    table = compare(alt_texts, recaptions_table)
-    manifest = store.write_table("caption_statistics", table, provenance)
-    lengths = length_histogram(recaptions_table["caption"].to_pylist(), config.longest_words)
-    metadata = {
-        "comparison": dg.MetadataValue.md(statistics_markdown(table)),
-        "generated_captions_by_words": dg.MetadataValue.json(lengths),
-    }
-    return materialized(store, manifest, metadata, schema=CAPTION_STATISTICS)
+    key, step = context.partition_key, STEPS["caption_nouns"]
+    model = required(perception, "nouns")
+    provenance = provenance_of(store, step, key, settings(config), model_inputs(perception, "nouns"))
+    alt_texts = landed_of(store, key, samples_of(store, key), ["sample_id", "alt_text"])[
+        "alt_text"
+    ].to_pylist()
+    generated = store.read_table("recaptions", key, ["caption"])["caption"].to_pylist()
+    texts = distinct_texts([*alt_texts, *generated])
+
+    def items(todo: Any) -> Any:
+        rows = pa.table({"text_id": list(todo), "text": [texts[name] for name in todo]})
+        return table_items(rows, 8 * model.resources.batch_size)
+
+    derivation = Derivation(step.name, step.name, model, "text_id", NOUNS, ["text_id"], step.function_version)
+    units = Units(dict.fromkeys(texts, ""), items)
+    done = refresh_table(
+        store, compute, derivation, units, provenance, key, context.log.info, retry_failed=config.retry_failed
+    )
+    return materialized(store, done.manifest, {**done.counts, "model": model.name}, schema=NOUNS)
 
 
 def build_definitions(
@@ -113,17 +197,20 @@ def build_definitions(
 ) -> list[dg.AssetsDefinition]:
     """The group's assets, with the profile's run-config defaults."""
     configs = {name: with_defaults(base, defaults.get(name, {})) for name, base in CONFIGS.items()}
+    gate = check_spec(
+        "caption_statistics",
+        "density_and_diversity",
+        "The mixed captions name at least as much, and as many different things, as the originals alone.",
+        blocking=True,
+    )
     return [
+        build_asset(regions, configs["regions"], partitions=partitions, pool=pool),
         build_asset(recaptions, configs["recaptions"], partitions=partitions, pool=pool),
+        build_asset(caption_nouns, configs["caption_nouns"], partitions=partitions, pool=pool),
         build_asset(
-            caption_statistics, configs["caption_statistics"], automation=dg.AutomationCondition.eager()
+            caption_statistics,
+            configs["caption_statistics"],
+            checks=[gate],
+            automation=dg.AutomationCondition.eager(),
         ),
     ]
-
-
-def _perceived_images(store: Store, key: str) -> pa.Table:
-    """Rows (sample_id, image, alt_text) that perception looks at: curated, and not the judge's own split."""
-    curated = store.read_table("curated_images", key, ["sample_id", "keep", "split"])
-    wanted = curated.filter(pc.and_(curated["keep"], pc.not_equal(curated["split"], "judge")))["sample_id"]
-    landed = store.read_table("landed_images", key, ["sample_id", "image", "alt_text"])
-    return landed.filter(pc.is_in(landed["sample_id"], value_set=wanted.combine_chunks()))

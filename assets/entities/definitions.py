@@ -1,66 +1,243 @@
-"""Assets of the group ``entities``: what is where, in LayoutSAM's manner."""
+"""Assets of the group ``entities``: what is where, in LayoutSAM's manner, each step in a table of its own."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
+import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from assets.definitions import build_asset, materialized, picture, with_defaults
-from assets.interfaces import Store, Surroundings
-from assets.schemas import ENTITY_ANNOTATIONS
+from assets.definitions import (
+    DerivedConfig,
+    build_asset,
+    check_spec,
+    gate_check,
+    materialized,
+    picture,
+    settings,
+    with_defaults,
+)
+from assets.deriving import refresh_table
+from assets.interfaces import Compute, Landing, Perception, Role, Store, Surroundings
+from assets.schemas import (
+    ENTITY_ANNOTATIONS,
+    ENTITY_BOXES,
+    ENTITY_MASKS,
+    ENTITY_PHRASES,
+    LAYOUT_BENCHMARK,
+    MASKS,
+    PHRASES,
+)
+from assets.selection import dropped_counts, landed_of, model_inputs, required
 from assets.steps import STEPS, provenance_of
+from assets.units import Derivation
 
 
-class EntityAnnotationsConfig(dg.Config):
-    """Settings of ``entity_annotations``."""
+class EntityPhrasesConfig(DerivedConfig):
+    """Settings of ``entity_phrases``. Which model finds the phrases stands in the profile."""
 
-    min_score: float = Field(0.2, description="entities below this confidence are dropped", ge=0, le=1)
+    max_words: int = Field(8, description="longer phrases are dropped", ge=1, le=64)
+
+
+class EntityBoxesConfig(DerivedConfig):
+    """Settings of ``entity_boxes``. Which detectors annotate stands in the profile."""
+
+
+class EntityAnnotationsConfig(DerivedConfig):
+    """Settings of ``entity_annotations``: filters, in the order in which they strike."""
+
+    min_score: float = Field(
+        0.2, description="entities whose phrase fits the box less are dropped", ge=0, le=1
+    )
+    min_detector_score: float = Field(
+        0.0, description="boxes of which the detector is less sure are dropped", ge=0, le=1
+    )
     min_area: float = Field(0.02, description="boxes below this share of the image are dropped", ge=0, le=1)
     max_overlap_iou: float = Field(
         0.9, description="of two boxes overlapping more, the weaker is dropped", ge=0, le=1
     )
-    max_entities: int = Field(4, description="entities kept per image, strongest first", ge=1, le=10)
+    min_entities: int = Field(1, description="images with fewer entities keep none", ge=0, le=100)
+    max_entities: int = Field(4, description="entities kept per image, strongest first", ge=1, le=100)
 
 
-CONFIGS: Mapping[str, type[dg.Config]] = {"entity_annotations": EntityAnnotationsConfig}
+class EntityMasksConfig(DerivedConfig):
+    """Settings of ``entity_masks``. Which model draws them stands in the profile; it may be none."""
+
+
+class LayoutBenchmarkConfig(dg.Config):
+    """Settings of ``layout_benchmark``."""
+
+    min_entities: int = Field(1, description="fewest entities of a prompt", ge=1, le=10)
+    max_entities: int = Field(10, description="most entities of a prompt, strongest first", ge=1, le=100)
+
+
+class AnnotationPagesConfig(dg.Config):
+    """Settings of ``annotation_pages``."""
+
+    max_samples: int = Field(
+        400, description="samples on the page, dealt out over the reasons for drops", ge=1, le=20_000
+    )
+
+
+CONFIGS: Mapping[str, type[dg.Config]] = {
+    "entity_phrases": EntityPhrasesConfig,
+    "entity_boxes": EntityBoxesConfig,
+    "entity_annotations": EntityAnnotationsConfig,
+    "entity_masks": EntityMasksConfig,
+    "layout_benchmark": LayoutBenchmarkConfig,
+    "annotation_pages": AnnotationPagesConfig,
+}
+_ROLES: Mapping[str, Role] = {
+    "entity_phrases": "phrases",
+    "entity_annotations": "describer",
+    "entity_masks": "masks",
+}
 
 
 def other_inputs(name: str, config: dg.Config, surroundings: Surroundings) -> dict[str, str]:
-    """These assets read nothing from outside the graph."""
-    return {}
+    """Digests of what these assets read from outside the graph."""
+    perception = surroundings.perception
+    if name == "entity_boxes":
+        return {f"detector:{key}": model.digest for key, model in perception.detectors().items()}
+    if name == "layout_benchmark":
+        from assets.corpus.world import world_digest
+
+        return world_digest(surroundings.landing)
+    return model_inputs(perception, _ROLES.get(name))
+
+
+def entity_phrases(
+    context: dg.AssetExecutionContext,
+    config: EntityPhrasesConfig,
+    store: dg.ResourceParam[Store],
+    compute: dg.ResourceParam[Compute],
+    perception: dg.ResourceParam[Perception],
+) -> dg.MaterializeResult:
+    """What the best caption of each image names: the phrases that a detector is then asked to find.
+
+    Phrases that name no thing ("a blue background", "the left") stay with the reason why they go no further.
+    """
+    from assets.entities.phrases import select_phrases
+    from assets.entities.steps import caption_units, captions_to_read
+
+    key, step = context.partition_key, STEPS["entity_phrases"]
+    model = required(perception, "phrases")
+    provenance = provenance_of(store, step, key, settings(config), model_inputs(perception, "phrases"))
+    captions = captions_to_read(store, key)
+    form = (PHRASES, ["sample_id", "phrase_index"], step.function_version)
+    done = refresh_table(
+        store, compute, Derivation(step.name, step.name, model, "sample_id", *form),
+        caption_units(captions, model), provenance, key, context.log.info,
+        retry_failed=config.retry_failed,
+        select=lambda rows: select_phrases(rows, captions, config.max_words),
+    )  # fmt: skip
+    metadata = {
+        **done.counts,
+        "phrases_kept": int(pc.sum(done.table["keep"]).as_py() or 0),
+        "phrases_dropped": dg.MetadataValue.json(dropped_counts(done.table)),
+        "model": model.name,
+    }
+    return materialized(store, done.manifest, metadata, schema=ENTITY_PHRASES)
+
+
+def entity_boxes(
+    context: dg.AssetExecutionContext,
+    config: EntityBoxesConfig,
+    store: dg.ResourceParam[Store],
+    compute: dg.ResourceParam[Compute],
+    perception: dg.ResourceParam[Perception],
+) -> dg.MaterializeResult:
+    """Where the phrases are: boxes of every detector of the profile, unfiltered, each with both scores.
+
+    The first detector annotates; boxes of the others are there to be compared with it (see `data_quality`).
+    """
+    from assets.entities.steps import annotated_boxes, detect
+
+    key, step = context.partition_key, STEPS["entity_boxes"]
+    detectors = perception.detectors()
+    outside = {f"detector:{name}": model.digest for name, model in detectors.items()}
+    provenance = provenance_of(store, step, key, settings(config), outside)
+    found = {
+        name: detect(store, compute, name, model, key, context.log.info, retry_failed=config.retry_failed)
+        for name, model in detectors.items()
+    }
+    manifest = store.write_table(step.name, annotated_boxes(found), provenance, key)
+    counts: dict[str, Any] = {}
+    for name, derived in found.items():
+        derived.finish(provenance)
+        label = "" if len(found) == 1 else f"{name}: "
+        counts |= {f"{label}{figure}": value for figure, value in derived.counts.items()}
+    return materialized(store, manifest, {**counts, "detectors": ", ".join(detectors)}, schema=ENTITY_BOXES)
 
 
 def entity_annotations(
-    context: dg.AssetExecutionContext, config: EntityAnnotationsConfig, store: dg.ResourceParam[Store]
+    context: dg.AssetExecutionContext,
+    config: EntityAnnotationsConfig,
+    store: dg.ResourceParam[Store],
+    compute: dg.ResourceParam[Compute],
+    perception: dg.ResourceParam[Perception],
 ) -> dg.MaterializeResult:
     """Entities with normalised boxes, a phrase and a description each: what layout control trains on.
 
-    Dropped entities stay in the table with the reason, so that a threshold can be judged by looking at them.
+    Boxes that a filter dropped stay with the reason, so that a threshold can be judged by looking at them. Only what
+    is kept gets a description; a changed threshold re-selects and describes only what was never described.
     """
-    from assets.entities.annotate import annotate
+    from assets.entities.selection import join_descriptions, select_entities
     from assets.entities.sheets import entity_sheet
+    from assets.entities.steps import describe
 
     key, step = context.partition_key, STEPS["entity_annotations"]
-    provenance = provenance_of(store, step, key, config.model_dump())
-    table = annotate(
-        store.read_table("regions", key), **config.model_dump(), function_version=step.function_version
+    model = required(perception, "describer")
+    provenance = provenance_of(store, step, key, settings(config), model_inputs(perception, "describer"))
+    boxes = store.read_table("entity_boxes", key)
+    first = boxes.filter(pc.equal(boxes["annotator"], next(iter(perception.detectors()))))
+    selected = select_entities(first, **settings(config))
+    described = describe(
+        store, compute, model, selected, provenance, key, context.log.info, retry_failed=config.retry_failed
     )
-    manifest = store.write_table("entity_annotations", table, provenance, key)
-    images = store.read_table("landed_images", key, ["sample_id", "image"])
-    dropped = table.filter(pc.invert(table["keep"]))["dropped_because"].value_counts().to_pylist()
+    table = join_descriptions(selected, described.table)
+    manifest = store.write_table(step.name, table, provenance, key)
+    shown = pc.unique(table["sample_id"]).slice(0, 18).to_pylist()
     metadata = {
+        **described.counts,
         "entities_kept": int(pc.sum(table["keep"]).as_py() or 0),
-        "entities_dropped": dg.MetadataValue.json({entry["values"]: entry["counts"] for entry in dropped}),
-        "examples": picture(entity_sheet(images, table), "kept entities with their boxes"),
+        "entities_dropped": dg.MetadataValue.json(dropped_counts(table)),
+        "describer": model.name,
+        "examples": picture(
+            entity_sheet(landed_of(store, key, shown, ["sample_id", "image"]), table),
+            "kept entities with their boxes; dropped ones dashed",
+        ),
     }
     return materialized(store, manifest, metadata, schema=ENTITY_ANNOTATIONS)
 
 
-def build_definitions(
-    partitions: dg.PartitionsDefinition, defaults: Mapping[str, Mapping[str, Any]], pool: str
-) -> list[dg.AssetsDefinition]:
-    """The group's assets, with the profile's run-config defaults."""
-    config = with_defaults(EntityAnnotationsConfig, defaults.get("entity_annotations", {}))
-    return [build_asset(entity_annotations, config, partitions=partitions)]
+def entity_masks(
+    context: dg.AssetExecutionContext,
+    config: EntityMasksConfig,
+    store: dg.ResourceParam[Store],
+    compute: dg.ResourceParam[Compute],
+    perception: dg.ResourceParam[Perception],
+) -> dg.MaterializeResult:
+    """Which pixels of its box each kept entity covers. Empty where the profile names no model for masks."""
+    from assets.entities.steps import entity_units, kept_entities
+
+    key, step = context.partition_key, STEPS["entity_masks"]
+    model = perception.model("masks")
+    provenance = provenance_of(store, step, key, settings(config), model_inputs(perception, "masks"))
+    if model is None:
+        return materialized(store, store.write_table(step.name, ENTITY_MASKS.empty_table(), provenance, key))
+    entities = kept_entities(store.read_table("entity_annotations", key))
+    derivation = Derivation(
+        step.name, step.name, model, "entity_id", MASKS, ["entity_id"], step.function_version
+    )
+    done = refresh_table(
+        store, compute, derivation, entity_units(store, key, model, entities), provenance, key, context.log.info,
+        retry_failed=config.retry_failed,
+        select=lambda rows: rows.join(entities.select(["entity_id", "sample_id"]), "entity_id")
+        .select(ENTITY_MASKS.names)
+        .sort_by([("sample_id", "ascending"), ("entity_id", "ascending")])
+        .cast(ENTITY_MASKS),
+    )  # fmt: skip
+    metadata = {**done.counts, "entities": entities.num_rows, "model": model.name}
+    return materialized(store, done.manifest, metadata, schema=ENTITY_MASKS)
