@@ -266,6 +266,6 @@ def _row(
         "description": description,
         "box_xyxy_norm": entity["box_xyxy_norm"],
         "spatial": place_words(entity["box_xyxy_norm"]),
-        **attributes_of(description),
+        **{str(name): word for name, word in attributes_of(description).items()},
         "is_held_out_concept": held_out(entity["phrase"]),
     }

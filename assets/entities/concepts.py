@@ -8,10 +8,42 @@ from functools import lru_cache
 
 # A noun phrase ends before these: what follows says where the thing is or what it has.
 _AFTER_HEAD = frozenset(
-    "in on at of with by from under over near behind beside between above below wearing holding standing sitting "
-    "that which who and or to next for against across along around inside".split()
+    [
+        "in",
+        "on",
+        "at",
+        "of",
+        "with",
+        "by",
+        "from",
+        "under",
+        "over",
+        "near",
+        "behind",
+        "beside",
+        "between",
+        "above",
+        "below",
+        "wearing",
+        "holding",
+        "standing",
+        "sitting",
+        "that",
+        "which",
+        "who",
+        "and",
+        "or",
+        "to",
+        "next",
+        "for",
+        "against",
+        "across",
+        "along",
+        "around",
+        "inside",
+    ]
 )
-_NOT_NOUNS = frozenset("a an the some several two three four five six".split())
+_NOT_NOUNS = frozenset(["a", "an", "the", "some", "several", "two", "three", "four", "five", "six"])
 
 
 def words_of(text: str) -> list[str]:

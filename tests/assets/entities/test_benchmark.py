@@ -86,7 +86,7 @@ def _sources(**changes: pa.Table) -> BenchmarkSources:
             ("t2", "train"),
             ("h1", "held_out_images"),
             ("h2", "held_out_images"),
-        ),  # fmt: skip
+        ),
         alt_texts=pa.table(
             {
                 "sample_id": ["c1", "c2", "c3", "t1", "t2", "h1", "h2"],
