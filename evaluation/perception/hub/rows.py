@@ -1,0 +1,80 @@
+"""Answers as rows of the stored tables. Light: no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from evaluation.perception.hub.settings import HUB_VERSION, HubModel
+from evaluation.schemas import CAPTIONS, DESCRIPTIONS
+from training.digests import canonical_json
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Who made a row: the model's name in the profile and its digest."""
+
+    name: str
+    digest: str
+
+    def columns(self) -> dict[str, Any]:
+        """The columns of :data:`evaluation.schemas.MADE_BY`."""
+        return {"model": self.name, "model_digest": self.digest, "function_version": HUB_VERSION}
+
+
+class ScoredText(Protocol):
+    """A generated text, its score in [0, 1] and its length in the model's tokens."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def score(self) -> float: ...
+    @property
+    def num_tokens(self) -> int: ...
+
+
+def captions_table(
+    found: Mapping[str, Sequence[tuple[str, ScoredText]]], settings: HubModel, maker: Maker
+) -> pa.Table:
+    """Rows of :data:`evaluation.schemas.CAPTIONS` from (prompt, answer) pairs of each sample, best first.
+
+    Equal captions of a sample stay: how often a model says the same is worth knowing.
+    """
+    decoding = canonical_json(settings.decoding.used())
+    rows = []
+    for sample_id, answers in found.items():
+        ranked = sorted(answers, key=lambda pair: -pair[1].score)
+        rows += [
+            {
+                "sample_id": sample_id,
+                "caption_index": index,
+                "caption": answer.text,
+                "score": answer.score,
+                "prompt": prompt,
+                "decoding": decoding,
+                "seed": settings.seed,
+                "num_tokens": answer.num_tokens,
+                **maker.columns(),
+            }
+            for index, (prompt, answer) in enumerate(ranked, start=1)
+        ]
+    return pa.Table.from_pylist(rows, schema=CAPTIONS)
+
+
+def descriptions_table(found: Mapping[str, tuple[str, ScoredText]], maker: Maker) -> pa.Table:
+    """Rows of :data:`evaluation.schemas.DESCRIPTIONS` from the (prompt, answer) of each entity."""
+    rows = [
+        {
+            "entity_id": entity_id,
+            "description": answer.text,
+            "score": answer.score,
+            "prompt": prompt,
+            "num_tokens": answer.num_tokens,
+            **maker.columns(),
+        }
+        for entity_id, (prompt, answer) in found.items()
+    ]
+    return pa.Table.from_pylist(rows, schema=DESCRIPTIONS)
