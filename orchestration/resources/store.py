@@ -2,26 +2,36 @@
 
 Layout below the root, for a name and partition (``_`` where there is none)::
 
-    <name>/<partition>/current.json          the newest manifest
-    <name>/<partition>/versions/<key>.json   every manifest there ever was
+    <name>/<partition>/current.json                     the newest manifest
+    <name>/<partition>/versions/<when>-<digest>.json    every manifest there ever was, one a swap
     <name>/<partition>/files/<sha256>.parquet, <name>/<partition>/folders/<digest>/...
+    <name>/<partition>/collected/<digest>.json          when and why a version's bytes were removed
+    _pending/<name>/<partition>/...                     results of unfinished runs
+    _records/...                                        what people decided (:mod:`orchestration.resources.records`)
 """
 
 from __future__ import annotations
 
-import datetime
-import hashlib
+import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from assets.interfaces import GateResult, Manifest, Provenance, StoredFile
+from assets.interfaces import GateResult, Manifest, Provenance, StoredFile, WorkItem
+from assets.steps import STEPS
 from orchestration.resources.files import Files, StoreError
 from orchestration.resources.manifests import content_digest, from_json, provenance_key, to_json
+from orchestration.resources.parquet_reading import plan_work, read_file, read_pieces, verify_local
+from orchestration.resources.parquet_writing import write_files
+from orchestration.resources.pending import PENDING, PendingFolder
+from orchestration.resources.records import Records, now, stamp
 from training.digests import OUTSIDE_MODEL_DIGEST, sha256_file
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as pads
 
 NO_PARTITION = "_"
 
@@ -35,13 +45,13 @@ class ManifestStore:
 
     def __init__(self, root: str | Path) -> None:
         self.files = Files(str(root))
-        self._verified: set[tuple[str, int, int]] = set()
+        self.records = Records(self.files)
 
     # -- what is there ---------------------------------------------------------------------------------
 
     def names(self) -> list[str]:
         """Names of everything stored, sorted."""
-        return self.files.children("")
+        return [name for name in self.files.children("") if not name.startswith(("_", "."))]
 
     def partitions(self, name: str) -> list[str]:
         """Partition keys of ``name`` that have a version, sorted."""
@@ -64,7 +74,8 @@ class ManifestStore:
     def versions(self, name: str, partition: str | None = None) -> list[Manifest]:
         """Every version there ever was, oldest first."""
         folder = f"{_place(name, partition)}/versions"
-        found = [from_json(self.files.read(f"{folder}/{child}")) for child in self.files.children(folder)]
+        names = [name for name in self.files.children(folder) if name.endswith(".json") and name[0] != "."]
+        found = [from_json(self.files.read(f"{folder}/{name}")) for name in names]
         return sorted(found, key=lambda manifest: manifest.created_at)
 
     def require(self, name: str, partition: str | None = None, *, require_gate: bool = False) -> Manifest:
@@ -96,8 +107,39 @@ class ManifestStore:
         require_gate: bool = False,
     ) -> pa.Table:
         """Rows of the newest version, bytes verified. Raises StoreError when missing, damaged or gated."""
-        manifest = self.require(name, partition, require_gate=require_gate)
-        return pa.concat_tables([self._read_parquet(manifest, file, columns) for file in manifest.files])
+        return self.read_version(self.require(name, partition, require_gate=require_gate), columns)
+
+    def read_version(self, manifest: Manifest, columns: Sequence[str] | None = None) -> pa.Table:
+        """Rows of any version, bytes verified. Raises StoreError when they are damaged or were collected."""
+        self._refuse_collected(manifest)
+        return pa.concat_tables([read_file(url, file.sha256, columns) for url, file in self._urls(manifest)])
+
+    def scan(self, manifest: Manifest, *, verify: bool = True) -> pads.Dataset:
+        """A version as a lazy Arrow dataset, for queries that read a few columns or rows of a large table.
+
+        ``verify=False`` leaves the bytes unchecked, for looking only. Raises as :meth:`read_version` does.
+        """
+        import pyarrow.dataset as arrow_dataset
+
+        self._refuse_collected(manifest)
+        if verify:
+            self.verify(manifest)
+        if self.files.is_local:
+            return arrow_dataset.dataset([self.files.url(file.path) for file in manifest.files])
+        paths = [self.files.filesystem._strip_protocol(self.files.url(file.path)) for file in manifest.files]
+        return arrow_dataset.dataset(paths, filesystem=self.files.filesystem, format="parquet")
+
+    def iterate(
+        self, name: str, partition: str | None = None, columns: Sequence[str] | None = None
+    ) -> Iterator[pa.Table]:
+        """Rows of the newest version in pieces of bounded size, in order; at least one piece, which may be empty."""
+        return self.iterate_version(self.require(name, partition), columns)
+
+    def iterate_version(self, manifest: Manifest, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """As :meth:`iterate`, for any version."""
+        self._refuse_collected(manifest)
+        for url, file in self._urls(manifest):
+            yield from read_pieces(url, file.sha256, columns)
 
     def read_all(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
         """Rows of all partitions (or of the unpartitioned table), in order of partition key."""
@@ -113,45 +155,85 @@ class ManifestStore:
         gate: GateResult | None = None,
     ) -> Manifest:
         """Store rows as a new version and make it the newest; equal content keeps its digest."""
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd")
-        data = sink.getvalue().to_pybytes()
-        sha256 = hashlib.sha256(data).hexdigest()
-        path = f"{_place(name, partition)}/files/{sha256}.parquet"
-        # A damaged file of that name must not survive the very run that was started to mend it.
-        if not self.files.exists(path) or self.files.sha256(path) != sha256:
-            self.files.write(path, data)
-        file = StoredFile(path, sha256, len(data), table.num_rows)
-        digest = content_digest((StoredFile("table", sha256, len(data)),))
+        return self.write_batches(name, [table], provenance, partition, gate)
+
+    def write_batches(
+        self,
+        name: str,
+        batches: Iterable[pa.Table],
+        provenance: Provenance,
+        partition: str | None = None,
+        gate: GateResult | None = None,
+    ) -> Manifest:
+        """As :meth:`write_table`, for rows that arrive in pieces: memory is bounded by one piece and one row group.
+
+        Where files are cut depends on the rows alone, not on the pieces they arrived in: see
+        :mod:`orchestration.resources.parquet_writing`.
+        """
+        files = tuple(write_files(self.files, f"{_place(name, partition)}/files", batches))
+        named = [
+            StoredFile("table" if index == 0 else f"table-{index:05d}", file.sha256, file.size_bytes)
+            for index, file in enumerate(files)
+        ]
+        num_rows = sum(file.num_rows or 0 for file in files)
+        digest = content_digest(tuple(named))
         return self._swap(
-            Manifest(name, partition, "table", digest, (file,), table.num_rows, provenance, gate, _now())
+            Manifest(name, partition, "table", digest, files, num_rows, provenance, gate, now())
         )
 
-    def _read_parquet(self, manifest: Manifest, file: StoredFile, columns: Sequence[str] | None) -> pa.Table:
-        source = self._verified_source(file)
-        try:
-            return pq.read_table(source, columns=None if columns is None else list(columns))
-        except (pa.ArrowInvalid, OSError) as error:
+    def work_items(
+        self,
+        name: str,
+        partition: str | None,
+        key: str,
+        wanted: Sequence[str],
+        columns: Sequence[str],
+        rows_per_item: int,
+    ) -> list[WorkItem]:
+        """Rows of the newest version whose ``key`` is wanted, in stored order, to be loaded where the work is done.
+
+        Here only the column ``key`` is read. Raises StoreError when a column does not exist.
+        """
+        manifest = self.require(name, partition)
+        self._refuse_collected(manifest)
+        return plan_work(self._urls(manifest), key, wanted, columns, rows_per_item)
+
+    def pending(self, name: str, partition: str | None = None) -> PendingFolder:
+        """Results of an unfinished run of ``name``."""
+        return PendingFolder(self.files, f"{PENDING}/{_place(name, partition)}")
+
+    # -- what people decided ---------------------------------------------------------------------------
+
+    def accepted_versions(self, name: str) -> frozenset[int]:
+        """Function versions whose rows a person declared equivalent to today's (`foundry accept-version`)."""
+        today = STEPS[name].function_version if name in STEPS else None
+        return self.records.equivalents(name, today)
+
+    def takedowns(self) -> frozenset[str]:
+        """Image ids that must not be in any new version (`foundry remove`)."""
+        return self.records.takedowns()
+
+    def _urls(self, manifest: Manifest) -> list[tuple[str, StoredFile]]:
+        """Each file of a version with an address under which any process on this storage finds it."""
+        return [(self.files.url(file.path), file) for file in manifest.files]
+
+    def _refuse_collected(self, manifest: Manifest) -> None:
+        record = self.collected(manifest)
+        if record is not None:
             raise StoreError(
-                f"{self.files.address(file.path)} of {_label(manifest.name, manifest.partition)} is not readable "
-                f"Parquet ({error}). Materialize the asset again."
-            ) from error
+                f"Version {manifest.digest[:12]} of {_label(manifest.name, manifest.partition)} was collected on "
+                f"{record['when'][:19]} ({record['because']}): its bytes are gone, its manifest stays in the history. "
+                "Read a version that `foundry versions` shows as stored, or materialize it again."
+            )
 
-    def _verified_source(self, file: StoredFile) -> pa.BufferReader | Path:
-        if not self.files.is_local:
-            return pa.BufferReader(self.files.read_verified(file.path, file.sha256))
-        self._verify_local(file.path, file.sha256)
-        return self.files.local(file.path)
+    def collected(self, manifest: Manifest) -> dict[str, Any] | None:
+        """When and why a version's bytes were removed (``when``, ``because``); None where they were not."""
+        path = self.collected_path(manifest)
+        return json.loads(self.files.read(path)) if self.files.exists(path) else None
 
-    def _verify_local(self, path: str, sha256: str) -> None:
-        local = self.files.local(path)
-        stat = local.stat() if local.exists() else None
-        seen = None if stat is None else (f"{path}:{sha256}", stat.st_size, stat.st_mtime_ns)
-        if seen in self._verified:
-            return
-        self.files.verify(path, sha256)
-        if seen is not None:
-            self._verified.add(seen)
+    def collected_path(self, manifest: Manifest) -> str:
+        """Where the removal of a version's bytes is written down."""
+        return f"{_place(manifest.name, manifest.partition)}/collected/{manifest.digest}.json"
 
     # -- folders ---------------------------------------------------------------------------------------
 
@@ -183,15 +265,18 @@ class ManifestStore:
         files = tuple(
             StoredFile(f"{base}/{file.path}", file.sha256, file.size_bytes) for file in relative_files
         )
-        return self._swap(Manifest(name, partition, "folder", digest, files, None, provenance, gate, _now()))
+        return self._swap(Manifest(name, partition, "folder", digest, files, None, provenance, gate, now()))
 
     def local_folder(self, name: str, partition: str | None = None, *, require_gate: bool = False) -> Path:
         """A local, verified copy of the newest folder version (the folder itself on a local store)."""
-        manifest = self.require(name, partition, require_gate=require_gate)
+        return self.local_version(self.require(name, partition, require_gate=require_gate))
+
+    def local_version(self, manifest: Manifest) -> Path:
+        """A local, verified copy of any folder version. Raises StoreError when it is damaged or was collected."""
+        self._refuse_collected(manifest)
         base = folder_base(manifest)
         if self.files.is_local:
-            for file in manifest.files:
-                self._verify_local(file.path, file.sha256)
+            self.verify(manifest)
             return self.files.local(base)
         copy = Path(tempfile.gettempdir()) / "foundry-folders" / manifest.digest
         local = Files(str(copy))
@@ -206,13 +291,15 @@ class ManifestStore:
         """URL under which a person finds the version."""
         if manifest.kind == "folder":
             return self.files.address(folder_base(manifest))
-        return self.files.address(manifest.files[0].path)
+        if len(manifest.files) == 1:
+            return self.files.address(manifest.files[0].path)
+        return self.files.address(f"{_place(manifest.name, manifest.partition)}/files")
 
     def verify(self, manifest: Manifest) -> None:
         """Check every file of a version against its digest. Raises StoreError on the first that differs."""
         for file in manifest.files:
             if self.files.is_local:
-                self._verify_local(file.path, file.sha256)
+                verify_local(self.files.local(file.path), file.sha256)
             else:
                 self.files.verify(file.path, file.sha256)
 
@@ -220,7 +307,8 @@ class ManifestStore:
 
     def _swap(self, manifest: Manifest) -> Manifest:
         place = _place(manifest.name, manifest.partition)
-        key = f"{manifest.digest[:16]}-{provenance_key(manifest.provenance)[:16]}"
+        self.files.remove(self.collected_path(manifest))
+        key = f"{stamp(manifest.created_at)}-{manifest.digest[:16]}-{provenance_key(manifest.provenance)[:8]}"
         self.files.write(f"{place}/versions/{key}.json", to_json(manifest))
         self.files.write(f"{place}/current.json", to_json(manifest))
         return manifest
@@ -237,7 +325,3 @@ def _place(name: str, partition: str | None) -> str:
 
 def _label(name: str, partition: str | None) -> str:
     return f"'{name}'" if partition is None else f"'{name}' (partition '{partition}')"
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
