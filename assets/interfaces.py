@@ -314,6 +314,21 @@ class PerceptionModel(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Model:
+    """A :class:`PerceptionModel` put together from its parts; ``make`` says how to build a worker."""
+
+    name: str
+    digest: str
+    make: Callable[[], BatchWorker]
+    reads: tuple[str, ...] = ()
+    resources: Resources = field(default_factory=Resources)
+
+    def worker(self) -> BatchWorker:
+        """See :class:`PerceptionModel`."""
+        return self.make()
+
+
 @runtime_checkable
 class Perception(Protocol):
     """The perception models of the profile, by role."""

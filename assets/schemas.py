@@ -162,8 +162,7 @@ TEXT_EMBEDDINGS = pa.schema(
         described("num_tokens", pa.int32(), "tokens that are not padding"),
         described("states", pa.binary(), "float16 [num_tokens, dimension] token states, row-major"),
         described("pooled", pa.binary(), "float16 [dimension], masked mean then unit length"),
-        described("encoder_digest", pa.string(), "sha256 of encoder weights, tokenizer and settings"),
-        described("function_version", pa.int32(), "declared version of the function that made the row"),
+        *MADE_BY,  # the text encoder, with tokenizer and settings
     ]
 )
 
@@ -176,8 +175,7 @@ IMAGE_LATENTS = pa.schema(
         described(
             "reconstruction_error", pa.float32(), "mean squared error of decode(encode(x)), pixels in [-1, 1]"
         ),
-        described("autoencoder_digest", pa.string(), "content digest of the autoencoder's folder"),
-        described("function_version", pa.int32(), "declared version of the function that made the row"),
+        *MADE_BY,  # the autoencoder, by its folder's content digest, and the image size
     ]
 )
 

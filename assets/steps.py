@@ -114,7 +114,7 @@ _ALL = (
     Step(
         "text_embeddings",
         "encodings",
-        1,
+        2,
         ("landed_images", "curated_images", "recaptions"),
         "groups",
         ("pytorch", "huggingface", "parquet"),
@@ -123,7 +123,7 @@ _ALL = (
     Step(
         "image_latents",
         "encodings",
-        1,
+        2,
         ("landed_images", "curated_images", "autoencoder"),
         "groups",
         ("pytorch", "parquet"),

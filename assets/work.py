@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import pyarrow as pa
@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from assets.interfaces import PerceptionModel, Store, WorkItem
 from assets.nesting import nest
+from assets.units import Units
 
 BATCHES_PER_ITEM = 8
 
@@ -36,6 +37,16 @@ def sample_work(
 ) -> list[WorkItem]:
     """:func:`work_for` a model that answers for whole samples."""
     return work_for(store, partition, model, pa.table({"sample_id": pa.array(samples, pa.string())}))
+
+
+def text_units(texts: Mapping[str, str], model: PerceptionModel) -> Units:
+    """One unit a distinct text by its id, which stands for the text."""
+
+    def items(todo: Sequence[str]) -> list[WorkItem]:
+        rows = pa.table({"text_id": list(todo), "text": [texts[name] for name in todo]})
+        return table_items(rows, BATCHES_PER_ITEM * model.resources.batch_size)
+
+    return Units(dict.fromkeys(texts, ""), items)
 
 
 def table_items(table: pa.Table, rows_per_item: int) -> list[WorkItem]:

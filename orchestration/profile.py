@@ -38,6 +38,28 @@ class ComputeProfile(BaseModel):
     pool: str = Field("cpu", description="Dagster pool that guards this machine's cores (or 'gpu')")
 
 
+class PerceptionProfile(BaseModel):
+    """Which model fills which role. ``models`` gives them names; a model's own settings are checked by its family."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    models: Mapping[str, Mapping[str, Any]] = Field(
+        default_factory=lambda: {"embedded": {"family": "embedded"}},
+        description="settings by name; `family` says what kind of model it is",
+    )
+    regions: str | None = Field(
+        "embedded", description="what looks at images for the embedded roles; null where none is embedded"
+    )
+    captioner: str = Field("embedded", description="writes captions of whole images")
+    nouns: str = Field("embedded", description="finds the nouns of captions")
+    phrases: str = Field("embedded", description="finds what a caption names")
+    detectors: tuple[str, ...] = Field(
+        ("embedded",), min_length=1, description="find boxes; the first annotates, the others are compared"
+    )
+    describer: str = Field("embedded", description="describes the region in a box")
+    masks: str | None = Field("embedded", description="draws masks; null for none")
+
+
 class AutomationProfile(BaseModel):
     """When things run by themselves."""
 
@@ -63,6 +85,7 @@ class Profile(BaseModel):
         4, ge=1, le=64, description="shard groups, which are the partitions of the data assets"
     )
     compute: ComputeProfile = Field(default_factory=ComputeProfile)
+    perception: PerceptionProfile = Field(default_factory=PerceptionProfile)
     automation: AutomationProfile = Field(default_factory=AutomationProfile)
     assets: Mapping[str, Mapping[str, Any]] = Field(
         default_factory=dict,

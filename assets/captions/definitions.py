@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
-import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
@@ -30,7 +29,7 @@ from assets.selection import (
 )
 from assets.steps import STEPS, provenance_of
 from assets.units import Derivation, Units
-from assets.work import sample_work, table_items
+from assets.work import sample_work, text_units
 
 
 class RegionsConfig(DerivedConfig):
@@ -177,18 +176,13 @@ def caption_nouns(
     alt_texts = landed_of(store, key, samples_of(store, key), ["sample_id", "alt_text"])[
         "alt_text"
     ].to_pylist()
-    generated = store.read_table("recaptions", key, ["caption"])["caption"].to_pylist()
-    texts = distinct_texts([*alt_texts, *generated])
-
-    def items(todo: Any) -> Any:
-        rows = pa.table({"text_id": list(todo), "text": [texts[name] for name in todo]})
-        return table_items(rows, 8 * model.resources.batch_size)
-
+    generated = store.read_table("recaptions", key, ["caption", "keep"])
+    texts = distinct_texts([*alt_texts, *generated.filter(generated["keep"])["caption"].to_pylist()])
     derivation = Derivation(step.name, step.name, model, "text_id", NOUNS, ["text_id"], step.function_version)
-    units = Units(dict.fromkeys(texts, ""), items)
     done = refresh_table(
-        store, compute, derivation, units, provenance, key, context.log.info, retry_failed=config.retry_failed
-    )
+        store, compute, derivation, text_units(texts, model), provenance, key, context.log.info,
+        retry_failed=config.retry_failed,
+    )  # fmt: skip
     return materialized(store, done.manifest, {**done.counts, "model": model.name}, schema=NOUNS)
 
 

@@ -52,8 +52,9 @@ def usable_samples(tables: DatasetTables) -> tuple[pa.Table, dict[str, int]]:
 
 
 def captions_by_sample(samples: pa.Table, recaptions: pa.Table) -> list[list[str]]:
-    """All captions of each sample: the original alt-text first, then the generated ones in their order."""
+    """All captions of each sample: the original alt-text first, then the generated ones that were kept, best first."""
     generated: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    recaptions = recaptions.filter(recaptions["keep"])
     columns = (recaptions[name].to_pylist() for name in ("sample_id", "caption_index", "caption"))
     for sample_id, index, caption in zip(*columns, strict=True):
         generated[sample_id].append((index, caption))

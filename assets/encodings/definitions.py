@@ -7,23 +7,34 @@ from typing import Any
 
 import dagster as dg
 import numpy as np
-import pyarrow.compute as pc
 from pydantic import Field
 
-from assets.definitions import build_asset, check_spec, gate_check, materialized, picture, with_defaults
+from assets.definitions import (
+    DerivedConfig,
+    build_asset,
+    check_spec,
+    gate_check,
+    materialized,
+    picture,
+    settings,
+    with_defaults,
+)
+from assets.deriving import refresh_table
 from assets.encodings.assembly import DatasetTables, gate_of, write_dataset
-from assets.encodings.latents import latent_rows
-from assets.encodings.text import distinct_texts, embed_texts
+from assets.encodings.latents import latent_model
+from assets.encodings.text import distinct_texts, text_model
 from assets.interfaces import Compute, Landing, Models, Store, Surroundings
-from assets.reuse import merge_rows, plan_reuse, previous_rows
 from assets.schemas import IMAGE_LATENTS, TEXT_EMBEDDINGS
+from assets.selection import landed_of, samples_of
 from assets.steps import STEPS, provenance_of
+from assets.units import Derivation, Units
+from assets.work import sample_work, text_units
 
 LATENT_SHAPE = (16, 8, 8)
 IMAGE_SIZE = 64
 
 
-class TextEmbeddingsConfig(dg.Config):
+class TextEmbeddingsConfig(DerivedConfig):
     """Settings of ``text_embeddings``."""
 
     batch_size: int = Field(64, description="captions encoded at once", ge=1)
@@ -39,7 +50,7 @@ class AutoencoderConfig(dg.Config):
     scene_seed: int = Field(17, description="seed of those scenes", ge=0)
 
 
-class ImageLatentsConfig(dg.Config):
+class ImageLatentsConfig(DerivedConfig):
     """Settings of ``image_latents``."""
 
     image_size: int = Field(IMAGE_SIZE, description="side in pixels to which images are cropped and resized")
@@ -71,34 +82,31 @@ def other_inputs(name: str, config: dg.Config, surroundings: Surroundings) -> di
 
 
 def text_embeddings(
-    context: dg.AssetExecutionContext, config: TextEmbeddingsConfig, store: dg.ResourceParam[Store]
+    context: dg.AssetExecutionContext,
+    config: TextEmbeddingsConfig,
+    store: dg.ResourceParam[Store],
+    compute: dg.ResourceParam[Compute],
 ) -> dg.MaterializeResult:
     """Every distinct caption as the states that backbones attend to.
 
     Encoding text while training would cost more than the small backbones themselves, so it is done once: the
     packaged MiniLM encoder turns each caption, original or generated, into token states and a pooled vector.
     """
-    from training.text_encoders import MiniLMEncoder
-
     key, step = context.partition_key, STEPS["text_embeddings"]
-    encoder = MiniLMEncoder()
-    provenance = provenance_of(store, step, key, config.model_dump(), {"text_encoder": encoder.digest})
-    curated = store.read_table("curated_images", key, ["sample_id", "keep", "split"])
-    wanted = curated.filter(pc.and_(curated["keep"], pc.not_equal(curated["split"], "judge")))["sample_id"]
-    landed = store.read_table("landed_images", key, ["sample_id", "alt_text"])
-    kept = landed.filter(pc.is_in(landed["sample_id"], value_set=wanted.combine_chunks()))
-    captions = (
-        kept["alt_text"].to_pylist() + store.read_table("recaptions", key, ["caption"])["caption"].to_pylist()
+    model = text_model(config.batch_size)
+    provenance = provenance_of(store, step, key, settings(config), {"text_encoder": model.digest})
+    alt_texts = landed_of(store, key, samples_of(store, key), ["sample_id", "alt_text"])["alt_text"]
+    generated = store.read_table("recaptions", key, ["caption", "keep"])
+    kept = generated.filter(generated["keep"])["caption"]
+    texts = distinct_texts([*alt_texts.to_pylist(), *kept.to_pylist()])
+    derivation = Derivation(
+        step.name, step.name, model, "text_id", TEXT_EMBEDDINGS, ["text_id"], step.function_version
     )
-    texts = distinct_texts(captions)
-    made_by = {"encoder_digest": encoder.digest, "function_version": step.function_version}
-    previous = previous_rows(store, step.name, key, context.log.warning)
-    plan = plan_reuse(previous, texts, made_by, key="text_id")
-    made = embed_texts(
-        {name: texts[name] for name in plan.todo}, encoder, step.function_version, config.batch_size
-    )
-    manifest = store.write_table(step.name, merge_rows(plan.kept, made, ["text_id"]), provenance, key)
-    return materialized(store, manifest, plan.counts(), schema=TEXT_EMBEDDINGS)
+    done = refresh_table(
+        store, compute, derivation, text_units(texts, model), provenance, key, context.log.info,
+        retry_failed=config.retry_failed,
+    )  # fmt: skip
+    return materialized(store, done.manifest, done.counts, schema=TEXT_EMBEDDINGS)
 
 
 def autoencoder(
@@ -131,36 +139,32 @@ def autoencoder(
 
 
 def image_latents(
-    context: dg.AssetExecutionContext, config: ImageLatentsConfig, store: dg.ResourceParam[Store]
+    context: dg.AssetExecutionContext,
+    config: ImageLatentsConfig,
+    store: dg.ResourceParam[Store],
+    compute: dg.ResourceParam[Compute],
 ) -> dg.MaterializeResult:
     """Every curated image in the autoencoder's latent space, with the error of decoding it again.
 
     Rows carry the autoencoder's digest: latents of another autoencoder are recomputed, never mixed.
     """
-    from training.autoencoders import load_autoencoder
-
     key, step = context.partition_key, STEPS["image_latents"]
-    provenance = provenance_of(store, step, key, config.model_dump())
-    digest = provenance.inputs["autoencoder"]
-    curated = store.read_table("curated_images", key, ["sample_id", "keep", "split"])
-    wanted = curated.filter(pc.and_(curated["keep"], pc.not_equal(curated["split"], "judge")))[
-        "sample_id"
-    ].to_pylist()
-    previous = previous_rows(store, step.name, key, context.log.warning)
-    plan = plan_reuse(
-        previous, wanted, {"autoencoder_digest": digest, "function_version": step.function_version}
+    provenance = provenance_of(store, step, key, settings(config))
+    model = latent_model(
+        store.local_folder("autoencoder"), provenance.inputs["autoencoder"], config.image_size
     )
-    landed = store.read_table("landed_images", key, ["sample_id", "image"])
-    todo = landed.filter(pc.is_in(landed["sample_id"], value_set=_strings(plan.todo)))
-    made = IMAGE_LATENTS.empty_table()
-    if todo.num_rows:
-        model = load_autoencoder(store.local_folder("autoencoder"), digest)
-        made = latent_rows(todo, model, digest, config.image_size, step.function_version)
-    table = merge_rows(plan.kept, made, ["sample_id"])
-    manifest = store.write_table(step.name, table, provenance, key)
-    errors = table["reconstruction_error"].to_numpy()
-    metadata = {"reconstruction_mse": float(np.mean(errors)) if len(errors) else None, **plan.counts()}
-    return materialized(store, manifest, metadata, schema=IMAGE_LATENTS)
+    units = Units(
+        dict.fromkeys(samples_of(store, key), ""), lambda todo: sample_work(store, key, model, todo)
+    )
+    derivation = Derivation(
+        step.name, step.name, model, "sample_id", IMAGE_LATENTS, ["sample_id"], step.function_version
+    )
+    done = refresh_table(
+        store, compute, derivation, units, provenance, key, context.log.info, retry_failed=config.retry_failed
+    )
+    errors = done.table["reconstruction_error"].to_numpy()
+    metadata = {"reconstruction_mse": float(np.mean(errors)) if len(errors) else None, **done.counts}
+    return materialized(store, done.manifest, metadata, schema=IMAGE_LATENTS)
 
 
 def training_shards(
@@ -179,7 +183,7 @@ def training_shards(
     tables = DatasetTables(
         landed=store.read_all("landed_images", ["sample_id", "alt_text"]),
         curated=store.read_all("curated_images"),
-        recaptions=store.read_all("recaptions", ["sample_id", "caption_index", "caption"]),
+        recaptions=store.read_all("recaptions", ["sample_id", "caption_index", "caption", "keep"]),
         embeddings=store.read_all("text_embeddings", ["text_id", "states", "pooled"]),
         latents=store.read_all("image_latents", ["sample_id", "latent"]),
     )
@@ -229,9 +233,3 @@ def build_definitions(
             automation=dg.AutomationCondition.eager(),
         ),
     ]
-
-
-def _strings(values: tuple[str, ...]) -> Any:
-    import pyarrow as pa
-
-    return pa.array(values, pa.string())

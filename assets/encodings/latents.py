@@ -1,44 +1,63 @@
-"""Image latents: what the backbones see, made once per image by the shipped autoencoder."""
+"""Image latents: what the backbones see, made once per image by the autoencoder."""
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from assets.interfaces import BatchWorker, Model, Resources
 from assets.schemas import IMAGE_LATENTS
+from assets.units import input_digest
 
-BATCH = 64
+MODEL_NAME = "AutoencoderKL"
+INLINE_ROWS = 4096  # at a millisecond an image, starting workers takes longer
 
 
-def latent_rows(
-    images: pa.Table, autoencoder: Any, autoencoder_digest: str, size: int, function_version: int
-) -> pa.Table:
-    """Rows of :data:`assets.schemas.IMAGE_LATENTS` for rows (sample_id, image).
+class LatentEncoder:
+    """A batch worker from rows (sample_id, image) to rows of :data:`assets.schemas.IMAGE_LATENTS`.
 
-    Images are centre-cropped and resized to ``size`` pixels a side. The error of decoding them again is stored
+    Images are centre-cropped and resized to ``image_size`` pixels a side. The error of decoding them again is stored
     beside each latent, because nothing a backbone makes can be better than that.
-    """
-    from assets.corpus.image_io import decode_rgb, resize_square
-    from training.autoencoders import decode_latents, encode_images, reconstruction_errors
 
-    parts = []
-    for start in range(0, images.num_rows, BATCH):
-        batch = images.slice(start, BATCH)
-        pixels = np.stack([resize_square(decode_rgb(data), size) for data in batch["image"].to_pylist()])
-        latents = encode_images(autoencoder, pixels)
-        errors = reconstruction_errors(pixels, decode_latents(autoencoder, latents))
-        parts.append(
-            pa.table(
-                {
-                    "sample_id": batch["sample_id"].combine_chunks(),
-                    "latent": [latent.astype(np.float16).tobytes() for latent in latents],
-                    "reconstruction_error": errors,
-                    "autoencoder_digest": [autoencoder_digest] * batch.num_rows,
-                    "function_version": pa.array([function_version] * batch.num_rows, pa.int32()),
-                },
-                schema=IMAGE_LATENTS,
-            )
+    Raises:
+        FoundryError: the folder is not the autoencoder with that digest.
+    """
+
+    def __init__(self, folder: str, digest: str, image_size: int) -> None:
+        from training.autoencoders import load_autoencoder
+
+        self._model = load_autoencoder(Path(folder), digest)
+        self._size = image_size
+        self._made_by = {"model": MODEL_NAME, "model_digest": digest, "function_version": 0}
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Latents of every image of ``batch``, in its order."""
+        from assets.corpus.image_io import decode_rgb, resize_square
+        from training.autoencoders import decode_latents, encode_images, reconstruction_errors
+
+        pixels = np.stack(
+            [resize_square(decode_rgb(data), self._size) for data in batch["image"].to_pylist()]
         )
-    return pa.concat_tables(parts) if parts else IMAGE_LATENTS.empty_table()
+        latents = encode_images(self._model, pixels)
+        errors = reconstruction_errors(pixels, decode_latents(self._model, latents))
+        columns = {
+            "sample_id": batch["sample_id"].to_pylist(),
+            "latent": [latent.astype(np.float16).tobytes() for latent in latents],
+            "reconstruction_error": errors,
+            **{name: [value] * batch.num_rows for name, value in self._made_by.items()},
+        }
+        return pa.table(columns, schema=IMAGE_LATENTS)
+
+
+def latent_model(folder: Path, digest: str, image_size: int) -> Model:
+    """The autoencoder as the model of ``image_latents``: latents of another size are latents of another model."""
+    arguments = {"folder": str(folder), "digest": digest, "image_size": image_size}
+    return Model(
+        name=MODEL_NAME,
+        digest=input_digest(digest, image_size),
+        make=lambda: BatchWorker(LatentEncoder, arguments),
+        reads=("image",),
+        resources=Resources(batch_size=64, inline_rows=INLINE_ROWS),
+    )

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 
+from assets.interfaces import BatchWorker, Model, Resources
 from assets.schemas import TEXT_EMBEDDINGS
 
-
-@runtime_checkable
-class TextEncoder(Protocol):
-    """What is needed of a text encoder; :class:`training.text_encoders.MiniLMEncoder` is one."""
-
-    @property
-    def digest(self) -> str: ...
-
-    def encode(self, texts: list[str], batch_size: int) -> Any: ...
+ENCODER_NAME = "all-MiniLM-L6-v2"
+INLINE_ROWS = 8192  # at under a millisecond a caption, starting workers takes longer
 
 
 def text_id(text: str) -> str:
@@ -34,23 +27,39 @@ def distinct_texts(captions: Iterable[str]) -> dict[str, str]:
     return texts
 
 
-def embed_texts(
-    texts: dict[str, str], encoder: TextEncoder, function_version: int, batch_size: int
-) -> pa.Table:
-    """Rows of :data:`assets.schemas.TEXT_EMBEDDINGS` for captions by text id."""
-    if not texts:
-        return TEXT_EMBEDDINGS.empty_table()
-    encoded = encoder.encode(list(texts.values()), batch_size)
-    states = encoded.split()
-    return pa.table(
-        {
-            "text_id": list(texts),
-            "text": list(texts.values()),
+class CaptionEncoder:
+    """A batch worker from rows (text_id, text) to rows of :data:`assets.schemas.TEXT_EMBEDDINGS`."""
+
+    def __init__(self, batch_size: int) -> None:
+        from training.text_encoders import MiniLMEncoder
+
+        self._encoder = MiniLMEncoder()
+        self._batch_size = batch_size
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """States and pooled vectors of every caption of ``batch``, in its order."""
+        texts = batch["text"].to_pylist()
+        encoded = self._encoder.encode(texts, self._batch_size)
+        columns = {
+            "text_id": batch["text_id"].to_pylist(),
+            "text": texts,
             "num_tokens": pa.array(encoded.lengths, pa.int32()),
-            "states": [rows.tobytes() for rows in states],
+            "states": [rows.tobytes() for rows in encoded.split()],
             "pooled": [row.tobytes() for row in encoded.pooled],
-            "encoder_digest": [encoder.digest] * len(texts),
-            "function_version": pa.array([function_version] * len(texts), pa.int32()),
-        },
-        schema=TEXT_EMBEDDINGS,
+            "model": [ENCODER_NAME] * len(texts),
+            "model_digest": [self._encoder.digest] * len(texts),
+            "function_version": pa.array([0] * len(texts), pa.int32()),
+        }
+        return pa.table(columns, schema=TEXT_EMBEDDINGS)
+
+
+def text_model(batch_size: int) -> Model:
+    """The packaged text encoder as the model of ``text_embeddings``."""
+    from training.packaged import minilm_digest
+
+    return Model(
+        name=ENCODER_NAME,
+        digest=minilm_digest(),
+        make=lambda: BatchWorker(CaptionEncoder, {"batch_size": batch_size}),
+        resources=Resources(batch_size=1024, inline_rows=INLINE_ROWS),
     )
