@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import pyarrow as pa
 
 from training.digests import OUTSIDE_MODEL_DIGEST
 from training.spec import Recipe
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as pads
 
 
 @dataclass(frozen=True)
@@ -185,8 +188,43 @@ class Store(Protocol):
         """Results of an unfinished run of ``name``."""
         ...
 
+    def takedowns(self) -> frozenset[str]:
+        """Image ids that must not be in any new version (`foundry remove`)."""
+        ...
+
     def accepted_versions(self, name: str) -> frozenset[int]:
         """Function versions whose rows a person declared equivalent to today's (`foundry accept-version`)."""
+        ...
+
+    def accepted_versions(self, name: str) -> frozenset[int]:
+        """Function versions whose rows a person declared equivalent to today's (`foundry accept-version`)."""
+        ...
+
+    def takedowns(self) -> frozenset[str]:
+        """Image ids that must not be in any new version (`foundry remove`)."""
+        ...
+
+    def marked_images(self, manifest: Manifest) -> frozenset[str]:
+        """Removed images that a version was marked to have been made from, while they stay removed."""
+        ...
+
+    def scan(self, manifest: Manifest, *, verify: bool = True) -> pads.Dataset:
+        """A table version as a lazy Arrow dataset, for queries that read a few columns or rows of a large table.
+
+        ``verify=False`` leaves the bytes unchecked, for looking only. Raises as :meth:`read_version` does.
+        """
+        ...
+
+    def iterate_version(self, manifest: Manifest, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """As :meth:`iterate`, for any version."""
+        ...
+
+    def local_version(self, manifest: Manifest) -> Path:
+        """A local, verified copy of any folder version. Raises StoreError when it is damaged or was collected."""
+        ...
+
+    def collected(self, manifest: Manifest) -> dict[str, Any] | None:
+        """``when`` and ``because`` a version's bytes were removed (`foundry gc`); None where they were not."""
         ...
 
     def publish_folder(

@@ -53,7 +53,7 @@ QUARANTINE = pa.schema(
         described(
             "reason",
             pa.string(),
-            "broken_image, no_caption, no_image, oversize, truncated, unreadable or duplicate_key",
+            "broken_image, no_caption, no_image, oversize, truncated, unreadable, duplicate_key or removed",
         ),
         described("detail", pa.string(), "what was found"),
     ]

@@ -41,7 +41,7 @@ def landing_sensor(profile: Profile, surroundings: Surroundings) -> dg.SensorDef
 
 def _request(profile: Profile, surroundings: Surroundings, state: Freshness) -> dg.RunRequest:
     assert state.partition is not None
-    stamp = digest_of(landed_inputs(surroundings.landing, state.partition))
+    stamp = digest_of(landed_inputs(surroundings.landing, state.partition, surroundings.store.takedowns()))
     return dg.RunRequest(
         run_key=f"{state.partition}-{stamp[:16]}",
         partition_key=state.partition,

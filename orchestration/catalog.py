@@ -10,7 +10,7 @@ import dagster as dg
 from assets.captions import definitions as captions
 from assets.corpus import definitions as corpus
 from assets.corpus.definitions import landed_inputs
-from assets.definitions import with_defaults
+from assets.definitions import settings, with_defaults
 from assets.encodings import definitions as encodings
 from assets.entities import definitions as entities
 from assets.interfaces import Provenance, Surroundings
@@ -75,9 +75,9 @@ def expected_provenance(
     """What a run would be made from right now. Raises FoundryError when an input is missing."""
     step, group = STEPS[name], GROUPS[STEPS[name].group]
     config = default_config(profile, name)
-    recorded: Mapping[str, Any] = config.model_dump()
+    recorded: Mapping[str, Any] = settings(config)
     if name == "landed_images" and partition is not None:
-        outside = landed_inputs(surroundings.landing, partition)
+        outside = landed_inputs(surroundings.landing, partition, surroundings.store.takedowns())
     else:
         outside = group.other_inputs(name, config, surroundings)
     if group is models:

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from jaxtyping import Float, UInt8, UInt64
 
 from assets.corpus.image_io import decode_rgb
@@ -43,17 +44,20 @@ _BANDS = ((0, 13), (13, 13), (26, 13), (39, 13), (52, 12))
 """First bit and number of bits: hashes that differ in at most four bits agree in one of five bands."""
 
 
-def curate(landed: pa.Table, min_side: int = 32, max_aspect: float = 4.0) -> pa.Table:
+def curate(
+    landed: pa.Table, min_side: int = 32, max_aspect: float = 4.0, known: pa.Table | None = None
+) -> pa.Table:
     """A row of CURATED_IMAGES for each distinct ``sample_id`` of LANDED_IMAGES, sorted by it.
 
     ``min_side`` is in pixels, ``max_aspect`` is longer over shorter side and at least 1. The result does not depend on
-    the order of rows. Raises FoundryError for impossible limits and ImageProblem for an image that cannot be decoded,
+    the order of rows. ``known`` (CURATED_IMAGES of an earlier time) spares decoding images whose fingerprints it
+    holds. Raises FoundryError for impossible limits and ImageProblem for an image that cannot be decoded,
     which landing does not let through.
     """
     if min_side < 1 or max_aspect < 1:
         raise FoundryError(f"min_side is {min_side} and max_aspect is {max_aspect}; both must be at least 1.")
     rows = _distinct(landed)
-    hashes, thumbnails = _fingerprints(rows["image"].to_pylist())
+    hashes, thumbnails = _all_fingerprints(rows, known)
     width, height = (rows[name].to_numpy().astype(np.float64) for name in ("width", "height"))
     shorter, longer = np.minimum(width, height), np.maximum(width, height)
     reason = np.where(longer > max_aspect * shorter, "extreme_aspect_ratio", "").astype(object)
@@ -143,6 +147,25 @@ def _distinct(landed: pa.Table) -> pa.Table:
         first.setdefault(sample_id, index)
     names = ["sample_id", "image_id", "split", "image", "width", "height"]
     return landed.select(names).take(pa.array([first[key] for key in sorted(first)], pa.int64()))
+
+
+def _all_fingerprints(
+    rows: pa.Table, known: pa.Table | None
+) -> tuple[UInt64[np.ndarray, " n"], UInt8[np.ndarray, "n values"]]:
+    """Fingerprints of all rows; only images that ``known`` lacks are decoded."""
+    hashes = np.zeros(rows.num_rows, np.uint64)
+    thumbnails = np.zeros((rows.num_rows, _THUMBNAIL_VALUES), np.uint8)
+    places = np.full(rows.num_rows, -1)
+    if known is not None and known.num_rows:
+        found = pc.index_in(rows["image_id"], value_set=known["image_id"].combine_chunks())
+        places = pc.fill_null(found, -1).to_numpy()
+        raw = b"".join(known["thumbnail"].to_pylist())
+        old = np.flatnonzero(places >= 0)
+        hashes[old] = known["perceptual_hash"].to_numpy()[places[old]]
+        thumbnails[old] = np.frombuffer(raw, np.uint8).reshape(-1, _THUMBNAIL_VALUES)[places[old]]
+    new = np.flatnonzero(places < 0)
+    hashes[new], thumbnails[new] = _fingerprints(rows["image"].take(pa.array(new)).to_pylist())
+    return hashes, thumbnails
 
 
 def _fingerprints(

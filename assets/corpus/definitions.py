@@ -9,8 +9,10 @@ from pydantic import Field
 
 from assets.definitions import build_asset, check_result, check_spec, materialized, picture, with_defaults
 from assets.interfaces import Landing, Provenance, Store, Surroundings
+from assets.reuse import previous_rows
 from assets.schemas import CURATED_IMAGES, LANDED_IMAGES
 from assets.steps import STEPS, provenance_of
+from assets.units import input_digest
 
 
 class DemoScenesConfig(dg.Config):
@@ -55,11 +57,12 @@ def other_inputs(name: str, config: dg.Config, surroundings: Surroundings) -> di
     return {"world": sha256_file(surroundings.landing.world_path)} if name == "demo_scenes" else {}
 
 
-def landed_inputs(landing: Landing, partition: str) -> dict[str, str]:
-    """Stamp of every landed shard that belongs to one shard group."""
+def landed_inputs(landing: Landing, partition: str, removed: frozenset[str]) -> dict[str, str]:
+    """Digest of every landed shard of one group, and of the list of images that were taken down."""
     from assets.corpus.landing import group_shards
 
-    return {f"shard:{shard.name}": shard.sha256 for shard in group_shards(landing, partition)}
+    shards = {f"shard:{shard.name}": shard.sha256 for shard in group_shards(landing, partition)}
+    return {**shards, "takedowns": input_digest(*sorted(removed))} if removed else shards
 
 
 def demo_scenes(
@@ -103,11 +106,14 @@ def landed_images(
     A shard's group is the hash of its name, so a new or changed shard touches one partition.
     """
     from assets.corpus.landing import land_group
+    from assets.corpus.relanding import landed_before
 
     key, step = context.partition_key, STEPS["landed_images"]
-    shards = landed_inputs(landing, key)
-    provenance = provenance_of(store, step, key, config.model_dump(), shards)
-    landed, quarantined = land_group(landing, key, config.max_pixels)
+    removed = store.takedowns()
+    inputs = landed_inputs(landing, key, removed)
+    provenance = provenance_of(store, step, key, config.model_dump(), inputs)
+    before = landed_before(store, provenance, key, context.log.warning)
+    landed, quarantined = land_group(landing, key, config.max_pixels, before, removed)
     store.write_table("quarantine", quarantined, provenance, key)
     manifest = store.write_table("landed_images", landed, provenance, key)
     total = landed.num_rows + quarantined.num_rows
@@ -118,7 +124,11 @@ def landed_images(
         "share": share,
         "reasons": dg.MetadataValue.json(reasons),
     }
-    metadata = {"shards": len(shards), "quarantined": quarantined.num_rows, "source": landing.source}
+    metadata = {
+        "shards": sum(name.startswith("shard:") for name in inputs),
+        "quarantined": quarantined.num_rows,
+        "source": landing.source,
+    }
     check = check_result("quarantine_share", share <= 0.05, findings, blocking=False)
     return materialized(store, manifest, metadata, [check], schema=LANDED_IMAGES)
 
@@ -133,7 +143,8 @@ def curated_images(
     key, step = context.partition_key, STEPS["curated_images"]
     provenance = provenance_of(store, step, key, config.model_dump())
     landed = store.read_table("landed_images", key)
-    table = curate(landed, min_side=config.min_side, max_aspect=config.max_aspect)
+    known = previous_rows(store, step.name, key, context.log.warning)
+    table = curate(landed, config.min_side, config.max_aspect, known)
     manifest = store.write_table("curated_images", table, provenance, key)
     dropped = table.filter(pc.invert(table["keep"]))["dropped_because"].value_counts().to_pylist()
     metadata = {

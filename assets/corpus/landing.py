@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from assets.corpus.identity import shard_group
@@ -23,6 +24,7 @@ from training.errors import FoundryError
 
 __all__ = [
     "LandedBatch",
+    "LandedBefore",
     "Shard",
     "group_shards",
     "land_group",
@@ -34,6 +36,7 @@ __all__ = [
 ]
 
 _FORMATS = {".parquet": "parquet", ".tar": "tar", ".tar.gz": "tar", ".tgz": "tar"}
+REMOVED = "removed"
 _BATCH_BYTES = 64 * 2**20
 
 
@@ -99,13 +102,60 @@ def group_shards(landing: Landing, group_key: str) -> list[Shard]:
     return [shard for shard in shards if shard_group(shard.name, num_groups) == number]
 
 
-def land_group(landing: Landing, group_key: str, max_pixels: int = MAX_PIXELS) -> tuple[pa.Table, pa.Table]:
-    """Rows of LANDED_IMAGES and of QUARANTINE of all shards of one group. Raises as :func:`group_shards` does."""
-    batches = [land_shard(shard, landing.source, max_pixels) for shard in group_shards(landing, group_key)]
+@dataclass(frozen=True)
+class LandedBefore:
+    """A group as it was landed the last time: its rows, and the digest of every shard that they came from."""
+
+    rows: LandedBatch
+    shards: Mapping[str, str]
+
+
+def land_group(
+    landing: Landing,
+    group_key: str,
+    max_pixels: int = MAX_PIXELS,
+    before: LandedBefore | None = None,
+    removed: Collection[str] = (),
+) -> tuple[pa.Table, pa.Table]:
+    """Rows of LANDED_IMAGES and of QUARANTINE of all shards of one group. Raises as :func:`group_shards` does.
+
+    Rows of shards that have not changed since ``before`` are taken from there. Images whose ``image_id`` is in
+    ``removed`` (taken down) go to quarantine, whichever shard holds them.
+    """
+    batches = [
+        _unchanged(shard, before) or land_shard(shard, landing.source, max_pixels)
+        for shard in group_shards(landing, group_key)
+    ]
+    images = pa.concat_tables([LANDED_IMAGES.empty_table(), *(batch.images for batch in batches)])
+    quarantined = pa.concat_tables([QUARANTINE.empty_table(), *(batch.quarantined for batch in batches)])
+    taken_down = pc.is_in(images["image_id"], value_set=pa.array(sorted(removed), pa.string()))
+    set_aside = [_removed_row(row) for row in images.filter(taken_down).drop_columns("image").to_pylist()]
     return (
-        pa.concat_tables([LANDED_IMAGES.empty_table(), *(batch.images for batch in batches)]),
-        pa.concat_tables([QUARANTINE.empty_table(), *(batch.quarantined for batch in batches)]),
+        images.filter(pc.invert(taken_down)),
+        pa.concat_tables([quarantined, pa.Table.from_pylist(set_aside, schema=QUARANTINE)]),
     )
+
+
+def _unchanged(shard: Shard, before: LandedBefore | None) -> LandedBatch | None:
+    """A shard's rows of the last time, if its bytes are the same and nothing of it was taken down then."""
+    if before is None or shard.format == "quarantine" or before.shards.get(shard.name) != shard.sha256:
+        return None
+    quarantined = before.rows.quarantined.filter(pc.equal(before.rows.quarantined["shard"], shard.name))
+    if REMOVED in quarantined["reason"].to_pylist():
+        return None  # it is read again, so that an undone removal brings its images back
+    images = before.rows.images
+    return LandedBatch(images.filter(pc.equal(images["shard"], shard.name)), quarantined)
+
+
+def _removed_row(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "source": row["source"],
+        "shard": row["shard"],
+        "position": FILE_POSITION,
+        "key": row["key"],
+        "reason": REMOVED,
+        "detail": f"image {row['image_id']} was taken down",
+    }
 
 
 def shard_format(path: Path) -> str | None:
