@@ -1,26 +1,27 @@
-"""Where work runs: in this process, or on Ray (here, or a cluster by address). Ray is named here alone."""
+"""Where work runs: in this process, or on Ray (here, or a cluster by address). Ray is named in this folder alone."""
 
 from __future__ import annotations
 
-import logging
-import os
-import socket
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from assets.interfaces import BatchFunction, BatchWorker, Resources
+from assets.faults import DeadlyRows
+from assets.interfaces import BatchWorker, Resources, WorkItem
+from orchestration.resources.connecting import OBJECT_STORE_BYTES, connect, room_for
 from orchestration.resources.following import follow
-from training.errors import FoundryError, TrainingFailed
+from orchestration.resources.pieces import Piece, cut_smaller, plan_pieces
+from orchestration.resources.pool import Pool, build_function, run_pool
+from orchestration.resources.rate import Rate
+from training.errors import TrainingFailed
 from training.run_folder import RunFolder
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 SECONDS_TO_STOP = 8.0
-OBJECT_STORE_BYTES = 200 * 2**20
 Log = Callable[[str], None]
 
 
@@ -41,16 +42,23 @@ class InlineCompute:
             watcher.join()
 
     def map_shards(
-        self, worker: BatchWorker, shards: Iterable[pa.Table], resources: Resources, log: Log
+        self, worker: BatchWorker, items: Sequence[WorkItem], resources: Resources, log: Log
     ) -> Iterator[pa.Table]:
         """See :class:`assets.interfaces.Compute`."""
-        function = _build(worker, resources.threads)
-        rate = _Rate(log)
-        for shard in shards:
-            for start in range(0, shard.num_rows, resources.batch_size):
-                batch = shard.slice(start, resources.batch_size)
+        if not items:
+            return
+        import torch  # so that its threads are set even where the batch function imports it later
+
+        torch.set_num_threads(resources.threads)
+        function = build_function(worker, resources.threads)
+        rate = Rate(log, sum(item.num_rows for item in items))
+        for item in items:
+            rows = item.load()
+            for start in range(0, rows.num_rows, resources.batch_size):
+                batch = rows.slice(start, resources.batch_size)
                 yield function(batch)
                 rate.add(batch.num_rows)
+        rate.finish()
 
 
 class RayCompute:
@@ -58,11 +66,19 @@ class RayCompute:
 
     Without an address a Ray of ``cpus`` logical CPUs is started in this process on first use and ends with it;
     with an address (``auto``, ``host:port`` or ``ray://host:port``) the work goes to that cluster, which must
-    have the project's code installed and see the same folders.
+    have the project's code installed and see the same folders. ``object_store_bytes`` bounds the shared memory of a
+    Ray of our own.
     """
 
-    def __init__(self, cpus: int, address: str | None = None, inline_rows: int = 0) -> None:
+    def __init__(
+        self,
+        cpus: int,
+        address: str | None = None,
+        inline_rows: int = 0,
+        object_store_bytes: int = OBJECT_STORE_BYTES,
+    ) -> None:
         self._cpus = cpus
+        self._object_store_bytes = object_store_bytes
         self._address = address
         self._inline_rows = inline_rows
         self._inline = InlineCompute()
@@ -75,6 +91,7 @@ class RayCompute:
         file, so that it saves a checkpoint, then by force.
         """
         ray = self._connected()
+        room_for(ray, resources)
         task = (
             ray.remote(_train_in_worker)
             .options(
@@ -101,38 +118,38 @@ class RayCompute:
                 self._stop(run_folder, task)
 
     def map_shards(
-        self, worker: BatchWorker, shards: Iterable[pa.Table], resources: Resources, log: Log
+        self, worker: BatchWorker, items: Sequence[WorkItem], resources: Resources, log: Log
     ) -> Iterator[pa.Table]:
-        """See :class:`assets.interfaces.Compute`. An actor pool: each actor loads its models once.
+        """See :class:`assets.interfaces.Compute`. A Ray Data actor pool: each actor loads its model once.
 
-        At most ``inline_rows`` rows are worked on in this process: for a handful of new images, starting actors
-        would take longer than looking at the images.
+        Items are loaded in the actors, the next one while the model is at work on the last one; only rows that were
+        answered come here. At most ``inline_rows`` rows are worked on in this process: for a handful of new images,
+        starting actors would take longer than looking at the images.
 
-        Actors ask for half a CPU each at most where they are two on two, because a pool that takes every
-        schedulable CPU starves the tasks that feed it.
+        A row on which its worker's process dies is found by trying ever smaller pieces. Raises DeadlyRows with such
+        rows after all others have been answered.
         """
-        tables = [shard for shard in shards if shard.num_rows]
-        if not tables:
+        total = sum(item.num_rows for item in items)
+        if total <= self._inline_rows or not items:
+            yield from self._inline.map_shards(worker, items, resources, log)
             return
-        if sum(table.num_rows for table in tables) <= self._inline_rows:
-            yield from self._inline.map_shards(worker, tables, resources, log)
-            return
-        self._connected()
-        import ray.data
-
-        rate = _Rate(log)
-        rows = ray.data.from_arrow(tables).map_batches(
-            _RayActor,
-            fn_constructor_kwargs={"worker": worker, "threads": resources.threads},
-            batch_format="pyarrow",
-            batch_size=resources.batch_size,
-            compute=ray.data.ActorPoolStrategy(size=resources.actors),
-            num_cpus=min(resources.cpus, 0.5) if resources.gpus == 0 else resources.cpus,
-            num_gpus=resources.gpus or None,
-        )
-        for batch in rows.iter_batches(batch_format="pyarrow", batch_size=None):
-            yield batch
-            rate.add(batch.num_rows)
+        room = room_for(self._connected(), resources)
+        if room < resources.actors:
+            log(f"Ray has room for {room} of {resources.actors} workers")
+        pool = Pool(worker, items, replace(resources, actors=min(room, resources.actors)))
+        pieces = plan_pieces([item.num_rows for item in items], resources.batch_size, pool.resources.actors)
+        log(f"dispatched to Ray: {total:,} rows in {len(pieces):,} pieces to {pool.resources.actors} workers")
+        rate = Rate(log, total)
+        for rows_per_piece in (None, resources.batch_size, 1):
+            pieces = pieces if rows_per_piece is None else cut_smaller(pieces, rows_per_piece)
+            pieces = yield from _answered(pool, pieces, rate)
+            if not pieces:
+                rate.finish()
+                return
+            log(
+                f"workers died on {len(pieces):,} pieces of work; their rows are tried again in smaller pieces"
+            )
+        raise _deadly(items, pieces)
 
     def _stop(self, run_folder: Path, task: Any) -> None:
         import ray
@@ -147,88 +164,40 @@ class RayCompute:
 
         with self._connecting:
             if not ray.is_initialized():
-                _connect(ray, self._cpus, self._address)
+                connect(ray, self._cpus, self._address, self._object_store_bytes)
         return ray
 
 
-def _connect(ray: Any, cpus: int, address: str | None) -> None:
-    _quieten()
-    if address is None:
-        ray.init(
-            address="local",  # else Ray would join whatever head node runs on this machine
-            num_cpus=cpus,
-            include_dashboard=False,
-            object_store_memory=OBJECT_STORE_BYTES,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-        )
-        return
-    try:
-        _require_listener(address)
-        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise FoundryError(
-            f"No Ray cluster answers at '{address}' ({error}). Start it (`ray start --head`), or leave the profile's "
-            "compute address empty for a Ray of this process's own. Head node and this process must agree on "
-            f"RAY_AUTH_MODE, which is '{os.environ.get('RAY_AUTH_MODE', '')}' here."
-        ) from error
+def _answered(pool: Pool, pieces: list[Piece], rate: Rate) -> Generator[pa.Table, None, list[Piece]]:
+    """Rows of all pieces but those, returned, whose workers died."""
+    answers = run_pool(pool, pieces)
+    while True:
+        try:
+            answer = next(answers)
+        except StopIteration as end:
+            died: list[Piece] = end.value
+            return died
+        if answer.rows.num_columns:
+            yield answer.rows
+        rate.add(answer.num_rows)
 
 
-def _require_listener(address: str) -> None:
-    """Raise ConnectionError when nothing listens at ``host:port``: Ray itself would go on asking for minutes."""
-    host, separator, port = address.removeprefix("ray://").rpartition(":")
-    if not separator:
-        return  # 'auto' and the like, which Ray answers at once
-    try:
-        socket.create_connection((host, int(port)), timeout=5).close()
-    except (OSError, ValueError) as error:
-        raise ConnectionError(str(error)) from error
+def _deadly(items: Sequence[WorkItem], pieces: Sequence[Piece]) -> DeadlyRows:
+    """The error that names the rows of these pieces."""
+    import pyarrow as pa
 
-
-def _quieten() -> None:
-    """Ray's own progress lines would bury ours; its warnings and errors stay."""
-    import ray.data
-
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    for name in ("ray", "ray.data"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    rows = pa.concat_tables([piece.rows_of(items[piece.item].load()) for piece in pieces])
+    first = {name: rows[name][0].as_py() for name in rows.column_names}
+    named = {name: value for name, value in first.items() if isinstance(value, str | int)}
+    return DeadlyRows(
+        f"{rows.num_rows:,} row(s) end the process of every worker that looks at them, first {named}. All other rows "
+        "were answered. Look at these (a damaged image? one too large for the memory?) and leave them out, or give "
+        "the model another version.",
+        rows,
+    )
 
 
 def _train_in_worker(run_folder: str) -> None:
     from training.run import run
 
     run(Path(run_folder))
-
-
-class _RayActor:
-    """What runs in each actor of a pool: the batch function, built once."""
-
-    def __init__(self, worker: BatchWorker, threads: int) -> None:
-        self._function = _build(worker, threads)
-
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        return self._function(batch)
-
-
-def _build(worker: BatchWorker, threads: int) -> BatchFunction:
-    """Build the batch function with its threads set: Ray gives a worker one, a bare process all of them."""
-    import torch
-
-    torch.set_num_threads(threads)
-    return worker.factory(**worker.kwargs)
-
-
-class _Rate:
-    """Relays rows and rows per second, at most one line in five seconds."""
-
-    def __init__(self, log: Log) -> None:
-        self._log = log
-        self._start = self._last = time.monotonic()
-        self._rows = 0
-
-    def add(self, rows: int) -> None:
-        self._rows += rows
-        now = time.monotonic()
-        if now - self._last >= 5.0:
-            self._last = now
-            self._log(f"{self._rows:,} rows, {self._rows / (now - self._start):,.0f} rows/s")

@@ -8,13 +8,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from assets.interfaces import BatchFunction, BatchWorker, Resources
+from assets.interfaces import BatchFunction, BatchWorker, Resources, WorkItem
 from orchestration.resources.compute import InlineCompute, RayCompute
 from orchestration.workspace import PROJECT_ROOT
 from tests.end_to_end.dagster_client import free_port, wait_for
@@ -195,11 +196,15 @@ def build_doubler(factor: int) -> BatchFunction:
     return Doubler(factor)
 
 
+def numbers(start: int, stop: int) -> pa.Table:
+    return pa.table({"value": list(range(start, stop))})
+
+
 def test_actor_pools_work_on_every_row_exactly_once(ray_compute: RayCompute) -> None:
-    shards = [pa.table({"value": list(range(start, start + 40))}) for start in (0, 40, 80)]
+    items = [WorkItem(40, partial(numbers, start, start + 40)) for start in (0, 40, 80)]
     worker = BatchWorker(build_doubler, {"factor": 2})
     for compute in (InlineCompute(), ray_compute, RayCompute(2, inline_rows=1000)):
-        rows = pa.concat_tables(compute.map_shards(worker, shards, Resources(actors=2, batch_size=16), print))
+        rows = pa.concat_tables(compute.map_shards(worker, items, Resources(actors=2, batch_size=16), print))
         assert sorted(rows["value"].to_pylist()) == [2 * value for value in range(120)]
         assert set(rows["threads"].to_pylist()) == {1}
 
