@@ -196,14 +196,6 @@ class Store(Protocol):
         """Function versions whose rows a person declared equivalent to today's (`foundry accept-version`)."""
         ...
 
-    def accepted_versions(self, name: str) -> frozenset[int]:
-        """Function versions whose rows a person declared equivalent to today's (`foundry accept-version`)."""
-        ...
-
-    def takedowns(self) -> frozenset[str]:
-        """Image ids that must not be in any new version (`foundry remove`)."""
-        ...
-
     def marked_images(self, manifest: Manifest) -> frozenset[str]:
         """Removed images that a version was marked to have been made from, while they stay removed."""
         ...
