@@ -6,6 +6,8 @@ Scores of models, and what perception sees, are declared in :mod:`evaluation.sch
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pyarrow as pa
 
 from evaluation.schemas import (
@@ -200,3 +202,36 @@ SCENE_TRUTH = pa.schema(
         described("background", pa.string(), "background kind and colours, such as 'plain blue'"),
     ]
 )
+
+TABLE_KEYS: Mapping[str, tuple[str, ...]] = {
+    "alignment_scores": ("recipe", "prompt_id", "split", "seed"),
+    "caption_nouns": ("text_id",),
+    "caption_statistics": ("captions",),
+    "curated_images": ("sample_id",),
+    "data_quality": ("measure", "split"),
+    "demo_scenes": ("sample_id",),
+    "denoising_errors": ("recipe", "sample_id", "level_index"),
+    "entity_annotations": ("entity_id",),
+    "entity_boxes": ("sample_id", "annotator", "box_index"),
+    "entity_masks": ("entity_id",),
+    "entity_phrases": ("sample_id", "phrase_index"),
+    "evaluation_table": ("recipe", "split"),
+    "generated_samples": ("recipe", "prompt_id", "seed"),
+    "image_latents": ("sample_id",),
+    "landed_images": ("sample_id",),
+    "layout_benchmark": ("sample_id", "entity_index"),
+    "perception_scores": ("measure", "split"),
+    "quarantine": ("source", "shard", "position"),
+    "recaptions": ("sample_id", "caption_index"),
+    "regions": ("sample_id", "region_index"),
+    "scaling_laws": ("family", "metric", "abscissa", "form"),
+    "scaling_observations": ("family", "recipe", "metric", "images_seen", "seed"),
+    "scene_truth": ("sample_id",),
+    "text_embeddings": ("text_id",),
+}
+"""Columns that tell the rows of a table apart, by the table's name; tables of units (``*_units``) are keyed by ``key``."""
+
+
+def table_keys(name: str) -> tuple[str, ...]:
+    """Key columns of a stored table; none where nothing is declared, so that a row stands for itself."""
+    return ("key",) if name.endswith("_units") else TABLE_KEYS.get(name, ())

@@ -213,6 +213,11 @@ class ManifestStore:
         """Image ids that must not be in any new version (`foundry remove`)."""
         return self.records.takedowns()
 
+    def marked_images(self, manifest: Manifest) -> frozenset[str]:
+        """Removed images that a version was marked to have been made from, while they stay removed."""
+        marks = self.records.marks(manifest.name, manifest.partition, manifest.digest)
+        return frozenset(mark.image_id for mark in marks)
+
     def _urls(self, manifest: Manifest) -> list[tuple[str, StoredFile]]:
         """Each file of a version with an address under which any process on this storage finds it."""
         return [(self.files.url(file.path), file) for file in manifest.files]
