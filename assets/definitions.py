@@ -10,7 +10,7 @@ import dagster as dg
 import pyarrow as pa
 from pydantic import Field
 
-from assets.interfaces import GateResult, Manifest, Store
+from assets.interfaces import GateResult, Manifest, Provenance, Store
 from assets.steps import STEPS
 from training.errors import FoundryError
 
@@ -161,3 +161,14 @@ def picture(jpeg: bytes, caption: str = "") -> dg.MarkdownMetadataValue:
 
     data = base64.b64encode(jpeg).decode()
     return dg.MetadataValue.md(f"![{html.escape(caption)}](data:image/jpeg;base64,{data})")
+
+
+def keep_figures(store: Store, name: str, figures: Mapping[str, bytes], provenance: Provenance) -> str:
+    """Figures by file name, stored in full as a folder version of their own; returns where they are."""
+    import tempfile
+    from pathlib import Path
+
+    with tempfile.TemporaryDirectory(prefix="foundry-figures-") as scratch:
+        for file, data in figures.items():
+            (Path(scratch) / file).write_bytes(data)
+        return store.address(store.publish_folder(name, Path(scratch), provenance))

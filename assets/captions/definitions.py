@@ -11,6 +11,8 @@ from assets.definitions import (
     DerivedConfig,
     build_asset,
     check_spec,
+    gate_check,
+    keep_figures,
     materialized,
     picture,
     settings,
@@ -18,7 +20,7 @@ from assets.definitions import (
 )
 from assets.deriving import refresh_table
 from assets.interfaces import Compute, Perception, Role, Store, Surroundings
-from assets.schemas import CAPTIONS, NOUNS, RECAPTIONS, REGIONS
+from assets.schemas import RECAPTIONS
 from assets.selection import (
     dropped_counts,
     landed_of,
@@ -30,6 +32,7 @@ from assets.selection import (
 from assets.steps import STEPS, provenance_of
 from assets.units import Derivation, Units
 from assets.work import sample_work, text_units
+from evaluation.schemas import CAPTIONS, NOUNS, REGIONS
 
 
 class RegionsConfig(DerivedConfig):
@@ -52,16 +55,17 @@ class CaptionNounsConfig(DerivedConfig):
 
 
 class CaptionStatisticsConfig(dg.Config):
-    """Settings of ``caption_statistics``."""
+    """Settings of ``caption_statistics``; the limits are those of the gate ``density_and_diversity``."""
 
+    longest_words: int = Field(40, description="caption lengths are counted up to so many words", ge=1)
     min_density_gain: float = Field(
-        1.0, description="least nouns per image of the mixed captions over those of the originals", ge=0
+        1.0, description="least nouns per image of recaptioned over those of original captions", ge=0
     )
     min_diversity_ratio: float = Field(
-        1.0, description="least unique nouns of the mixed captions over those of the originals", ge=0
+        0.5, description="least different nouns of recaptioned over those of original captions", ge=0
     )
-    max_near_duplicates: float = Field(
-        0.9, description="largest share of captions that nearly repeat another one", ge=0, le=1
+    max_near_duplicate_share: float = Field(
+        1.0, description="largest share of generated captions that nearly repeat another one", ge=0, le=1
     )
 
 
@@ -184,6 +188,42 @@ def caption_nouns(
         retry_failed=config.retry_failed,
     )  # fmt: skip
     return materialized(store, done.manifest, {**done.counts, "model": model.name}, schema=NOUNS)
+
+
+def caption_statistics(
+    context: dg.AssetExecutionContext, config: CaptionStatisticsConfig, store: dg.ResourceParam[Store]
+) -> dg.MaterializeResult:
+    """How dense and how varied captions are, in nouns: original, recaptioned and mixed, side by side.
+
+    The gate refuses a caption set that would teach a model less than the originals alone; `training_shards` obeys it.
+    """
+    from assets.captions.plots import page_jpeg, statistics_figures
+    from assets.captions.sheets import statistics_markdown
+    from assets.captions.statistics import CAPTION_STATISTICS, caption_check
+    from assets.captions.statistics import caption_statistics as compare
+
+    step = STEPS["caption_statistics"]
+    provenance = provenance_of(store, step, None, settings(config))
+    table = compare(
+        store.read_all("landed_images", ["sample_id", "alt_text"]),
+        store.read_all("recaptions", ["sample_id", "caption", "keep"]),
+        store.read_all("caption_nouns", ["text_id", "nouns", "num_words"]),
+        longest_words=config.longest_words,
+    )
+    gate = caption_check(
+        table, config.min_density_gain, config.min_diversity_ratio, config.max_near_duplicate_share
+    )
+    manifest = store.write_table(step.name, table, provenance, gate=gate)
+    figures = statistics_figures(table)
+    kept = keep_figures(store, "caption_figures", figures, provenance)
+    metadata = {
+        "comparison": dg.MetadataValue.md(statistics_markdown(table)),
+        **{name.removesuffix(".png"): picture(page_jpeg(png), name) for name, png in figures.items()},
+        "figures": dg.MetadataValue.path(kept),
+    }
+    return materialized(
+        store, manifest, metadata, [gate_check("density_and_diversity", gate)], schema=CAPTION_STATISTICS
+    )
 
 
 def build_definitions(

@@ -1,13 +1,15 @@
 """Assets of the group ``entities``: what is where, in LayoutSAM's manner, each step in a table of its own."""
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
+from assets.corpus.concepts import concept_inputs, concept_names, held_out_names
 from assets.definitions import (
     DerivedConfig,
     build_asset,
@@ -26,12 +28,11 @@ from assets.schemas import (
     ENTITY_MASKS,
     ENTITY_PHRASES,
     LAYOUT_BENCHMARK,
-    MASKS,
-    PHRASES,
 )
 from assets.selection import dropped_counts, landed_of, model_inputs, required
 from assets.steps import STEPS, provenance_of
 from assets.units import Derivation
+from evaluation.schemas import MASKS, PHRASES
 
 
 class EntityPhrasesConfig(DerivedConfig):
@@ -100,10 +101,8 @@ def other_inputs(name: str, config: dg.Config, surroundings: Surroundings) -> di
     perception = surroundings.perception
     if name == "entity_boxes":
         return {f"detector:{key}": model.digest for key, model in perception.detectors().items()}
-    if name == "layout_benchmark":
-        from assets.corpus.world import world_digest
-
-        return world_digest(surroundings.landing)
+    if name in ("layout_benchmark", "annotation_pages"):
+        return concept_inputs(surroundings.landing)
     return model_inputs(perception, _ROLES.get(name))
 
 
@@ -241,3 +240,76 @@ def entity_masks(
     )  # fmt: skip
     metadata = {**done.counts, "entities": entities.num_rows, "model": model.name}
     return materialized(store, done.manifest, metadata, schema=ENTITY_MASKS)
+
+
+def layout_benchmark(
+    context: dg.AssetExecutionContext,
+    config: LayoutBenchmarkConfig,
+    store: dg.ResourceParam[Store],
+    landing: dg.ResourceParam[Landing],
+    perception: dg.ResourceParam[Perception],
+) -> dg.MaterializeResult:
+    """Prompts with boxes and attributes in the manner of LayoutSAM-Eval, held out by concept.
+
+    The gate looks for its images, and near copies of them, among what models train on; `training_shards` obeys it.
+    """
+    from assets.corpus.curation import mark_duplicates
+    from assets.entities.benchmark import BenchmarkSources
+    from assets.entities.benchmark import layout_benchmark as assemble
+
+    step, names = STEPS["layout_benchmark"], held_out_names(landing)
+    provenance = provenance_of(store, step, None, settings(config), concept_inputs(landing))
+    sources = BenchmarkSources(
+        annotations=store.read_all("entity_annotations"),
+        recaptions=store.read_all("recaptions"),
+        curated=mark_duplicates(store.read_all("curated_images")),
+        alt_texts=store.read_all("landed_images", ["sample_id", "alt_text"]),
+    )
+    annotator = next(iter(perception.detectors()))
+    table, gate = assemble(sources, names, annotator, config.min_entities, config.max_entities)
+    manifest = store.write_table(step.name, table, provenance, gate=gate)
+    metadata = {"prompts": gate.findings["prompts"], "boxes": table.num_rows}
+    return materialized(store, manifest, metadata, [gate_check("no_leaks", gate)], schema=LAYOUT_BENCHMARK)
+
+
+def annotation_pages(
+    context: dg.AssetExecutionContext,
+    config: AnnotationPagesConfig,
+    store: dg.ResourceParam[Store],
+    landing: dg.ResourceParam[Landing],
+) -> dg.MaterializeResult:
+    """One static page to browse annotated samples: by concept, score, and the reason why something was dropped."""
+    from assets.entities.pages import write_annotation_pages
+
+    step = STEPS["annotation_pages"]
+    provenance = provenance_of(store, step, None, settings(config), concept_inputs(landing))
+    with tempfile.TemporaryDirectory(prefix="foundry-pages-") as scratch:
+        facts = write_annotation_pages(Path(scratch), store, config.max_samples, concept_names(landing))
+        manifest = store.publish_folder(step.name, Path(scratch), provenance)
+    page = store.local_folder(step.name) / "index.html"
+    metadata = {**facts, "page": dg.MetadataValue.url(page.as_uri())}
+    return materialized(store, manifest, metadata)
+
+
+def build_definitions(
+    partitions: dg.PartitionsDefinition, defaults: Mapping[str, Mapping[str, Any]], pool: str
+) -> list[dg.AssetsDefinition]:
+    """The group's assets, with the profile's run-config defaults."""
+    configs = {name: with_defaults(base, defaults.get(name, {})) for name, base in CONFIGS.items()}
+    leaks = check_spec(
+        "layout_benchmark",
+        "no_leaks",
+        "No picture of the benchmark, nor a near copy of one, is among those that models train on.",
+        blocking=True,
+    )
+    by_group: list[Callable[..., Any]] = [entity_phrases, entity_boxes, entity_annotations, entity_masks]
+    return [
+        *(build_asset(body, configs[body.__name__], partitions=partitions, pool=pool) for body in by_group),
+        build_asset(
+            layout_benchmark,
+            configs["layout_benchmark"],
+            checks=[leaks],
+            automation=dg.AutomationCondition.eager(),
+        ),
+        build_asset(annotation_pages, configs["annotation_pages"]),
+    ]

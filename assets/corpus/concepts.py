@@ -1,0 +1,33 @@
+"""What a source says of its own concepts: which training never shows. Only the composed scenes know any."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from assets.interfaces import Landing
+
+if TYPE_CHECKING:
+    from assets.corpus.world import World
+
+
+def concept_inputs(landing: Landing) -> dict[str, str]:
+    """Digest of the file that names the concepts, for a provenance; empty for a user's own pictures."""
+    from training.digests import sha256_file
+
+    return {"world": sha256_file(landing.world_path)} if landing.is_composed else {}
+
+
+def held_out_names(landing: Landing) -> tuple[str, ...]:
+    """Names of concepts that no model of ours trains on; empty where the source declares none."""
+    return tuple(concept.name for concept in _world(landing).held_out_concepts) if landing.is_composed else ()
+
+
+def concept_names(landing: Landing) -> tuple[str, ...]:
+    """Names of all concepts that the source declares, some of several words; may be empty."""
+    return tuple(concept.name for concept in _world(landing).all_concepts) if landing.is_composed else ()
+
+
+def _world(landing: Landing) -> World:
+    from assets.corpus.world import load_world
+
+    return load_world(landing.world_path)

@@ -1,0 +1,53 @@
+"""The page to browse annotations, filled from the store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from assets.entities.browse import choose_samples, count_reasons, gather_samples, write_pages
+from assets.interfaces import Store
+from training.errors import FoundryError
+
+_IMAGE_COLUMNS = ["sample_id", "image", "split", "alt_text", "license", "attribution"]
+
+
+def write_annotation_pages(
+    folder: Path, store: Store, max_samples: int, concept_names: Sequence[str]
+) -> dict[str, int]:
+    """Write the page into ``folder`` and return counts. Raises FoundryError when nothing is annotated yet."""
+    annotations = store.read_all("entity_annotations")
+    chosen = choose_samples(annotations, max_samples)
+    if not chosen:
+        raise FoundryError(
+            "entity_annotations holds no entity at all, so there is nothing to browse. Look at its asset page: "
+            "did the detector find boxes?"
+        )
+    images = pa.concat_tables(list(_images(store, chosen)))
+    samples = gather_samples(chosen, images, store.read_all("recaptions"), annotations, concept_names)
+    counts = {
+        "samples_shown": len(samples),
+        "samples_annotated": len(pc.unique(annotations["sample_id"])),
+        "entities": annotations.num_rows,
+        **{
+            f"entities dropped: {reason}": count
+            for reason, count in count_reasons(annotations).items()
+            if reason
+        },
+    }
+    facts = {name.replace("_", " "): f"{value:,}" for name, value in counts.items()}
+    write_pages(folder, samples, title="Annotated samples", facts=facts)
+    return counts
+
+
+def _images(store: Store, wanted: Sequence[str]) -> list[pa.Table]:
+    """Pictures of the chosen samples, group by group, so that never more than one group is in memory."""
+    ids = pa.array(wanted, pa.string())
+    tables = []
+    for key in store.partitions("landed_images"):
+        rows = store.read_table("landed_images", key, _IMAGE_COLUMNS)
+        tables.append(rows.filter(pc.is_in(rows["sample_id"], value_set=ids)))
+    return tables
