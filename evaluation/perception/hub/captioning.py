@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,11 @@ from training.errors import FoundryError
 
 if TYPE_CHECKING:
     from PIL import Image
+
+NO_TEMPLATE = (
+    "family '{family}' needs the checkpoint's chat template, and none came with it; add the model's "
+    "chat_template.jinja (or chat_template.json) to its folder."
+)
 
 
 @dataclass(frozen=True)
@@ -100,10 +105,7 @@ def prompt_text(processor: Any, family: str, prompt: str) -> str:
     if not FAMILIES[family].uses_chat:
         return prompt
     if not getattr(processor, "chat_template", None):
-        raise FoundryError(
-            f"family '{family}' needs the checkpoint's chat template, and none came with it; add the model's "
-            "chat_template.jinja (or chat_template.json) to its folder."
-        )
+        raise FoundryError(NO_TEMPLATE.format(family=family))
     text: str = processor.apply_chat_template(messages(prompt), add_generation_prompt=True, tokenize=False)
     return text
 
@@ -140,9 +142,15 @@ def answer_all(loaded: Loaded, settings: HubModel, asks: Sequence[Ask]) -> Itera
         yield from zip(batch, answers, strict=True)
 
 
-def prepare(loaded: Loaded, texts: Sequence[str], images: Sequence[Image.Image]) -> Mapping[str, Any] | Any:
+def prepare(loaded: Loaded, texts: Sequence[str], images: Sequence[Image.Image]) -> dict[str, Any]:
     """Model inputs for a batch, padded, on the model's device."""
+    start = loaded.tokenizer.bos_token
+    templated = start is not None and all(text.startswith(start) for text in texts)  # not a second time
     inputs = loaded.processor(
-        text=list(texts), images=[[image] for image in images], padding=True, return_tensors="pt"
+        text=list(texts),
+        images=[[image] for image in images],
+        padding=True,
+        return_tensors="pt",
+        **({"add_special_tokens": False} if templated else {}),
     )
     return loaded.to_device(inputs)

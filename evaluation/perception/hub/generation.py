@@ -86,9 +86,9 @@ def _generation_config(loaded: Loaded, decoding: Decoding, num_candidates: int) 
         do_sample=not is_beam,  # without beams the chooser leaves one possible token, which is "sampled"
         num_beams=decoding.num_beams if is_beam else 1,
         num_return_sequences=num_candidates,
-        temperature=1.0,
-        top_k=0,
-        top_p=1.0,
+        temperature=None if is_beam else 1.0,
+        top_k=None if is_beam else 0,
+        top_p=None if is_beam else 1.0,
         length_penalty=1.0,  # scores of beams are then means over tokens
         early_stopping=False,
         max_length=None,

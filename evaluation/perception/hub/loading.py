@@ -104,6 +104,9 @@ def _load_processor(folder: Path, family: str) -> Any:
 
 
 def _load_weights(folder: Path, model_class: Any, dtype: torch.dtype) -> Any:
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # a bar for each actor would fill the log
     try:
         model, info = model_class.from_pretrained(
             str(folder),
