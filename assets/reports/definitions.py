@@ -53,20 +53,14 @@ def evaluation_table(
 ) -> dg.MaterializeResult:
     """One row per model and held-out split: denoising error, alignment beside ceiling and floor, KID, cost.
 
-    Perception is scored here too, against the builder's hidden truth where there is one; nothing that makes captions
-    ever reads that table. A model whose checks failed is refused.
+    The judge is scored here too, on real held-out pictures. A model whose checks failed is refused.
     """
-    from assets.corpus.scenes import load_world
     from assets.reports.evaluating import evaluate, summary_markdown
 
     step = STEPS["evaluation_table"]
     inputs = other_inputs(step.name, config, surroundings)
     provenance = provenance_of(store, step, None, config.model_dump(), inputs)
-    world = load_world(surroundings.landing.world_path)
-    held_out_names = [concept.name for concept in world.held_out_concepts]
-    tables = evaluate(
-        store, models, held_out_names, config.distractors, step.function_version, context.log.info
-    )
+    tables = evaluate(store, models, config.distractors, step.function_version, context.log.info)
     for name, table in tables.items():
         if name != step.name:
             store.write_table(name, table, provenance)

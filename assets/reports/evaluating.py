@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from assets.encodings.assembly import HELD_OUT
 from assets.interfaces import Models, Store
-from assets.reports.perceiving import judge_scores_table, perception_scores_table
+from assets.reports.perceiving import judge_scores_table
 from assets.reports.scoring import REAL, alignment_table, denoising_table, kid_by_recipe
 from evaluation.schemas import EVALUATION_TABLE, SCALING_OBSERVATIONS
 from training.errors import FoundryError
@@ -37,7 +37,6 @@ class ModelFacts:
 def evaluate(
     store: Store,
     models: Models,
-    held_out_names: Collection[str],
     distractors: int,
     function_version: int,
     log: Log,
@@ -60,7 +59,6 @@ def evaluate(
     return {
         "denoising_errors": errors,
         "alignment_scores": alignment,
-        "perception_scores": perception_scores_table(store, held_out_names),
         "judge_scores": judge_scores_table(store, distractors),
         "scaling_observations": _observations(facts, errors, alignment),
         "evaluation_table": pa.Table.from_pylist(rows, schema=EVALUATION_TABLE),

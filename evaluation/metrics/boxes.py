@@ -8,22 +8,27 @@ import numpy as np
 from jaxtyping import Float
 
 MIN_IOU = 0.5  # boxes that overlap less are no match
+Box = tuple[float, ...]
 
 
-def match_boxes(
-    found: Sequence[tuple[float, ...]], wanted: Sequence[tuple[float, ...]]
-) -> Float[np.ndarray, " wanted"]:
-    """IoU of each wanted box with the found box it is paired with, one to one, for the largest sum; 0 where none."""
+def match_pairs(
+    found: Sequence[Box], wanted: Sequence[Box], min_iou: float = MIN_IOU
+) -> list[tuple[int, int, float]]:
+    """(found, wanted, IoU) of boxes paired one to one: as many pairs as can be, then for the largest sum of IoU."""
     from scipy.optimize import linear_sum_assignment
 
-    result = np.zeros(len(wanted))
     if not found or not wanted:
-        return result
-    overlaps = iou_matrix(np.array(wanted, dtype=np.float64), np.array(found, dtype=np.float64))
-    # A pair below the threshold is no match, so it must not stand in the way of one.
-    rows, columns = linear_sum_assignment(-np.where(overlaps >= MIN_IOU, 1.0 + overlaps, 0.0))
-    result[rows] = overlaps[rows, columns]
-    return result
+        return []
+    overlaps = iou_matrix(np.array(found, dtype=np.float64), np.array(wanted, dtype=np.float64))
+    # A pair below the threshold is no match, so it must not stand in the way of one; one more match is worth more
+    # than any sum of overlaps.
+    worth = min(overlaps.shape) + 1.0
+    rows, columns = linear_sum_assignment(-np.where(overlaps >= min_iou, worth + overlaps, 0.0))
+    return [
+        (int(row), int(column), float(overlaps[row, column]))
+        for row, column in zip(rows, columns, strict=True)
+        if overlaps[row, column] >= min_iou
+    ]
 
 
 def iou_matrix(

@@ -9,15 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.metrics.boxes import MIN_IOU, iou_matrix, match_boxes
-from evaluation.metrics.perception_scores import (
-    METRICS,
-    PERCEPTION_SCORES,
-    color_words,
-    mentions,
-    perception_scores,
-    ratio_interval,
-)
+from evaluation.metrics.boxes import MIN_IOU, iou_matrix, match_pairs
+from evaluation.metrics.perception_scores import METRICS, perception_scores
+from evaluation.metrics.scene_truth import color_words, mentions
+from evaluation.metrics.scoring import GROUPS, SCORES, ratio_intervals
 from training.errors import FoundryError
 
 BOX, FAR = [0.0, 0.0, 0.5, 0.5], [0.5, 0.5, 1.0, 1.0]
@@ -60,8 +55,8 @@ TRUTH_ROWS = [
     _scene("never perceived", [("apple", BOX)]),
 ]
 CAPTIONS = [
-    {"sample_id": "a", "caption": "two apples, a sun", "kept_original": False},
-    {"sample_id": "b", "caption": "a pear", "kept_original": True},
+    {"sample_id": "a", "caption": "two apples, a sun", "keep": True},
+    {"sample_id": "b", "caption": "a pear", "keep": False},
 ]
 
 
@@ -81,15 +76,15 @@ def _value(table: pa.Table, metric: str, group: str = "all", system: str = "perc
 def test_every_figure_by_hand() -> None:
     regions, truth, captions = _tables()
     table = perception_scores(regions, truth, captions, ["pear"])
-    assert table.schema.equals(PERCEPTION_SCORES, check_metadata=True)
+    assert table.schema.equals(SCORES, check_metadata=True)
     expected = {
         "name_precision": 1 / 2,  # apple right, sun wrong
         "name_recall": 1 / 4,
-        "mention_precision": 1.0,  # sun is no concept of this truth; the kept alt-text does not count
+        "mention_precision": 1.0,  # sun is no concept of this truth; the dropped caption does not count
         "mention_recall": 1 / 4,
-        "box_precision": 1.0,  # the word's box and the empty image's whole-image row are no boxes
-        "box_recall": 2 / 4,
-        "box_mean_iou": (1 + 0.8) / 2,
+        "region_precision": 1.0,  # the word's box and the empty image's whole-image row are no boxes
+        "region_recall": 2 / 4,
+        "region_mean_iou": (1 + 0.8) / 2,
         "word_exact_match": 1 / 2,
         "word_precision": 1.0,
         "background_color_accuracy": 2 / 3,
@@ -98,6 +93,10 @@ def test_every_figure_by_hand() -> None:
         assert _value(table, metric) == pytest.approx(value), metric
     assert _value(table, "name_recall", "held_out_concepts") == 0.0
     assert _value(table, "name_recall", "training_concepts") == pytest.approx(1 / 3)
+    assert _value(table, "name_recall", "1 object") == 0.0
+    assert _value(table, "name_recall", "2 objects") == pytest.approx(1 / 2)
+    assert _value(table, "name_recall", "3 objects") is None
+    assert {row["group"] for row in table.to_pylist()} == set(GROUPS)
 
 
 def test_the_oracle_is_right_and_chance_is_another_images_perception() -> None:
@@ -119,14 +118,25 @@ def test_without_truth_or_captions_figures_are_unknown_not_zero() -> None:
 
 
 def test_intervals_hold_the_value_and_are_repeatable() -> None:
-    counts = np.column_stack([np.arange(40) % 3 > 0, np.ones(40)]).astype(np.float64)
-    value, low, high = ratio_interval(counts)
-    assert value == pytest.approx(counts[:, 0].mean())
+    counts = np.stack([np.arange(40) % 3 > 0, np.ones(40)], axis=-1).astype(np.float64)[:, None]
+    ((value, low, high),) = ratio_intervals(counts)
+    assert value == pytest.approx(counts[:, 0, 0].mean())
     assert low is not None
     assert high is not None
-    assert low < counts[:, 0].mean() < high
-    assert ratio_interval(counts) == (value, low, high)
-    assert ratio_interval(np.zeros((3, 2))) == (None, None, None)
+    assert low < counts[:, 0, 0].mean() < high
+    assert ratio_intervals(counts) == [(value, low, high)]
+    assert ratio_intervals(np.zeros((3, 1, 2))) == [(None, None, None)]
+
+
+def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
+    random = np.random.default_rng(0)
+    covered = 0
+    for trial in range(200):
+        given = random.integers(1, 4, 60)
+        counts = np.stack([random.binomial(given, 0.7), given], axis=-1).astype(np.float64)[:, None]
+        ((_, low, high),) = ratio_intervals(counts, 300, trial)
+        covered += int(low is not None and high is not None and low <= 0.7 <= high)
+    assert 180 <= covered <= 199  # 95 % of 200, give or take three standard deviations
 
 
 def test_longer_names_are_found_before_shorter_ones() -> None:
@@ -158,7 +168,10 @@ def test_matching_is_as_good_as_trying_every_pairing(
     padded = np.zeros((4, 4))
     padded[: len(wanted), : len(found)] = np.where(overlaps >= MIN_IOU, 1, 0)
     best = max(padded[range(4), list(order)].sum() for order in permutations(range(4)))
-    assert (match_boxes(found, wanted) >= MIN_IOU).sum() == best
+    pairs = match_pairs(found, wanted)
+    assert len(pairs) == best
+    assert len({row for row, *_ in pairs}) == len({column for _, column, _ in pairs}) == len(pairs)
+    assert all(iou == overlaps[column, row] >= MIN_IOU for row, column, iou in pairs)
     assert ((overlaps >= 0) & (overlaps <= 1 + 1e-9)).all()
 
 
