@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Positive = Annotated[int, Field(ge=1, le=10**12)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -14,15 +16,48 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
-class CaptionMix(Section):
-    """Which caption of a sample is drawn: the alt-text, or one of its generated captions uniformly."""
+CAPTION_MIXES: Mapping[str, tuple[float, int]] = MappingProxyType(
+    {"paper": (0.5, 5), "top-1": (0.5, 1), "original": (1.0, 0), "recaptioned": (0.0, 5)}
+)
+"""Mixes by name: the chance of the original alt-text, and how many of the best generated captions share the rest."""
 
+
+class CaptionMix(Section):
+    """Which caption of a sample is drawn: the alt-text, or one of its generated captions uniformly.
+
+    A recipe names its mix (``captions: paper``) or gives both numbers, which makes it ``custom``.
+    """
+
+    name: str = Field(default="paper", description="paper, top-1, original, recaptioned or custom")
     original_probability: Fraction = Field(
         default=0.5, description="chance of the original alt-text (caption 0), 0 to 1"
     )
     max_generated: int = Field(
         default=5, ge=0, le=64, description="how many of the best generated captions take part"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = {"name": value}
+        if not isinstance(value, Mapping):
+            return value
+        name = value.get("name", "paper" if not set(value) - {"name"} else "custom")
+        if name == "custom":
+            return {**value, "name": name}
+        if name not in CAPTION_MIXES:
+            allowed = ", ".join([*CAPTION_MIXES, "custom"])
+            raise ValueError(f"there is no caption mix '{name}'; allowed are {allowed}")
+        original_probability, max_generated = CAPTION_MIXES[name]
+        numbers = {"original_probability": original_probability, "max_generated": max_generated}
+        wrong = [key for key, number in numbers.items() if value.get(key, number) != number]
+        if wrong:
+            raise ValueError(
+                f"the mix '{name}' has {wrong[0]} {numbers[wrong[0]]}, found {value[wrong[0]]}; "
+                "leave the name out, or call it custom"
+            )
+        return {**value, "name": name, **numbers}
 
 
 class DatasetSelection(Section):

@@ -93,6 +93,23 @@ class Draw:
             )
         return drawn
 
+    def captions(
+        self,
+        keys: Int[np.ndarray, " n"],
+        num_captions: Int[np.ndarray, " b"],
+        original_probability: float,
+        max_generated: int,
+    ) -> Int64[np.ndarray, " b"]:
+        """:func:`caption_index` of each sample; ``keys`` are those of all rows, ``num_captions`` of the batch's."""
+        drawn = np.empty(len(self.rows), np.int64)
+        for epoch in np.unique(self.epochs):
+            chosen = self.epochs == epoch
+            drawn[chosen] = caption_index(
+                self.seed, int(epoch), keys[self.rows[chosen]], num_captions[chosen],
+                original_probability, max_generated,
+            )  # fmt: skip
+        return drawn
+
     def part(self, start: int, stop: int) -> Draw:
         """The draws of samples ``start`` to ``stop`` of the batch."""
         return Draw(self.seed, self.epochs[start:stop], self.rows[start:stop])
@@ -123,22 +140,29 @@ class SampleOrder:
         return self._order
 
 
+def sample_keys(sample_ids: Sequence[str]) -> Int64[np.ndarray, " n"]:
+    """A number for each sample's id, for draws that have to stay the same when other samples come or go."""
+    digests = (hashlib.blake2b(name.encode(), digest_size=8).digest() for name in sample_ids)
+    return np.frombuffer(b"".join(digests), "<i8").astype(np.int64)
+
+
 def caption_index(
     seed: int,
     epoch: int,
-    rows: Int[np.ndarray, " b"],
+    keys: Int[np.ndarray, " b"],
     num_captions: Int[np.ndarray, " b"],
     original_probability: float,
     max_generated: int,
 ) -> Int64[np.ndarray, " b"]:
     """Which caption each sample shows in this epoch: 0 is the alt-text, 1..k the generated ones, best first.
 
-    The alt-text is drawn with ``original_probability``, else one of the first ``max_generated`` generated
-    captions uniformly; a sample without generated captions always shows its alt-text (Scalability of
-    Diffusion-based Text-to-Image Generation, section 4: 0.5, and 0.1 for each of five).
+    A function of (seed, epoch, sample_id) alone: ``keys`` are :func:`sample_keys`. The alt-text is drawn with
+    ``original_probability``, else one of the first ``max_generated`` generated captions uniformly; a sample without
+    generated captions always shows its alt-text (Scalability of Diffusion-based Text-to-Image Generation, section 4:
+    0.5, and 0.1 for each of five).
     """
     return pick_caption(
-        uniform(seed, "caption", epoch, rows), num_captions, original_probability, max_generated
+        uniform(seed, "caption", epoch, keys), num_captions, original_probability, max_generated
     )
 
 

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict
 
 from training.digests import sha256_file
 from training.errors import FoundryError
+from training.randomness import sample_keys
 from training.run_folder import write_error, write_text_atomic
 from training.shard_checks import check_captions, check_samples, check_texts
 from training.validation import validate
@@ -172,6 +173,10 @@ class _Shards:
                 f"{self.folder}: no samples in splits {', '.join(splits)}; it has {self.description.splits}"
             )
         return rows
+
+    def sample_keys(self, rows: Int[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+        """:func:`training.randomness.sample_keys` of some samples."""
+        return sample_keys(self.samples["sample_id"].take(pa.array(rows)).to_pylist())
 
     def array(self, name: str) -> np.ndarray:
         """One array, memory-mapped read-only."""

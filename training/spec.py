@@ -26,7 +26,7 @@ from training.options import Positive as Positive
 from training.options import Section as Section
 from training.validation import validate
 
-TRAINING_SEMANTICS_VERSION = 1
+TRAINING_SEMANTICS_VERSION = 2
 """Raise when the same specification would train to other weights: every run hash changes with it."""
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"

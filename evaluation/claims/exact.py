@@ -8,7 +8,7 @@ import numpy as np
 
 from evaluation.claims.registry import Measurement, Status
 from evaluation.scaling.printed import COMPUTE_LAW, DATA_LAW, PARAMETER_LAW, PrintedLaw, training_gflops
-from training.randomness import caption_index
+from training.randomness import caption_index, sample_keys
 
 PROFILE = "arithmetic"
 
@@ -83,8 +83,8 @@ def _within_rounding(images: float, pairs: float, printed: float) -> bool:
 
 def _caption_draws(num_draws: int) -> Measurement:
     """Frequencies of our own draw against 0.5 and 5 x 0.1, by a chi-square test at 0.1 %."""
-    rows = np.arange(num_draws, dtype=np.int64)
-    drawn = caption_index(0, 0, rows, np.full(num_draws, 6, dtype=np.int64), 0.5, 5)
+    keys = sample_keys([f"sample {number}" for number in range(num_draws)])
+    drawn = caption_index(0, 0, keys, np.full(num_draws, 6, dtype=np.int64), 0.5, 5)
     counts = np.bincount(drawn, minlength=6)
     expected = num_draws * np.array([0.5, 0.1, 0.1, 0.1, 0.1, 0.1])
     statistic = float(((counts - expected) ** 2 / expected).sum())

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from training.randomness import Draw, SampleOrder, caption_index, normal, permutation, uniform
+from training.randomness import Draw, SampleOrder, caption_index, normal, permutation, sample_keys, uniform
 
 
 def test_each_epoch_is_a_permutation_and_differs() -> None:
@@ -93,3 +93,23 @@ def test_drawing_a_batch_equals_drawing_rows() -> None:
     draw = Draw(4, np.array([0, 1, 0]), np.array([3, 3, 8]))
     slow = [normal(4, "noise", epoch, row, (2, 5)) for epoch, row in ((0, 3), (1, 3), (0, 8))]
     assert np.array_equal(draw.normal("noise", (2, 5)), np.stack(slow))
+
+
+def test_a_draw_depends_on_the_sample_not_on_its_place() -> None:
+    names = [f"sample {number}" for number in range(200)]
+    before = caption_index(3, 1, sample_keys(names), np.full(200, 6), 0.5, 5)
+    more = ["another", *names[:100], "one more", *names[100:]]
+    after = caption_index(3, 1, sample_keys(more), np.full(202, 6), 0.5, 5)
+    assert np.array_equal(np.delete(after, [0, 101]), before)
+    assert len(set(sample_keys(names).tolist())) == 200
+
+
+def test_captions_of_a_batch_equal_those_of_its_samples() -> None:
+    keys = sample_keys([f"sample {number}" for number in range(40)])
+    batch = SampleOrder(5, 40).draw(30, 25)  # straddles two epochs
+    drawn = batch.captions(keys, np.full(25, 4), 0.5, 5)
+    alone = [
+        caption_index(5, int(epoch), keys[row : row + 1], np.array([4]), 0.5, 5)[0]
+        for epoch, row in zip(batch.epochs, batch.rows, strict=True)
+    ]
+    assert drawn.tolist() == alone

@@ -12,6 +12,7 @@ import pytest
 
 from training.digests import folder_digest
 from training.errors import FoundryError
+from training.options import CaptionMix
 from training.spec import Execution, TrainingSpecification, load_recipe, load_recipes
 
 GOOD: dict[str, Any] = {"name": "a", "backbone": "PixArt-tiny", "images_total": 100, "learning_rate": "3e-4"}
@@ -78,7 +79,7 @@ def test_every_setting_changes_the_hash(change: dict[str, Any]) -> None:
 def test_the_hash_is_pinned() -> None:
     # A changed default or field changes every run's identity: raise TRAINING_SEMANTICS_VERSION knowingly.
     spec = TrainingSpecification(recipe=load_recipe(GOOD), inputs=INPUTS)
-    assert spec.spec_hash == "2d70c1c8e848fd56e915ff700fcd517b33989775e2f6257133a551571e7ba26f"
+    assert spec.spec_hash == "c59e885d430daf9793f5b9ff074cf6259940502f12b6369aaf29942762961c13"
 
 
 def test_specification_refuses_other_semantics_and_bad_digests() -> None:
@@ -159,3 +160,33 @@ def test_folder_digest_counts_content_and_names_only(tmp_path: Path) -> None:
     assert digest != folder_digest(tmp_path / "two", ["model_card.md"])
     with pytest.raises(FoundryError, match="no such folder"):
         folder_digest(tmp_path / "three")
+
+
+@pytest.mark.parametrize(
+    ("mix", "expected"),
+    [
+        ("paper", ("paper", 0.5, 5)),
+        ("top-1", ("top-1", 0.5, 1)),
+        ("original", ("original", 1.0, 0)),
+        ("recaptioned", ("recaptioned", 0.0, 5)),
+        ({"original_probability": 0.25}, ("custom", 0.25, 5)),
+        ({"name": "paper", "max_generated": 5}, ("paper", 0.5, 5)),
+        ({}, ("paper", 0.5, 5)),
+    ],
+)
+def test_a_recipe_names_its_caption_mix(mix: object, expected: tuple[str, float, int]) -> None:
+    captions = CaptionMix.model_validate(mix)
+    assert (captions.name, captions.original_probability, captions.max_generated) == expected
+    assert CaptionMix.model_validate(captions.model_dump()) == captions
+
+
+@pytest.mark.parametrize(
+    ("mix", "message"),
+    [
+        ("papr", "no caption mix 'papr'; allowed are paper, top-1, original, recaptioned, custom"),
+        ({"name": "paper", "max_generated": 1}, "the mix 'paper' has max_generated 5, found 1"),
+    ],
+)
+def test_an_impossible_caption_mix_is_refused(mix: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        CaptionMix.model_validate(mix)

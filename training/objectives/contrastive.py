@@ -23,7 +23,7 @@ from training.contrastive_model import (
 )
 from training.errors import FoundryError
 from training.objectives import input_folder
-from training.randomness import Draw, pick_caption
+from training.randomness import Draw
 from training.shards import ImageShards
 from training.spec import Execution, TrainingSpecification
 
@@ -48,6 +48,7 @@ class ContrastiveObjective:
         self.shards = ImageShards.open(input_folder(execution, "dataset"))
         self.rows = self.shards.select(spec.recipe.dataset.splits, spec.recipe.dataset.max_samples)
         self.num_samples = len(self.rows)
+        self.caption_keys = self.shards.sample_keys(self.rows)
         captions = self.shards.captions()
         self.captions = [captions[row] for row in self.rows]
         self.num_captions = np.array([len(texts) for texts in self.captions])
@@ -58,9 +59,8 @@ class ContrastiveObjective:
     def load(self, draw: Draw) -> ContrastiveBatch:
         """Pictures, shifted and mirrored where asked, and one caption each."""
         mix = self.recipe.dataset.captions
-        picked = pick_caption(
-            draw.uniform("caption"), self.num_captions[draw.rows], mix.original_probability, mix.max_generated
-        )
+        counts = self.num_captions[draw.rows]
+        picked = draw.captions(self.caption_keys, counts, mix.original_probability, mix.max_generated)
         texts = [self.captions[row][index] for row, index in zip(draw.rows, picked, strict=True)]
         images = self._augment(self.shards.gather_images(self.rows[draw.rows]), texts, draw)
         tokens = self.vocabulary.encode(texts, self.options.max_tokens)

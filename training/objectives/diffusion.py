@@ -15,7 +15,7 @@ from training.errors import FoundryError
 from training.noising import Noising
 from training.objectives import input_folder
 from training.prompts import Prompts
-from training.randomness import Draw, caption_index
+from training.randomness import Draw
 from training.shards import TextBatch, TrainingShards
 from training.spec import DiffusionOptions, Execution, TrainingSpecification
 
@@ -49,6 +49,7 @@ class DiffusionObjective:
         check_input_digests(spec, self.shards)
         self.rows = self.shards.select(recipe.dataset.splits, recipe.dataset.max_samples)
         self.num_samples = len(self.rows)
+        self.caption_keys = self.shards.sample_keys(self.rows)
         self.module = build_backbone(recipe.backbone, recipe.seed).to(device)
         self._check_shapes()
         # A model whose stock pipeline passes no mask must meet the same padding in training.
@@ -74,17 +75,7 @@ class DiffusionObjective:
         """Caption numbers of a batch, -1 where the caption is dropped."""
         mix = self.spec.recipe.dataset.captions
         counts = self.shards.num_captions(self.rows[draw.rows])
-        captions = np.empty(len(draw.rows), np.int64)
-        for epoch in np.unique(draw.epochs):
-            chosen = draw.epochs == epoch
-            captions[chosen] = caption_index(
-                draw.seed,
-                int(epoch),
-                draw.rows[chosen],
-                counts[chosen],
-                mix.original_probability,
-                mix.max_generated,
-            )
+        captions = draw.captions(self.caption_keys, counts, mix.original_probability, mix.max_generated)
         dropped = draw.uniform("caption_dropout") < self.options.caption_dropout
         return np.where(dropped, NULL_CAPTION, captions)
 
