@@ -20,7 +20,7 @@ CAPTIONER_VERSION = 1  # raise when captions change
 CAPTIONER_NAME = "template captioner over perceived regions"
 TEMPLATES = ("full", "short", "list", "plain")
 _MIN_TEXT_SCORE = 0.5
-_NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six"}
+NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six"}
 _NEAR = 0.12  # centres closer than this share of the image are neither left of nor above one another
 
 
@@ -128,7 +128,7 @@ def _counted(nouns: Sequence[str]) -> str:
     counts = {noun: list(nouns).count(noun) for noun in nouns}
     return _joined(
         [
-            with_article(noun) if count == 1 else f"{_NUMBERS.get(count, str(count))} {noun}s"
+            with_article(noun) if count == 1 else f"{NUMBERS.get(count, str(count))} {noun}s"
             for noun, count in counts.items()
         ]
     )
@@ -168,7 +168,9 @@ def _write(
     return _finish([_counted([entity.noun for entity in entities])], "")
 
 
-def compose_captions(regions: Sequence[Mapping[str, Any]], k: int = 2, seed: int = 0) -> list[Caption]:
+def compose_captions(
+    sample_id: str, regions: Sequence[Mapping[str, Any]], k: int = 2, seed: int = 0
+) -> list[Caption]:
     """Up to four different captions of one image, the densest first.
 
     Args:

@@ -39,6 +39,8 @@ _WORD_OF_PROTOTYPE = np.array([COLOR_WORDS.index(word) for word, _ in _PROTOTYPE
 _ACHROMATIC = frozenset({"black", "white", "gray"})
 # A picture with black outlines or white gloss is still called by its hue once the hue has this share of pixels.
 _HUE_SHARE = 0.3
+_SECOND_SHARE = 0.2
+_IS_HUE = np.array([word not in _ACHROMATIC for word in COLOR_WORDS])
 
 
 def rgb_to_lab(rgb: Float[np.ndarray, "*places 3"]) -> Float[np.ndarray, "*places 3"]:
@@ -65,17 +67,29 @@ _PROTOTYPES_LAB = rgb_to_lab(np.array([rgb for _, rgb in _PROTOTYPES], dtype=np.
 def color_indices(rgb_n3: UInt8[np.ndarray, "n 3"]) -> Int[np.ndarray, " n"]:
     """Index into :data:`COLOR_WORDS` of every pixel."""
     lab = rgb_to_lab(rgb_n3.astype(np.float64))
-    distance = ((lab[:, None, :] - _PROTOTYPES_LAB[None]) ** 2).sum(-1)
+    # squared distance but for the pixel's own length, which is the same for all prototypes
+    distance = (_PROTOTYPES_LAB**2).sum(-1) - 2 * lab @ _PROTOTYPES_LAB.T
     return _WORD_OF_PROTOTYPE[distance.argmin(axis=1)]
 
 
 def main_color(rgb_n3: UInt8[np.ndarray, "n 3"]) -> str:
     """The word most pixels fall under, hues before black, white and gray; "gray" for no pixels at all."""
+    return two_colors(rgb_n3)[0]
+
+
+def two_colors(rgb_n3: UInt8[np.ndarray, "n 3"]) -> tuple[str, str]:
+    """:func:`main_color` and the next word, hues first too; the second is empty below a fifth of the pixels."""
     if len(rgb_n3) == 0:
-        return "gray"
+        return "gray", ""
     counts = np.bincount(color_indices(rgb_n3), minlength=len(COLOR_WORDS))
-    chromatic = np.array([word not in _ACHROMATIC for word in COLOR_WORDS])
-    hues = np.where(chromatic, counts, 0)
-    if hues.max() >= _HUE_SHARE * len(rgb_n3):
-        return COLOR_WORDS[int(hues.argmax())]
-    return COLOR_WORDS[int(counts.argmax())]
+    first = _leading(counts, len(rgb_n3))
+    counts[first] = 0
+    second = _leading(counts, len(rgb_n3))
+    is_there = counts[second] >= _SECOND_SHARE * len(rgb_n3)
+    return COLOR_WORDS[first], COLOR_WORDS[second] if is_there else ""
+
+
+def _leading(counts: Int[np.ndarray, " words"], num_pixels: int) -> int:
+    """Index of the word that describes best."""
+    hues = np.where(_IS_HUE, counts, 0)
+    return int((hues if hues.max() >= _HUE_SHARE * num_pixels else counts).argmax())

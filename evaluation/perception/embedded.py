@@ -9,7 +9,6 @@ give one region with a ConSE name of low confidence or none.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -20,11 +19,13 @@ import pyarrow as pa
 from jaxtyping import UInt8
 
 from evaluation.perception.bank import ConceptBank, on_paper
+from evaluation.perception.decoding import decode_image
 from evaluation.perception.efficientnet_lite import EfficientNetLite0, load_lite0, look
 from evaluation.perception.identity import MAX_CROPS, MODEL_NAME, PERCEPTION_VERSION, digest_with_bank
 from evaluation.perception.naming import NO_NAME, Naming, name_crops
 from evaluation.perception.reading import WordReader
-from evaluation.perception.regions import ANALYSIS_SIDE_PX, Layout, Region, find_regions, shrink
+from evaluation.perception.regions import ANALYSIS_SIDE_PX, Layout, Region, find_regions, shrink, whole_image
+from evaluation.perception.run_lengths import encode_mask
 from evaluation.schemas import REGIONS
 from training.errors import FoundryError
 
@@ -81,7 +82,7 @@ class EmbeddedPerceiver:
             )
         sample_ids = batch.column("sample_id").to_pylist()
         images = [
-            shrink(_decode(data, sample_id), 4 * ANALYSIS_SIDE_PX)
+            shrink(decode_image(data, f"sample {sample_id}"), 4 * ANALYSIS_SIDE_PX)
             for data, sample_id in zip(batch.column("image").to_pylist(), sample_ids, strict=True)
         ]
         with torch_threads(self.threads):
@@ -116,11 +117,8 @@ class EmbeddedPerceiver:
     def _rows(
         self, sample_id: str, image: UInt8[np.ndarray, "h w 3"], layout: Layout, named: dict[int, Naming]
     ) -> list[dict[str, Any]]:
-        nothing = Region(
-            (0.0, 0.0, 1.0, 1.0), 1.0, (*layout.background.colors, "gray")[0], False, np.ones((1, 1), bool)
-        )
         rows = []
-        for index, region in enumerate(layout.regions or (nothing,)):
+        for index, region in enumerate(layout.regions or (whole_image(shrink(image, ANALYSIS_SIDE_PX)),)):
             naming = named.get(index, NO_NAME)
             text, text_score = "", 0.0
             if region.looks_like_text:
@@ -132,6 +130,11 @@ class EmbeddedPerceiver:
                     "box_xyxy_norm": list(region.box_xyxy_norm),
                     "area_fraction": region.area_fraction,
                     "color": region.color,
+                    "second_color": region.second_color,
+                    "shape": region.shape,
+                    "texture": region.texture,
+                    "mask_rle": encode_mask(region.mask),
+                    "mask_size": list(region.mask.shape),
                     "names": list(naming.names),
                     "name_scores": list(naming.scores),
                     "name_source": naming.source,
@@ -173,19 +176,3 @@ def _crop(image: UInt8[np.ndarray, "h w 3"], region: Region) -> UInt8[np.ndarray
     if region.mask.all():
         return image
     return on_paper(shrink(image, ANALYSIS_SIDE_PX), region.mask)
-
-
-def _decode(data: bytes, sample_id: str) -> UInt8[np.ndarray, "h w 3"]:
-    """Encoded bytes as upright RGB, transparency over white."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    try:
-        with Image.open(io.BytesIO(data)) as opened:
-            upright = ImageOps.exif_transpose(opened).convert("RGBA")
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise FoundryError(
-            f"sample {sample_id}: image cannot be decoded ({error}); land the sample again or remove it"
-        ) from error
-    paper = Image.new("RGBA", upright.size, (255, 255, 255, 255))
-    paper.alpha_composite(upright)
-    return np.asarray(paper.convert("RGB"))

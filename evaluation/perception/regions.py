@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, UInt8
 
+from evaluation.perception.attributes import shape_word, texture_word
 from evaluation.perception.background import Background, fit_background, largest_difference
-from evaluation.perception.colors import main_color
+from evaluation.perception.colors import two_colors
 from evaluation.perception.lettering import take_words
 from evaluation.perception.pieces import Piece, connected_pieces, join_parts, split_touching
 from training.errors import FoundryError
@@ -31,13 +32,17 @@ class Region:
     """One foreground region.
 
     ``box_xyxy_norm`` lies in [0, 1]; ``area_fraction`` is foreground pixels over image pixels in (0, 1];
-    ``color`` a colour word; ``looks_like_text`` the outcome of a cheap test on the pixels;
+    ``color`` a colour word, ``second_color`` another or empty; ``shape`` and ``texture`` as measured by
+    :mod:`evaluation.perception.attributes`; ``looks_like_text`` the outcome of a cheap test on the pixels;
     ``mask`` the region's pixels at analysis size.
     """
 
     box_xyxy_norm: tuple[float, float, float, float]
     area_fraction: float
     color: str
+    second_color: str
+    shape: str
+    texture: str
     looks_like_text: bool
     mask: Bool[np.ndarray, "h w"]
 
@@ -87,10 +92,8 @@ def find_regions(image_hwc: UInt8[np.ndarray, "h w 3"]) -> Layout:
 
 
 def _whole_image(image: UInt8[np.ndarray, "h w 3"], background: Background | None) -> Layout:
-    everything = np.ones(image.shape[:2], dtype=bool)
-    region = Region((0.0, 0.0, 1.0, 1.0), 1.0, main_color(image.reshape(-1, 3)), False, everything)
     unknown = Background("unknown", (), image.astype(np.float64), 0.0)
-    return Layout(background or unknown, (region,))
+    return Layout(background or unknown, (whole_image(image),))
 
 
 def _foreground(image: UInt8[np.ndarray, "h w 3"], background: Background) -> Bool[np.ndarray, "h w"]:
@@ -103,13 +106,23 @@ def _foreground(image: UInt8[np.ndarray, "h w 3"], background: Background) -> Bo
     return mask
 
 
+def whole_image(image: UInt8[np.ndarray, "h w 3"]) -> Region:
+    """An image at analysis size as one region."""
+    height, width = image.shape[:2]
+    return _region(image, Piece(np.ones((height, width), dtype=bool), (0, 0, width, height)), is_text=False)
+
+
 def _region(image: UInt8[np.ndarray, "h w 3"], piece: Piece, *, is_text: bool) -> Region:
     height, width = image.shape[:2]
     x1, y1, x2, y2 = piece.box
+    color, second_color = two_colors(image[piece.mask])
     return Region(
         (x1 / width, y1 / height, x2 / width, y2 / height),
         piece.area / (height * width),
-        main_color(image[piece.mask]),
+        color,
+        second_color,
+        shape_word(piece.mask),
+        texture_word(image, piece.mask),
         is_text,
         piece.mask,
     )

@@ -91,8 +91,3 @@ class PhraseFinder:
     @cached_property
     def _english(self) -> Language:
         return load_english(("ner", "senter"))
-
-
-def build_phrase_finder() -> PhraseFinder:
-    """The worker, by name."""
-    return PhraseFinder()

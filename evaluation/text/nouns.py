@@ -43,8 +43,3 @@ class NounCounter:
     @cached_property
     def _english(self) -> Language:
         return load_english(("parser", "ner", "senter"))
-
-
-def build_noun_counter() -> NounCounter:
-    """The worker, by name."""
-    return NounCounter()

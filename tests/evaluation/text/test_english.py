@@ -17,20 +17,20 @@ from evaluation.text.english import (
     load_english,
     packaged_english,
 )
-from evaluation.text.noun_phrases import PhraseFinder, build_phrase_finder
-from evaluation.text.nouns import NounCounter, build_noun_counter
+from evaluation.text.noun_phrases import PhraseFinder
+from evaluation.text.nouns import NounCounter
 from training.digests import folder_digest
 from training.errors import FoundryError
 
 
 @pytest.fixture(scope="module")
 def counter() -> NounCounter:
-    return build_noun_counter()
+    return NounCounter()
 
 
 @pytest.fixture(scope="module")
 def finder() -> PhraseFinder:
-    return build_phrase_finder()
+    return PhraseFinder()
 
 
 def texts(*values: str) -> pa.Table:
