@@ -50,3 +50,21 @@ def measure(
         "oracle": oracle,
         "remark": remark,
     }
+
+
+def measures_markdown(table: pa.Table) -> str:
+    """Rows of :data:`MEASURES` as a Markdown table, figures to three digits, what cannot be known as a dash."""
+    lines = [
+        "| measure | of | on | value | 95 % interval | chance | perfect | items |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in table.to_pylist():
+        interval = "" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"
+        figures = (_figure(row["value"]), interval, _figure(row["chance"]), _figure(row["oracle"]))
+        cells = (row["measure"], row["subject"], row["split"], *figures, row["num_items"] or "")
+        lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
+    return "\n".join(lines)
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"

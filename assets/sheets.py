@@ -35,3 +35,14 @@ def sheet_jpeg(
     decoded = [decode_rgb(data, max_pixels=2**31) for data in images]
     tiles = decoded if boxes is not None else [resize_square(image, tile_px) for image in decoded]
     return inline_jpeg(contact_sheet(tiles, captions, boxes, columns=columns, tile=tile_px))
+
+
+def figure_jpeg(png: bytes) -> bytes:
+    """A figure as a JPEG that is small enough for an asset page."""
+    import io
+
+    from PIL import Image
+
+    from evaluation.pictures import inline_jpeg
+
+    return inline_jpeg(Image.open(io.BytesIO(png)).convert("RGB"))

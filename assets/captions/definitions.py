@@ -29,6 +29,7 @@ from assets.selection import (
     required,
     samples_of,
 )
+from assets.sheets import figure_jpeg
 from assets.steps import STEPS, provenance_of
 from assets.units import Derivation, Units
 from assets.work import sample_work, text_units
@@ -197,7 +198,7 @@ def caption_statistics(
 
     The gate refuses a caption set that would teach a model less than the originals alone; `training_shards` obeys it.
     """
-    from assets.captions.plots import page_jpeg, statistics_figures
+    from assets.captions.plots import statistics_figures
     from assets.captions.sheets import statistics_markdown
     from assets.captions.statistics import CAPTION_STATISTICS, caption_check
     from assets.captions.statistics import caption_statistics as compare
@@ -218,7 +219,7 @@ def caption_statistics(
     kept = keep_figures(store, "caption_figures", figures, provenance)
     metadata = {
         "comparison": dg.MetadataValue.md(statistics_markdown(table)),
-        **{name.removesuffix(".png"): picture(page_jpeg(png), name) for name, png in figures.items()},
+        **{name.removesuffix(".png"): picture(figure_jpeg(png), name) for name, png in figures.items()},
         "figures": dg.MetadataValue.path(kept),
     }
     return materialized(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-
 import pyarrow as pa
 
 
@@ -66,12 +64,3 @@ def growth_figure(statistics: pa.Table) -> bytes:
     return lines(
         found, title="Vocabulary growth", x_label="captions seen", y_label="different nouns", log_axes=True
     )
-
-
-def page_jpeg(png: bytes) -> bytes:
-    """A figure as a JPEG that is small enough for an asset page."""
-    from PIL import Image
-
-    from evaluation.pictures import inline_jpeg
-
-    return inline_jpeg(Image.open(io.BytesIO(png)).convert("RGB"))

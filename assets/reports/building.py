@@ -63,7 +63,11 @@ def report_data(store: Store, landing: Landing, models: Models, prompts_shown: i
         title="T2I Foundry report",
         profile=models.profile,
         created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        facts={"data": landing.source, "dataset digest": store.require("training_shards").digest[:16]},
+        facts={
+            "data": landing.source,
+            "dataset digest": store.require("training_shards").digest[:16],
+            "layout benchmark": f"{store.require('layout_benchmark').num_rows} boxes",
+        },
         verdicts=_verdicts(claims, store),
         models=_model_rows(table, errors, alignment),
         samples=_sample_rows(store, table, prompts_shown),
@@ -75,7 +79,8 @@ def report_data(store: Store, landing: Landing, models: Models, prompts_shown: i
             ),
             Figure("Judge's cosine over size", law_plot(fits, "judge_cosine", "parameters")),
         ],
-        perception=measure_rows(store, "perception_scores"),
+        perception=measure_rows(store, "data_quality"),
+        data_figures=_figures(store, "data_quality_figures"),
         judge=measure_rows(store, "judge_scores"),
         autoencoder=_autoencoder(store),
         captions=[
@@ -83,12 +88,14 @@ def report_data(store: Store, landing: Landing, models: Models, prompts_shown: i
                 row["captions"],
                 row["num_images"],
                 row["words_per_caption"],
-                row["content_words_per_image"],
-                row["unique_content_words"],
-                row["image_word_pairs"],
+                row["nouns_per_image"],
+                row["unique_nouns"],
+                row["image_noun_pairs"],
+                row["near_duplicate_share"],
             )
             for row in store.read_table("caption_statistics").to_pylist()
         ],
+        caption_figures=_figures(store, "caption_figures"),
         laws=[
             LawRow(
                 fit.family,
@@ -126,6 +133,7 @@ def measure_rows(store: Store, name: str) -> list[MeasureRow]:
             row["chance"],
             row["oracle"],
             row["remark"],
+            row["subject"],
         )
         for row in store.read_table(name).to_pylist()
     ]
@@ -270,6 +278,14 @@ def _autoencoder(store: Store) -> list[MeasureRow]:
     value = mean_interval(errors.astype(float))
     remark = "pixels in [-1, 1]; no backbone behind it can be better"
     return [MeasureRow("mean squared reconstruction error", "all splits", value, oracle=0.0, remark=remark)]
+
+
+def _figures(store: Store, name: str) -> list[Figure]:
+    """Figures that an asset kept in full; none where it drew none."""
+    if store.current(name) is None:
+        return []
+    paths = sorted(store.local_folder(name).glob("*.png"))
+    return [Figure(path.stem.replace("_", " ").capitalize(), path.read_bytes()) for path in paths]
 
 
 def _printed_laws() -> list[PrintedLawRow]:

@@ -66,18 +66,20 @@ class MeasureRow:
     chance: float | None = None
     oracle: float | None = None
     remark: str = ""
+    subject: str = ""
 
 
 @dataclass(frozen=True)
 class CaptionRow:
-    """Caption statistics of one set of captions; words stand for content words, not nouns."""
+    """Caption statistics of one set of captions, with the paper's symbols N/I, UN and I-N."""
 
     captions: str
     images: int
     words_per_caption: float
-    content_words_per_image: float
-    unique_content_words: int
-    image_word_pairs: int
+    nouns_per_image: float
+    unique_nouns: int
+    image_noun_pairs: int
+    near_duplicate_share: float
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,7 @@ class ReportData:
     judge: Sequence[MeasureRow] = ()
     autoencoder: Sequence[MeasureRow] = ()
     captions: Sequence[CaptionRow] = ()
+    caption_figures: Sequence[Figure] = ()
     laws: Sequence[LawRow] = ()
     printed_laws: Sequence[PrintedLawRow] = ()
     claims: Sequence[ClaimResult] = ()

@@ -7,8 +7,11 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from assets.definitions import build_asset, materialized, picture, with_defaults
+from assets.corpus.concepts import concept_inputs
+from assets.definitions import build_asset, keep_figures, materialized, picture, settings, with_defaults
 from assets.interfaces import Landing, Models, Store, Surroundings
+from assets.measures import MEASURES
+from assets.sheets import figure_jpeg
 from assets.steps import STEPS, provenance_of
 from evaluation.schemas import EVALUATION_TABLE
 
@@ -17,6 +20,13 @@ class EvaluationTableConfig(dg.Config):
     """Settings of ``evaluation_table``."""
 
     distractors: int = Field(8, description="the judge picks the prompt out of so many", ge=2)
+
+
+class DataQualityConfig(dg.Config):
+    """Settings of ``data_quality``."""
+
+    images_per_split: int = Field(200, description="images that the judge looks at in each split", ge=2)
+    resamples: int = Field(500, description="bootstrap resamples behind each interval", ge=50)
 
 
 class ScalingLawsConfig(dg.Config):
@@ -33,6 +43,7 @@ class ReportConfig(dg.Config):
 
 CONFIGS: Mapping[str, type[dg.Config]] = {
     "evaluation_table": EvaluationTableConfig,
+    "data_quality": DataQualityConfig,
     "scaling_laws": ScalingLawsConfig,
     "report": ReportConfig,
 }
@@ -41,7 +52,10 @@ CONFIGS: Mapping[str, type[dg.Config]] = {
 def other_inputs(name: str, config: dg.Config, surroundings: Surroundings) -> dict[str, str]:
     """Digests of what these assets read beside the graph's own versions."""
     truth = surroundings.store.current("scene_truth")
-    return {"scene_truth": truth.digest} if name == "evaluation_table" and truth is not None else {}
+    if name not in ("evaluation_table", "data_quality") or truth is None:
+        return {}
+    concepts = concept_inputs(surroundings.landing) if name == "data_quality" else {}
+    return {"scene_truth": truth.digest, **concepts}
 
 
 def evaluation_table(
@@ -67,6 +81,43 @@ def evaluation_table(
     manifest = store.write_table(step.name, tables[step.name], provenance)
     metadata = {"models": dg.MetadataValue.md(summary_markdown(tables[step.name]))}
     return materialized(store, manifest, metadata, schema=EVALUATION_TABLE)
+
+
+def data_quality(
+    context: dg.AssetExecutionContext,
+    config: DataQualityConfig,
+    store: dg.ResourceParam[Store],
+    landing: dg.ResourceParam[Landing],
+    surroundings: dg.ResourceParam[Surroundings],
+) -> dg.MaterializeResult:
+    """How good captions and annotations are: against the hidden truth, between annotators, and by the judge.
+
+    Beside every figure stand its interval, what chance gets and what a perfect answer would. The truth table is read
+    here to score, and by nothing that makes captions or entities.
+    """
+    from assets.corpus.concepts import drawings_by_concept, held_out_names
+    from assets.entities.quality import Known, quality_table
+    from assets.entities.quality_figure import quality_figure
+    from assets.measures import measures_markdown
+
+    step = STEPS["data_quality"]
+    inputs = other_inputs(step.name, config, surroundings)
+    provenance = provenance_of(store, step, None, settings(config), inputs)
+    known = Known(drawings_by_concept(landing), held_out_names(landing))
+    judge = store.local_folder("judge_clip", require_gate=True)
+    table = quality_table(
+        store, known, judge, images_per_split=config.images_per_split, resamples=config.resamples
+    )
+    manifest = store.write_table(step.name, table, provenance)
+    metadata: dict[str, Any] = {"measures": dg.MetadataValue.md(measures_markdown(table))}
+    figure = quality_figure(table)
+    if figure is not None:
+        kept = keep_figures(store, "data_quality_figures", {"by_number_of_objects.png": figure}, provenance)
+        metadata |= {
+            "by_number_of_objects": picture(figure_jpeg(figure), "figures by number of objects"),
+            "figures": dg.MetadataValue.path(kept),
+        }
+    return materialized(store, manifest, metadata, schema=MEASURES)
 
 
 def scaling_laws(
@@ -115,4 +166,7 @@ def build_definitions(
 ) -> list[dg.AssetsDefinition]:
     """The group's assets, with the profile's run-config defaults; none is partitioned."""
     configs = {name: with_defaults(base, defaults.get(name, {})) for name, base in CONFIGS.items()}
-    return [build_asset(body, configs[body.__name__]) for body in (evaluation_table, scaling_laws, report)]
+    return [
+        build_asset(body, configs[body.__name__])
+        for body in (evaluation_table, data_quality, scaling_laws, report)
+    ]

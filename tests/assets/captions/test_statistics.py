@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from assets.captions.plots import page_jpeg, statistics_figures
+from assets.captions.plots import statistics_figures
+from assets.sheets import figure_jpeg
 from assets.captions.sheets import statistics_markdown
 from assets.captions.statistics import CAPTION_STATISTICS, caption_check, caption_statistics
 from assets.encodings.text import text_id
@@ -172,7 +173,7 @@ def test_figures_show_all_sets_and_the_page_gets_small_ones() -> None:
         picture = Image.open(io.BytesIO(png))
         assert name.endswith(".png")
         assert len(picture.convert("RGB").getcolors(1 << 20) or []) > 20
-        assert len(page_jpeg(png)) < 120_000
+        assert len(figure_jpeg(png)) < 120_000
 
 
 def test_untrusted_captions_cannot_break_the_markdown() -> None:

@@ -85,7 +85,7 @@ def _data(text: str = "red apple") -> ReportData:
             MeasureRow(text, text, None),
             MeasureRow(text, text, Interval(0.8, 0.7, 0.9, 0.95, 77), 0.03),
         ],
-        captions=[CaptionRow(text, 1200, 3.1, 2.2, 60, 2640)],
+        captions=[CaptionRow(text, 1200, 3.1, 2.2, 60, 2640, 0.125)],
         laws=[LawRow(text, text, "pure", 3, 3, False, f"not identifiable: {text}")],
         claims=claim_results(exact_measurements(num_draws=1000)),
         ledger=ledger_rows({"judge": 31.5}),
