@@ -1,0 +1,287 @@
+"""The card of an exported data set, in Markdown: what it is, where it comes from, under which licences, and its limits.
+
+Attributions, phrases and names are untrusted: whatever could become markup, a link or a heading is escaped.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from assets.entities.tally import Tally
+
+NUM_CONCEPTS, NUM_CREDITS, NUM_SIZES = 30, 200, 8
+_LOADING = {
+    "huggingface": 'import datasets\nrows = datasets.load_dataset("FOLDER", split="{split}")',
+    "layoutsam": (
+        'import datasets\nrows = datasets.load_dataset("FOLDER", split="{split}")\n'
+        "# the image of a row lies at FOLDER/images/<image_path>"
+    ),
+    "layoutsam-eval": (
+        'import ast, datasets\nrow = datasets.load_dataset("FOLDER", split="{split}")[0]\n'
+        'boxes_px = ast.literal_eval(row["bbox_list"])'
+    ),
+    "coco": (
+        'from pycocotools.coco import COCO\ncoco = COCO("FOLDER/annotations/instances_{split}.json")\n'
+        "# the images lie in FOLDER/{split}/"
+    ),
+    "webdataset": (
+        'import datasets\nrows = datasets.load_dataset("webdataset", data_dir="FOLDER", split="train")\n'
+        "# or any reader of tars: <sample_id>.png beside <sample_id>.json"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """A model that wrote rows of the data set, and in which role."""
+
+    role: str
+    name: str
+    digest: str
+    function_version: int | None = None
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """Everything a card says. ``judge_digest`` is empty where no judge was trained."""
+
+    title: str
+    format_name: str
+    table: str
+    split: str
+    digest: str
+    versions: Mapping[str, str]
+    tally: Tally
+    models: Sequence[ModelRow] = ()
+    dropped: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    not_held: Sequence[str] = ()
+    judge_digest: str = ""
+    benchmark_findings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def dataset_card(facts: CardFacts, header: Mapping[str, Any] | None = None) -> str:
+    """The card as Markdown, with a YAML header where one is given. Equal facts give equal text."""
+    parts = [
+        _front_matter(header or {}, facts),
+        f"# {escape(facts.title)}",
+        _summary(facts),
+        _licenses(facts.tally),
+        _statistics(facts.tally),
+        _models(facts.models),
+        _filters(facts),
+        _independence(facts),
+        _limits(facts),
+        _benchmark(facts.benchmark_findings),
+        _use(facts),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def license_class(name: str) -> str:
+    """What a licence asks for: ``unknown``, ``non-commercial``, ``no derivatives``, ``share-alike``, ``attribution``,
+    ``free`` or ``own terms``. By the SPDX identifier or the usual short names; a rough guide, not legal advice."""
+    words = set(re.findall(r"[a-z0-9]+", name.lower()))
+    rules = (
+        ("unknown", not words or "unknown" in words or "noassertion" in words),
+        ("non-commercial", bool(words & {"nc", "noncommercial"})),
+        ("no derivatives", "nd" in words),
+        ("share-alike", {"by", "sa"} <= words or bool(words & {"gpl", "agpl", "lgpl", "odbl", "gfdl"})),
+        (
+            "free",
+            bool(words & {"cc0", "pddl", "unlicense", "publicdomain", "pdm"})
+            or {"public", "domain"} <= words,
+        ),
+        ("attribution", bool(words & {"by", "apache", "mit", "bsd"})),
+    )
+    return next((kind for kind, holds in rules if holds), "own terms")
+
+
+def escape(text: str, max_characters: int = 300) -> str:
+    """Untrusted text as one line of Markdown that shows what it says and does nothing."""
+    from evaluation.pictures import safe_text
+
+    line = safe_text(str(text), max_characters)
+    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    # Addresses are shown, not linked: a colon behind a scheme is written as an entity.
+    line = re.sub(r"\b(https?|ftp|javascript|data|mailto):", r"\1&#58;", line, flags=re.IGNORECASE)
+    line = re.sub(r"\bwww\.", "www&#46;", line, flags=re.IGNORECASE)
+    return re.sub(r"([\\`*_{}\[\]()#+!|~@$-])", r"\\\1", line)
+
+
+def _front_matter(header: Mapping[str, Any], facts: CardFacts) -> str:
+    import yaml
+
+    values: dict[str, Any] = dict(header)
+    if header:
+        values = {"pretty_name": escape(facts.title), "license": "other", **values}
+    if not values:
+        return ""
+    return f"---\n{yaml.safe_dump(values, sort_keys=False, allow_unicode=True)}---"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "|" + "|".join(" --- " for _ in head) + "|"]
+    lines += ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def _summary(facts: CardFacts) -> str:
+    tally = facts.tally
+    what = {
+        "training": "Images with an original text, generated captions, and entities: a phrase, a description, a box.",
+        "benchmark": "Prompts with boxes and descriptions, in the manner of LayoutSAM-Eval, held out from training.",
+    }.get(facts.table, facts.table)
+    sources = ", ".join(f"{escape(name)} ({count:,})" for name, count in tally.sources.most_common())
+    splits = ", ".join(f"{escape(name)} ({count:,})" for name, count in tally.splits.most_common())
+    return (
+        f"{what}\n\n- Images: {tally.num_images:,}; captions: {sum(tally.captions.values()):,}; "
+        f"entities: {tally.num_entities:,}; masks: {tally.num_masks:,}\n- Sources: {sources}\n- Split: {splits}\n"
+        f"- Format: {facts.format_name}\n- Data set digest: `{facts.digest}`"
+    )
+
+
+def _licenses(tally: Tally) -> str:
+    rows = [
+        (escape(name), license_class(name), f"{count:,}", f"{count / tally.num_images:.1%}")
+        for name, count in tally.licenses.most_common()
+    ]
+    kinds = {license_class(name) for name in tally.licenses}
+    warnings = {
+        "unknown": "**Some licences are unknown**: nothing is granted by silence. Find out before you pass them on.",
+        "non-commercial": "**Some images must not be used commercially.**",
+        "no derivatives": "**Some images must not be changed**: crops and resized copies are changes.",
+        "share-alike": "**Some images are share-alike**: what is made of them goes under the same licence.",
+        "own terms": "**Some licences have terms of their own**: read them.",
+    }
+    parts = ["## Licences", _table(("Licence", "Kind", "Images", "Share"), rows)]
+    parts += [text for kind, text in warnings.items() if kind in kinds]
+    credits = [
+        f"- {escape(text)} ({escape(name)}; {count:,} images)"
+        for name, found in sorted(tally.credits.items())
+        for text, count in found.most_common()
+    ]
+    if credits:
+        more = len(credits) - NUM_CREDITS + tally.num_credits_left_out
+        if more > 0:
+            credits = [*credits[:NUM_CREDITS], f"- and {more:,} more, in the rows"]
+        parts += ["### Attribution", "\n".join(credits)]
+    return "\n\n".join(parts)
+
+
+def _statistics(tally: Tally) -> str:
+    rows = [
+        (escape(name), f"{count:,}", f"{count / tally.num_images:.2f}", f"{tally.words[name] / count:.1f}")
+        for name, count in tally.captions.most_common()
+    ]
+    per_image = [(number, f"{images:,}") for number, images in sorted(tally.entities_per_image.items())]
+    sizes = [
+        f"{width} x {height} ({count:,})" for (width, height), count in tally.sides.most_common(NUM_SIZES)
+    ]
+    concepts = [f"{escape(name)} ({count:,})" for name, count in tally.concepts.most_common(NUM_CONCEPTS)]
+    area = tally.area_sum / tally.num_entities if tally.num_entities else 0.0
+    parts = [
+        "## Statistics",
+        _table(("Captions by", "Captions", "Per image", "Words each"), rows) if rows else "",
+        _table(("Entities in an image", "Images"), per_image),
+        f"Mean area of a box: {area:.1%} of the image. Concepts: {len(tally.concepts):,}; the most frequent: "
+        f"{', '.join(concepts) or 'none'}.",
+        f"Sizes in pixels, two digits: {', '.join(sizes)}.",
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _models(models: Sequence[ModelRow]) -> str:
+    if not models:
+        return ""
+    rows = [
+        (
+            row.role,
+            escape(row.name),
+            f"`{row.digest[:16]}`",
+            "" if row.function_version is None else row.function_version,
+        )
+        for row in models
+    ]
+    return "## Models that wrote it\n\n" + _table(("Role", "Model", "Digest", "Function version"), rows)
+
+
+def _filters(facts: CardFacts) -> str:
+    rows = [
+        (table, escape(reason), f"{count:,}", f"{count / max(1, sum(counts.values())):.1%}")
+        for table, counts in facts.dropped.items()
+        for reason, count in counts.items()
+    ]
+    left = (
+        f"\n\n{facts.tally.without_entities:,} images without a caption or a kept entity were left out of this export."
+        if facts.tally.without_entities
+        else ""
+    )
+    if not rows:
+        return ""
+    return (
+        "## Filters\n\nOver all splits; what was dropped is not exported.\n\n"
+        + _table(("Table", "Reason", "Rows", "Share"), rows)
+        + left
+    )
+
+
+def _independence(facts: CardFacts) -> str:
+    writers = {row.digest for row in facts.models}
+    lines = []
+    if facts.judge_digest:
+        apart = (
+            "shares none of the digests above"
+            if facts.judge_digest not in writers
+            else "**is one of the models above, so its scores of these captions mean nothing**"
+        )
+        lines.append(
+            f"- The judge (`{facts.judge_digest[:16]}`) was trained on a split of its own with original alt-texts; it {apart}."
+        )
+    else:
+        lines.append("- No judge was trained beside this data set.")
+    if any("same drawings" in row.name for row in facts.models):
+        lines.append(
+            "- Concepts were named with a bank of **the same drawings** that the scenes are composed of: names of "
+            "training concepts are easier here than in the wild. Held-out concepts are not in the bank."
+        )
+    elif any("bank" in row.name for row in facts.models):
+        lines.append(
+            "- Concepts were named with a bank of pictures; its model's name above says which. "
+            "Held-out concepts are not in the bank."
+        )
+    if facts.split != "judge" and "judge" not in facts.tally.splits:
+        lines.append("- No image of the judge's split is in this export.")
+    return "## Independence\n\n" + "\n".join(lines)
+
+
+def _limits(facts: CardFacts) -> str:
+    lines = [
+        "- Captions, phrases, descriptions, boxes and masks are written by models and not checked by people.",
+        "- Original texts come from strangers: treat them as untrusted, and expect mistakes and bias in them.",
+        "- Faces, names and other personal matter were not looked for.",
+        *(f"- The format does not hold: {text}." for text in facts.not_held),
+    ]
+    if facts.table == "training" and facts.split != "train":
+        lines.append(f"- This is the split `{facts.split}`: training on it spoils what is measured on it.")
+    if facts.table == "benchmark":
+        lines.append("- Training on these images spoils the benchmark.")
+    return "## Known limits\n\n" + "\n".join(lines)
+
+
+def _benchmark(findings: Mapping[str, Any]) -> str:
+    if not findings:
+        return ""
+    rows = [(escape(name).replace("\\_", " "), escape(str(value))) for name, value in findings.items()]
+    return "## Leak check\n\n" + _table(("Finding", "Value"), rows)
+
+
+def _use(facts: CardFacts) -> str:
+    versions = "\n".join(f"{name} {digest}" for name, digest in sorted(facts.versions.items()))
+    loading = _LOADING.get(facts.format_name, "").format(split=facts.split)
+    return (
+        f"## Use\n\n```python\n{loading}\n```\n\nCite the sources above and this data set by its digest, "
+        f"`{facts.digest[:16]}`. It was made of these versions:\n\n```\n{versions}\n```"
+    )
