@@ -12,7 +12,7 @@ from orchestration.catalog import GROUPS, check_profile_defaults
 from orchestration.jobs import ALL_JOBS
 from orchestration.profile import Profile, load_profile
 from orchestration.resources.compute import InlineCompute, RayCompute
-from orchestration.resources.perception import EmbeddedPerception
+from orchestration.resources.perception import ProfilePerception
 from orchestration.resources.store import ManifestStore
 from orchestration.workspace import Workspace, workspace_from_environment
 
@@ -28,7 +28,8 @@ def surroundings_of(workspace: Workspace, profile: Profile) -> Surroundings:
     return Surroundings(
         store=ManifestStore(workspace.store),
         compute=compute,
-        perception=EmbeddedPerception(
+        perception=ProfilePerception(
+            profile.perception,
             profile.world_path,
             workspace.root / "cache",
             limits.threads_per_worker,

@@ -22,9 +22,16 @@ STAGE_OF_STEP: Mapping[str, str] = {
     "demo_scenes": "scenes",
     "landed_images": "scenes",
     "curated_images": "scenes",
+    "regions": "perception",
     "recaptions": "perception",
-    "entity_annotations": "perception",
+    "caption_nouns": "perception",
     "caption_statistics": "perception",
+    "entity_phrases": "perception",
+    "entity_boxes": "perception",
+    "entity_annotations": "perception",
+    "entity_masks": "perception",
+    "layout_benchmark": "perception",
+    "annotation_pages": "perception",
     "text_embeddings": "embeddings",
     "image_latents": "embeddings",
     "training_shards": "embeddings",
@@ -33,6 +40,7 @@ STAGE_OF_STEP: Mapping[str, str] = {
     "judge_clip": "judge",
     "generated_samples": "evaluation",
     "evaluation_table": "evaluation",
+    "data_quality": "evaluation",
     "scaling_laws": "evaluation",
     "report": "report",
 }
@@ -73,12 +81,19 @@ def phases(profile: Profile, surroundings: Surroundings, train_autoencoder: bool
     yield Phase("autoencoder", new_autoencoder if train_autoencoder else _keep_trained(surroundings, stale))
     data = [step.name for step in STEPS.values() if step.partitioned_by == "groups"]
     yield Phase("captions, entities and latents", stale("refresh_group", data, profile.group_keys))
-    yield Phase("the dataset", stale("assemble_dataset", ["caption_statistics", "training_shards"], [None]))
+    yield Phase(
+        "the dataset",
+        stale(
+            "assemble_dataset",
+            ["caption_statistics", "layout_benchmark", "annotation_pages", "training_shards"],
+            [None],
+        ),
+    )
     models = [step.name for step in STEPS.values() if step.partitioned_by == "recipes"]
     largest_first = sorted(profile.backbones, key=lambda key: _size(profile, key), reverse=True)
     judge = stale("train_judge", ["judge_clip"], [None])
     yield Phase("training backbones and judge", judge + stale("train_model", models, largest_first))
-    conclusions = ["evaluation_table", "scaling_laws", "report"]
+    conclusions = ["evaluation_table", "data_quality", "scaling_laws", "report"]
     yield Phase("scores, laws and report", stale("draw_conclusions", conclusions, [None]))
 
 

@@ -24,8 +24,8 @@ AUTOENCODER = dg.define_asset_job(
 )
 DATASET = dg.define_asset_job(
     "assemble_dataset",
-    ["caption_statistics", "training_shards"],
-    description="Put all shard groups together into the one dataset that models depend on.",
+    ["caption_statistics", "layout_benchmark", "annotation_pages", "training_shards"],
+    description="Put all shard groups together: statistics, benchmark, and the one dataset that models depend on.",
 )
 JUDGE = dg.define_asset_job("train_judge", ["judge_clip"], description="Train the judge of alignment.")
 MODEL = dg.define_asset_job(
@@ -33,8 +33,8 @@ MODEL = dg.define_asset_job(
 )
 CONCLUSIONS = dg.define_asset_job(
     "draw_conclusions",
-    ["evaluation_table", "scaling_laws", "report"],
-    description="Score all models, fit the laws, write the report.",
+    ["evaluation_table", "data_quality", "scaling_laws", "report"],
+    description="Score data and models, fit the laws, write the report.",
 )
 
 ALL_JOBS = [SCENES, DATA, AUTOENCODER, DATASET, JUDGE, MODEL, CONCLUSIONS]

@@ -1,32 +1,63 @@
-"""The perception resource: which models look at images, and how a worker builds them."""
+"""The perception resource: which models fill which roles, and how a worker builds them."""
 
 from __future__ import annotations
 
 import fcntl
-from functools import cached_property
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any, Literal
 
-from assets.interfaces import BatchFunction, BatchWorker
+from pydantic import BaseModel, ConfigDict, Field
+
+from assets.interfaces import BatchFunction, BatchWorker, Model, PerceptionModel, Resources, Role
+from orchestration.profile import PerceptionProfile
+from training.errors import FoundryError
+from training.validation import validate
+
+EMBEDDED, NANODET = "embedded", "nanodet"
 
 
-class EmbeddedPerception:
-    """Small models out of Python packages: Lite0 features against a bank of training concepts, ConSE, OCR.
+class EmbeddedSettings(BaseModel):
+    """What a profile may set of an embedded model."""
 
-    The bank holds the training concepts' own pictures (the same art set as the composed scenes, which the row's
-    model name says); held-out concepts are never in it. It is built once and kept in ``cache``.
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    art: Literal["twemoji", "fluent"] = Field(
+        "twemoji", description="art set of the concept bank; fluent comes with `foundry demo-data`"
+    )
+    k: int = Field(2, ge=1, le=5, description="captions per image")
+    seed: int = Field(0, ge=0, description="seed of the order in which captions tell things")
+
+
+LIGHT_ROWS = 50_000
+"""Rows up to which the light embedded roles (well under a millisecond a row) work in the step itself."""
+TEXT_ROWS = 10_000
+"""The same for spaCy, at one to two milliseconds a caption."""
+
+
+class EmbeddedRegions:
+    """What the embedded roles look through: Lite0 features against a bank of training concepts, ConSE, OCR.
+
+    The bank holds the training concepts' own pictures, or another art set's pictures of the same concepts where
+    ``art`` says so; held-out concepts are never in it. It is built once and kept in ``cache``.
     """
 
+    reads = ("image",)
+
     def __init__(
-        self, world_path: Path, cache: Path, threads: int, *, workers_see_cache: bool = True
+        self, world_path: Path, cache: Path, threads: int, art: str, *, workers_see_cache: bool = True
     ) -> None:
         self._world_path = world_path
         self._cache = cache
         self._threads = threads
+        self._art = art
         self._workers_see_cache = workers_see_cache
 
     @property
-    def model(self) -> str:
-        """Name written into rows."""
+    def name(self) -> str:
+        """Name written into rows; it says where the bank's pictures are from."""
         from evaluation.perception.identity import MODEL_NAME
 
         return MODEL_NAME
@@ -38,11 +69,13 @@ class EmbeddedPerception:
 
         return perception_digest(*self._bank_inputs)
 
-    def worker(self) -> BatchWorker:
-        """A worker from rows (sample_id, image) to regions.
+    @property
+    def resources(self) -> Resources:
+        """One worker on this machine's processors."""
+        return Resources(threads=self._threads)
 
-        On this machine it reads the bank from the cache; to other machines the bank's 5 MB travel along.
-        """
+    def worker(self) -> BatchWorker:
+        """On this machine workers read the bank from the cache; to other machines its 5 MB travel along."""
         from evaluation.perception.embedded import build_embedded_perceiver
 
         path = self._bank()
@@ -78,3 +111,147 @@ def build_perceiver_from_file(bank: str, threads: int) -> BatchFunction:
     from evaluation.perception.embedded import build_embedded_perceiver
 
     return build_embedded_perceiver(Path(bank).read_bytes(), threads=threads)
+
+
+class ProfilePerception:
+    """Implements :class:`assets.interfaces.Perception` for the models that a profile names.
+
+    Raises FoundryError, when it is made, for a role that names no model or one that cannot fill it.
+    """
+
+    def __init__(
+        self,
+        profile: PerceptionProfile,
+        world_path: Path,
+        cache: Path,
+        threads: int,
+        *,
+        workers_see_cache: bool = True,
+    ) -> None:
+        self._profile = profile
+        self._cache = cache
+        self._threads = threads
+        self._regions = partial(
+            EmbeddedRegions, world_path, cache, threads, workers_see_cache=workers_see_cache
+        )
+        self._made: dict[tuple[str, Role], PerceptionModel] = {}
+        self._check()
+
+    def model(self, role: Role) -> PerceptionModel | None:
+        """See :class:`assets.interfaces.Perception`."""
+        if role == "detector":
+            return next(iter(self.detectors().values()))
+        name = getattr(self._profile, role)
+        return None if name is None else self._model(name, role)
+
+    def detectors(self) -> Mapping[str, PerceptionModel]:
+        """See :class:`assets.interfaces.Perception`."""
+        return {name: self._model(name, "detector") for name in self._profile.detectors}
+
+    def _model(self, name: str, role: Role) -> PerceptionModel:
+        if (name, role) not in self._made:
+            self._made[name, role] = self._make(name, role)
+        return self._made[name, role]
+
+    def _make(self, name: str, role: Role) -> PerceptionModel:
+        settings = dict(self._settings(name, role))
+        family = settings.pop("family", None)
+        if family == EMBEDDED:
+            own = validate(EmbeddedSettings, settings, f"profile.yaml: perception.models.{name}")
+            return self._embedded(role, own)
+        if family == NANODET:
+            return self._nanodet(name, role, settings)
+        return _hub_model(name, role, {"family": family, **settings}, self._cache)
+
+    def _embedded(self, role: Role, settings: EmbeddedSettings) -> PerceptionModel:
+        if role == "regions":
+            return self._regions(art=settings.art)
+        from evaluation.perception import embedded_roles
+
+        makers: Mapping[Role, Callable[..., embedded_roles.EmbeddedRole]] = {
+            "captioner": partial(embedded_roles.captioner, k=settings.k, seed=settings.seed),
+            "phrases": embedded_roles.phrases,
+            "nouns": embedded_roles.nouns,
+            "detector": embedded_roles.detector,
+            "describer": embedded_roles.describer,
+            "masks": embedded_roles.masks,
+        }
+        found = makers[role]()
+        rows = TEXT_ROWS if role in ("phrases", "nouns") else LIGHT_ROWS
+        return Model(
+            found.name,
+            found.digest,
+            partial(BatchWorker, found.factory, found.kwargs),
+            found.reads,
+            Resources(threads=self._threads, batch_size=256, inline_rows=rows),
+        )
+
+    def _nanodet(self, name: str, role: Role, settings: Mapping[str, Any]) -> PerceptionModel:
+        raise FoundryError(f"perception.models.{name}: not wired yet")
+
+    def _settings(self, name: str, role: str) -> Mapping[str, Any]:
+        models = self._profile.models
+        if name not in models:
+            near = get_close_matches(name, models, n=1)
+            hint = f" Did you mean '{near[0]}'?" if near else ""
+            raise FoundryError(
+                f"profile.yaml: perception.{role} names the model '{name}', but perception.models has: "
+                f"{', '.join(models)}.{hint}"
+            )
+        return models[name]
+
+    def _check(self) -> None:
+        """Everything that can be checked before work starts, without looking at any checkpoint."""
+        roles: list[tuple[Role, str | None]] = [
+            ("regions", self._profile.regions),
+            ("captioner", self._profile.captioner),
+            ("nouns", self._profile.nouns),
+            ("phrases", self._profile.phrases),
+            *(("detector", name) for name in self._profile.detectors),  # type: ignore[list-item]
+            ("describer", self._profile.describer),
+            ("masks", self._profile.masks),
+        ]
+        for role, name in roles:
+            if name is None:
+                continue
+            model = self._model(name, role)
+            if "regions" in model.reads and self._profile.regions is None:
+                raise FoundryError(
+                    f"profile.yaml: perception.{role} is '{name}', which reads regions, but perception.regions is "
+                    "empty. Set it to an embedded model."
+                )
+
+
+def _hub_model(name: str, role: Role, settings: Mapping[str, Any], cache: Path) -> PerceptionModel:
+    from evaluation.perception.hub.models import HUB_ROLES, HubPerceptionModel
+
+    if role not in HUB_ROLES:
+        raise FoundryError(
+            f"profile.yaml: perception.{role} is '{name}', of the family '{settings['family']}'; the role "
+            f"'{role}' is filled by an embedded model. Models by path fill: {', '.join(HUB_ROLES)}."
+        )
+    return _FromHub(HubPerceptionModel(name, settings, role, cache / "weight-digests.json"))
+
+
+class _FromHub:
+    """A model by path or hub id. Its checkpoint is looked at when the digest is asked for, not when it is named."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self.name: str = model.name
+        self.reads: tuple[str, ...] = model.reads
+
+    @property
+    def digest(self) -> str:
+        """See :class:`assets.interfaces.PerceptionModel`."""
+        return str(self._model.digest)
+
+    @property
+    def resources(self) -> Resources:
+        """See :class:`assets.interfaces.PerceptionModel`."""
+        return Resources(**self._model.resources)
+
+    def worker(self) -> BatchWorker:
+        """See :class:`assets.interfaces.PerceptionModel`."""
+        factory, arguments = self._model.worker()
+        return BatchWorker(factory, arguments)
