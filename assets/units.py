@@ -9,10 +9,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from assets.interfaces import PerceptionModel, WorkItem
+from assets.interfaces import PerceptionModel, Store, WorkItem
 from assets.nesting import unnest
 from assets.schemas import UNITS
 from training.digests import canonical_json, sha256_bytes
+
+UNITS_SUFFIX = "_units"
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Derivation:
     @property
     def units_table(self) -> str:
         """Name of the table that says what was done."""
-        return f"{self.name}_units"
+        return f"{self.name}{UNITS_SUFFIX}"
 
 
 @dataclass(frozen=True)
@@ -146,3 +148,21 @@ def flat_rows(results: pa.Table, derivation: Derivation) -> pa.Table:
         entry.with_name("key") if entry.name == derivation.key else entry for entry in derivation.schema
     ]
     return unnest(results, "key", "rows", pa.schema(renamed)).rename_columns(list(derivation.schema.names))
+
+
+def failed_units(store: Store, asset: str) -> dict[str | None, pa.Table]:
+    """By partition, rows of UNITS that failed in the newest version of ``asset``; only partitions that have any.
+
+    An asset may keep several tables of units (one an annotator); they are found by what wrote them.
+    """
+    found: dict[str | None, list[pa.Table]] = {}
+    for name in store.names():
+        for key in store.partitions(name) or [None] if name.endswith(UNITS_SUFFIX) else []:
+            manifest = store.current(name, key)
+            if manifest is None or manifest.provenance.asset != asset:
+                continue
+            units = store.read_table(name, key)
+            failed = units.filter(pc.not_equal(units["error"], ""))
+            if failed.num_rows:
+                found.setdefault(key, []).append(failed)
+    return {key: pa.concat_tables(tables) for key, tables in found.items()}

@@ -29,11 +29,12 @@ _SECONDS_TO_LEAVE = 20.0
 
 @dataclass(frozen=True)
 class Launch:
-    """One run: a job, its partition, and run config by asset."""
+    """One run: a job, its partition, and run config by asset; ``assets`` names those of the job to run, empty for all."""
 
     job: str
     partition: str | None = None
     config: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    assets: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
@@ -136,12 +137,15 @@ def _serve(
 
 def run_launch(definitions: dg.Definitions, instance: dg.DagsterInstance, launch: Launch) -> Outcome:
     """Execute one launch in this process. The run appears in the UI like any other."""
+    import dagster
+
     start = time.monotonic()
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
     ops = {name: {"config": dict(values)} for name, values in launch.config.items()}
     result = definitions.resolve_job_def(launch.job).execute_in_process(
         instance=instance,
         partition_key=launch.partition,
+        asset_selection=[dagster.AssetKey(name) for name in launch.assets] or None,
         run_config={**quiet, **({"ops": ops} if ops else {})},
         raise_on_error=False,
     )

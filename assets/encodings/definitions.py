@@ -173,13 +173,16 @@ def training_shards(
     """The one dataset that models depend on: memory-mapped latents, captions and text states under one digest.
 
     It is unpartitioned on purpose: a model's recorded input is this digest, and it changes when any image, caption
-    or latent does. The gate's verdict is stored with the digest, and every training refuses a dataset without it.
+    or latent does. The gate's verdict is stored with the digest, and every training refuses a dataset without it;
+    captions that fail their check, or a benchmark that leaks, stop it here.
     """
     from assets.encodings.sheets import sample_sheet
     from training.packaged import MINILM_DIM, minilm_digest
 
     step = STEPS["training_shards"]
-    provenance = provenance_of(store, step, None, config.model_dump())
+    for gated in ("caption_statistics", "layout_benchmark"):
+        store.require(gated, require_gate=True)
+    provenance = provenance_of(store, step, None, settings(config))
     tables = DatasetTables(
         landed=store.read_all("landed_images", ["sample_id", "alt_text"]),
         curated=store.read_all("curated_images"),

@@ -97,7 +97,7 @@ def check_leaks(
 
     Findings count the leaks, with the first of each, and say how many captions that models train on mention a
     held-out name: those are perception's mistakes (the pictures show no such thing), reported and no leak of pictures.
-    The gate fails for any leak and for an empty benchmark.
+    The gate fails for any leak; an empty benchmark, which nothing can leak from, says why it is empty.
     """
     curated = sources.curated
     chosen = pc.is_in(curated["sample_id"], value_set=pc.unique(benchmark["sample_id"]))
@@ -125,7 +125,7 @@ def check_leaks(
         ),
         "mentions_by_name": {name: count for name, count in mentioning.items() if count},
     }
-    passed = num_prompts > 0 and not same_samples and not same_images and not near
+    passed = not same_samples and not same_images and not near
     if not num_prompts:
         findings["empty_because"] = "no held-out sample has a caption and enough kept entities"
     return GateResult(passed, findings)

@@ -13,6 +13,7 @@ from assets.corpus.concepts import concept_inputs, concept_names, held_out_names
 from assets.definitions import (
     DerivedConfig,
     build_asset,
+    check_result,
     check_spec,
     gate_check,
     materialized,
@@ -268,8 +269,17 @@ def layout_benchmark(
     annotator = next(iter(perception.detectors()))
     table, gate = assemble(sources, names, annotator, config.min_entities, config.max_entities)
     manifest = store.write_table(step.name, table, provenance, gate=gate)
-    metadata = {"prompts": gate.findings["prompts"], "boxes": table.num_rows}
-    return materialized(store, manifest, metadata, [gate_check("no_leaks", gate)], schema=LAYOUT_BENCHMARK)
+    prompts = {"prompts": gate.findings["prompts"], "boxes": table.num_rows}
+    checks = [
+        gate_check("no_leaks", gate),
+        check_result(
+            "has_prompts",
+            table.num_rows > 0,
+            {**prompts, "why": gate.findings.get("empty_because", "")},
+            blocking=False,
+        ),
+    ]
+    return materialized(store, manifest, prompts, checks, schema=LAYOUT_BENCHMARK)
 
 
 def annotation_pages(
@@ -302,13 +312,19 @@ def build_definitions(
         "No picture of the benchmark, nor a near copy of one, is among those that models train on.",
         blocking=True,
     )
+    prompts = check_spec(
+        "layout_benchmark",
+        "has_prompts",
+        "There is at least one prompt to measure layout control on.",
+        blocking=False,
+    )
     by_group: list[Callable[..., Any]] = [entity_phrases, entity_boxes, entity_annotations, entity_masks]
     return [
         *(build_asset(body, configs[body.__name__], partitions=partitions, pool=pool) for body in by_group),
         build_asset(
             layout_benchmark,
             configs["layout_benchmark"],
-            checks=[leaks],
+            checks=[leaks, prompts],
             automation=dg.AutomationCondition.eager(),
         ),
         build_asset(annotation_pages, configs["annotation_pages"]),
