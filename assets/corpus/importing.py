@@ -20,6 +20,7 @@ import pyarrow as pa
 from assets.corpus.folder_source import read_folder
 from assets.corpus.image_io import MAX_PIXELS
 from assets.corpus.landing import list_shards, read_samples
+from assets.corpus.published import ANNOTATIONS_FILE, AnnotationWriter, read_published
 from assets.corpus.raw_samples import RawSample, admit
 from assets.corpus.shard_files import QUARANTINE_FILE, SHARD_SCHEMA, parquet_bytes, write_if_changed
 from assets.corpus.source_layout import recognise
@@ -68,7 +69,8 @@ def import_source(
     """Land ``source`` as the collection ``name`` below ``landing_root``.
 
     ``source`` is a folder of images with ``.txt`` sidecars or a captions file, a folder of WebDataset tars or of
-    Parquet files with image bytes, or one such tar or Parquet file. Images keep their bytes and their size.
+    Parquet files with image bytes, or one such tar or Parquet file; or LayoutSAM's or LayoutSAM-Eval's own files, whose
+    captions become alt-texts and whose entities are kept beside the shards. Images keep their bytes and their size.
     Raises FoundryError for a bad name, a missing, empty, mixed or unknown source, a source that overlaps the landing
     root, a name whose folder no import made, nothing usable, or a disk that refuses.
     """
@@ -76,8 +78,9 @@ def import_source(
     layout, files = recognise(source, name, landing_root)
     before = _previous(target)
     with _staging_folder(landing_root, name) as staging:
-        writer = _ShardWriter(name, Path(staging))
-        _stream(source, layout, files, writer, progress, max_pixels)
+        writer = _ShardWriter(name, Path(staging), AnnotationWriter(Path(staging) / ANNOTATIONS_FILE))
+        with writer.annotations:
+            _stream(source, layout, files, writer, progress, max_pixels)
         if not writer.num_samples:
             raise FoundryError(_nothing_usable(source, writer))
         return _publish(writer, target, layout, before)
@@ -100,6 +103,7 @@ class _ShardWriter:
 
     name: str
     staging: Path
+    annotations: AnnotationWriter
     shards: list[str] = field(default_factory=list)
     quarantined: list[dict[str, Any]] = field(default_factory=list)
     num_samples: int = 0
@@ -150,7 +154,7 @@ def _stream(
     max_pixels: int,
 ) -> None:
     """Read every sample once, admit or set aside."""
-    total = len(files) if layout == "folder" else _num_rows(files, layout)
+    total = len(files) if layout == "folder" else _num_rows(files)
     seen: set[str] = set()
     last_file = ""
     for done, (file, sample) in enumerate(_samples(source, layout, files), start=1):
@@ -166,6 +170,7 @@ def _stream(
         if row is not None:
             seen.add(row["sample_id"])
             writer.add(row, sample.split)
+            writer.annotations.add(row["sample_id"], sample.entities)
         if rejected is not None:
             writer.quarantined.append(rejected)
         progress(done, total if total is None else max(total, done))
@@ -177,17 +182,20 @@ def _samples(source: Path, layout: str, files: list[Path]) -> Iterator[tuple[str
     if layout == "folder":
         yield from read_folder(source, files)
         return
+    if layout in ("layoutsam", "layoutsam-eval"):
+        yield from read_published(source, layout, files)
+        return
     for path in files:
         relative = path.name if path == source else path.relative_to(source).as_posix()
         for sample in read_samples(path, layout, relative):
             yield relative, sample
 
 
-def _num_rows(files: list[Path], layout: str) -> int | None:
-    """Rows of Parquet files from their footers; None for tars, which would have to be read, or a damaged file."""
+def _num_rows(files: list[Path]) -> int | None:
+    """Rows of Parquet files from their footers; None for others, which would have to be read, or a damaged file."""
     import pyarrow.parquet as pq
 
-    if layout != "parquet":
+    if any(path.suffix.lower() != ".parquet" for path in files):
         return None
     try:
         return sum(pq.read_metadata(path).num_rows for path in files)
@@ -225,6 +233,10 @@ def _publish(writer: _ShardWriter, target: Path, layout: str, before: list[str])
         write_if_changed(target / QUARANTINE_FILE, parquet_bytes(quarantine))
     else:
         (target / QUARANTINE_FILE).unlink(missing_ok=True)
+    if writer.annotations.num_rows:
+        _move_if_changed(writer.staging / ANNOTATIONS_FILE, target / ANNOTATIONS_FILE)
+    else:
+        (target / ANNOTATIONS_FILE).unlink(missing_ok=True)
     removed = [shard for shard in before if shard not in writer.shards and (target / shard).exists()]
     for shard in removed:
         (target / shard).unlink()

@@ -16,6 +16,15 @@ FILE_POSITION = -1
 
 
 @dataclass(frozen=True)
+class PublishedEntity:
+    """An entity that a source brings along: phrase, description and normalised box (x1, y1, x2, y2 in [0, 1])."""
+
+    phrase: str
+    description: str
+    box_xyxy_norm: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
 class RawSample:
     """What a reader found at one position of a file. ``problem`` is (reason, detail) where it could not read on."""
 
@@ -27,6 +36,7 @@ class RawSample:
     license: str = "unknown"
     attribution: str = ""
     problem: tuple[str, str] | None = None
+    entities: tuple[PublishedEntity, ...] = ()
 
 
 def clean_text(text: object) -> str | None:

@@ -7,17 +7,22 @@ from pathlib import Path
 
 from assets.corpus.folder_source import CAPTION_FILES, list_images
 from assets.corpus.landing import list_shards, shard_format
+from assets.entities.formats.layoutsam import annotation_files, layoutsam_kind
 from training.errors import FoundryError
 
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _ALLOWED = (
     f"allowed are images with .txt sidecars or with {' or '.join(CAPTION_FILES[:2])} (columns file_name, text), "
-    "WebDataset .tar files, or .parquet files with image bytes and text"
+    "WebDataset .tar files, .parquet files with image bytes and text, or LayoutSAM's own files"
 )
 
 
 def recognise(source: Path, name: str, landing_root: Path) -> tuple[str, list[Path]]:
-    """Layout (``folder``, ``tar`` or ``parquet``) and files of a source, everything checked that can be."""
+    """Layout and files of a source, everything checked that can be.
+
+    Layouts are ``folder``, ``tar``, ``parquet``, and of published annotations ``layoutsam`` (the images below the same
+    folder) and ``layoutsam-eval``.
+    """
     if not NAME_PATTERN.fullmatch(name):
         raise FoundryError(
             f"name is {name!r}; allowed are 1 to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit."
@@ -29,6 +34,9 @@ def recognise(source: Path, name: str, landing_root: Path) -> tuple[str, list[Pa
             f"{source}: overlaps the landing folders in {landing_root}; an import would read what it writes. "
             "Move the source elsewhere."
         )
+    published = layoutsam_kind(source)
+    if published is not None:
+        return published, annotation_files(source)
     if source.is_file():
         kind = shard_format(source)
         if kind not in ("tar", "parquet"):

@@ -110,7 +110,7 @@ def read_layoutsam(path: Path, images: Path | None = None) -> Iterator[Annotated
     root = path if path.is_dir() else path.parent
     places = [images] if images is not None else [root / IMAGES_FOLDER, root]
     for file in annotation_files(path):
-        for number, row in enumerate(_annotation_rows(file)):
+        for number, row in enumerate(annotation_rows(file)):
             yield from_train_row(row, places, f"{file.name}, row {number}")
 
 
@@ -162,14 +162,18 @@ def read_layoutsam_eval(path: Path) -> Iterator[AnnotatedImage]:
 
     Raises FoundryError for a file or row that is not of the schema or has an impossible box.
     """
-    columns = [name for name in EVAL_SCHEMA.names if name != "image_id"]
     for file in list_shards(path):
-        for number, row in enumerate(read_rows(file, ["image_id", *columns])):
+        for number, row in enumerate(read_rows(file, EVAL_SCHEMA.names)):
             yield from_eval_row(row, f"{file.name}, row {number}")
 
 
 def from_eval_row(row: Mapping[str, Any], where: str) -> AnnotatedImage:
     """One row of the evaluation schema. ``where`` goes into the error."""
+    lacking = sorted(set(EVAL_SCHEMA.names) - set(row))
+    if lacking:
+        raise FoundryError(
+            f"{where}: lacks {', '.join(lacking)} of LayoutSAM-Eval's columns. Correct the file."
+        )
     boxes = parse_list(row["bbox_list"], "bbox_list", where)
     phrases = parse_list(row["region_captions"], "region_captions", where)
     details = parse_list(row["detail_region_captions"], "detail_region_captions", where)
@@ -226,16 +230,17 @@ def layoutsam_kind(path: Path) -> str | None:
                 return "layoutsam-eval"
             return "layoutsam" if {"image_path", "metadata"} <= names else None
         try:
-            row = next(_annotation_rows(file), None)
+            row = next(annotation_rows(file), None)
         except FoundryError:
             return None
         return "layoutsam" if isinstance(row, dict) and {"image_path", "metadata"} <= set(row) else None
     return None
 
 
-def _annotation_rows(file: Path) -> Iterator[Any]:
+def annotation_rows(file: Path) -> Iterator[Any]:
+    """Rows of an annotation file of either schema, not yet believed. Raises FoundryError that names the file."""
     if file.suffix == ".parquet":
-        yield from read_rows(file, TRAIN_SCHEMA.names)
+        yield from read_rows(file)
     elif file.suffix == ".jsonl":
         with file.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines):
