@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,8 @@ from training.errors import FoundryError
 
 if TYPE_CHECKING:
     from PIL import Image
+
+MIN_CROP_PX = 16
 
 
 def open_image(data: bytes, unit: str, max_side: int) -> Image.Image:
@@ -35,11 +38,23 @@ def open_image(data: bytes, unit: str, max_side: int) -> Image.Image:
 
 
 def crop(image: Image.Image, box_xyxy_norm: Sequence[float], margin: float) -> Image.Image:
-    """The part of an image in a box, with ``margin`` (a share of the box's side) around it; at least one pixel."""
+    """The part of an image in a box, with ``margin`` (a share of the box's side) around it.
+
+    At least 16 pixels wide and high where the image is: processors refuse slivers.
+    """
     x1, y1, x2, y2 = (float(value) for value in box_xyxy_norm)
-    dx, dy = margin * (x2 - x1), margin * (y2 - y1)
-    left = min(max(int((x1 - dx) * image.width), 0), image.width - 1)
-    top = min(max(int((y1 - dy) * image.height), 0), image.height - 1)
-    right = min(max(round((x2 + dx) * image.width), left + 1), image.width)
-    bottom = min(max(round((y2 + dy) * image.height), top + 1), image.height)
+    left, right = _span(x1, x2, margin, image.width)
+    top, bottom = _span(y1, y2, margin, image.height)
     return image.crop((left, top, right, bottom))
+
+
+def _span(start_norm: float, end_norm: float, margin: float, size: int) -> tuple[int, int]:
+    """First and past-the-last pixel of a side of a crop."""
+    extra = margin * (end_norm - start_norm)
+    start = max(math.floor((start_norm - extra) * size), 0)
+    end = min(math.ceil((end_norm + extra) * size), size)
+    least = min(MIN_CROP_PX, size)
+    if end - start < least:
+        start = min(max((start + end - least) // 2, 0), size - least)
+        end = start + least
+    return start, end

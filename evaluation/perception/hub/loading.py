@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from evaluation.perception.hub.families import FAMILIES
 from evaluation.perception.hub.settings import HubModel
@@ -116,7 +117,7 @@ def _load_weights(folder: Path, model_class: Any, dtype: torch.dtype) -> Any:
             local_files_only=True,
             output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
         raise FoundryError(
             f"{folder}: {model_class.__name__} cannot be loaded ({_first_line(error)}). "
             "Give a whole checkpoint of this family that needs no code of its own."
