@@ -23,7 +23,12 @@ class LineageNode:
 
 def trace(store: Store, name: str, partition: str | None = None) -> LineageNode:
     """Lineage of the newest version of ``name``. Raises FoundryError when there is none."""
-    return _node(store, store.require(name, partition), {})
+    return trace_version(store, store.require(name, partition))
+
+
+def trace_version(store: Store, manifest: Manifest) -> LineageNode:
+    """Lineage of any version."""
+    return _node(store, manifest, {})
 
 
 def walk(root: LineageNode) -> Iterator[tuple[int, LineageNode]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,7 +34,8 @@ def freshness_of(profile: Profile, surroundings: Surroundings, name: str, partit
         expected = expected_provenance(profile, surroundings, name, partition)
     except FoundryError as error:
         return Freshness(name, partition, "stale", str(error))
-    because = difference(manifest.provenance, expected)
+    accepted = surroundings.store.accepted_versions(name)
+    because = difference(manifest.provenance, expected, accepted)
     return Freshness(name, partition, "stale" if because else "fresh", because)
 
 
@@ -49,10 +50,13 @@ def graph_freshness(profile: Profile, surroundings: Surroundings) -> dict[str, l
     return {name: asset_freshness(profile, surroundings, name) for name in names}
 
 
-def difference(made: Provenance, expected: Provenance) -> str:
-    """Why two provenances differ, in words; empty when they do not."""
+def difference(made: Provenance, expected: Provenance, accepted: Collection[int] = ()) -> str:
+    """Why two provenances differ, in words; empty when they do not.
+
+    ``accepted`` are function versions whose rows a person declared equivalent to today's.
+    """
     reasons = []
-    if made.function_version != expected.function_version:
+    if made.function_version not in {expected.function_version, *accepted}:
         reasons.append(f"function version {made.function_version} is now {expected.function_version}")
     reasons += _changed("setting", made.config, expected.config)
     reasons += _changed("input", made.inputs, expected.inputs)

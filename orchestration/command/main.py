@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from pathlib import Path
@@ -11,8 +10,10 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from orchestration.command.output import console, errors, print_rows
-from orchestration.workspace import DEFAULT_DATA, Workspace, workspace_from_environment
+from orchestration.command import history, tracing
+from orchestration.command.arguments import AsJson, Data, open_store, workspace
+from orchestration.command.output import errors, print_rows
+from orchestration.workspace import DEFAULT_DATA
 from training.errors import FoundryError
 
 _PROCESS_START = time.time()
@@ -24,18 +25,8 @@ app = typer.Typer(
     help="T2I Foundry: from image-text pairs to measured text-to-image models, in one Dagster asset graph.",
 )
 
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
-Data = Annotated[
-    str | None,
-    typer.Option(help="name of an imported source; default FOUNDRY_DATA, then the composed scenes"),
-]
-
-
-def _workspace(data: str | None = None) -> Workspace:
-    environment = dict(os.environ)
-    if data:
-        environment["FOUNDRY_DATA"] = data
-    return workspace_from_environment(environment)
+app.add_typer(history.commands)
+app.add_typer(tracing.commands)
 
 
 @app.command()
@@ -50,7 +41,7 @@ def demo(
     from orchestration.command import demo as command
 
     command.run(
-        _workspace(data), train_autoencoder=train_autoencoder, as_json=as_json, process_start=_PROCESS_START
+        workspace(data), train_autoencoder=train_autoencoder, as_json=as_json, process_start=_PROCESS_START
     )
 
 
@@ -59,7 +50,7 @@ def ui(data: Data = None, port: Annotated[int, typer.Option(min=1024, max=65535)
     """Serve the Dagster UI and its daemon on 127.0.0.1 until Ctrl-C."""
     from orchestration.command import ui as command
 
-    raise typer.Exit(command.run(_workspace(data), port))
+    raise typer.Exit(command.run(workspace(data), port))
 
 
 @app.command("import")
@@ -78,7 +69,7 @@ def import_(
 
     if name == DEFAULT_DATA:
         raise FoundryError(f"--name is '{name}', which is the composed scenes' own. Choose another name.")
-    run(_workspace(), source, name, as_json=as_json)
+    run(workspace(), source, name, as_json=as_json)
 
 
 @app.command()
@@ -88,7 +79,7 @@ def doctor(as_json: AsJson = False) -> None:
 
     from orchestration.doctor import examine
 
-    findings = list(examine(_workspace()))
+    findings = list(examine(workspace()))
     print_rows([asdict(finding) for finding in findings], as_json=as_json, title="foundry doctor")
     if any(finding.state == "problem" for finding in findings):
         raise typer.Exit(1)
@@ -97,42 +88,24 @@ def doctor(as_json: AsJson = False) -> None:
 @app.command()
 def sql(
     query: Annotated[str, typer.Argument(help="DuckDB SQL over all tables, each a view")],
+    as_of: Annotated[
+        str | None, typer.Option(help="read everything as it was at this ISO time (UTC)")
+    ] = None,
+    version: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="TABLE=VERSION: another version of one table, as `foundry versions` names it; repeat"
+        ),
+    ] = None,
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
     """Query all tables with DuckDB. `foundry sql "SHOW TABLES"` lists them."""
-    from orchestration.resources.store import ManifestStore
+    from orchestration.sql import parse_versions
     from orchestration.sql import query as run_query
 
-    columns, rows = run_query(ManifestStore(_workspace(data).store), query)
+    columns, rows = run_query(open_store(data), query, as_of=as_of, versions=parse_versions(version or []))
     print_rows([dict(zip(columns, row, strict=True)) for row in rows], as_json=as_json)
-
-
-@app.command()
-def lineage(
-    asset: Annotated[str, typer.Argument(help="asset name, such as backbone")],
-    partition: Annotated[str | None, typer.Argument(help="its partition, such as a recipe")] = None,
-    data: Data = None,
-    as_json: AsJson = False,
-) -> None:
-    """Walk from a version back to landed data: versions, code, config and digests."""
-    from assets.lineage import as_records, parse_target, trace
-    from orchestration.resources.store import ManifestStore
-
-    store = ManifestStore(_workspace(data).store)
-    records = as_records(trace(store, *parse_target(store, asset, partition)))
-    if as_json:
-        print_rows(records, as_json=True)
-        return
-    for record in records:
-        indent = "  " * record["depth"]
-        version = (
-            f"v{record['function_version']}, {record['created_at'][:19]}" if "asset" in record else "outside"
-        )
-        rows = "" if record.get("num_rows") is None else f", {record['num_rows']:,} rows"
-        console.print(
-            f"{indent}{record['version']}  {record['digest'][:12]}  ({version}{rows})", highlight=False
-        )
 
 
 @app.command()
@@ -141,10 +114,10 @@ def report(data: Data = None, as_json: AsJson = False) -> None:
     from orchestration.command.output import place_report
     from orchestration.resources.store import ManifestStore
 
-    workspace = _workspace(data)
-    store = ManifestStore(workspace.store)
+    place = workspace(data)
+    store = ManifestStore(place.store)
     manifest = store.require("report")
-    path = place_report(store, workspace.root)
+    path = place_report(store, place.root)
     print_rows(
         [{"report": str(path), "written": manifest.created_at, "digest": manifest.digest}], as_json=as_json
     )

@@ -58,3 +58,11 @@ def shown(value: Any) -> str:
         return f"{len(value):,} bytes"
     text = str(value)
     return escape(text if len(text) <= 200 else text[:197] + "...")
+
+
+def size_text(size_bytes: int) -> str:
+    """A size as people read it; 1 MB is a million bytes."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size_bytes >= factor:
+            return f"{size_bytes / factor:,.1f} {unit}"
+    return f"{size_bytes} bytes"

@@ -131,10 +131,15 @@ class Files:
             scratch.replace(self.local(path))
             sync_folder(self.local(path).parent)
 
-    def touch(self, path: str) -> None:
-        """Say that a file is in use again, so that nothing collects it as an old one."""
-        if self.is_local:
-            self.local(path).touch()
+    def touch(self, path: str) -> bool:
+        """Say that a file is in use again, so that nothing collects it as an old one; false where it is gone."""
+        if not self.is_local:
+            return self.exists(path)
+        try:
+            os.utime(self.local(path))
+        except FileNotFoundError:
+            return False
+        return True
 
     def remove(self, path: str) -> None:
         """Remove a file; one that is gone already is no error."""

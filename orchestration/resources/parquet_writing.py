@@ -113,9 +113,8 @@ def _adopted(files: Files, folder: str, scratch: Path, num_rows: int) -> StoredF
     sha256, size_bytes = sha256_file(scratch), scratch.stat().st_size
     path = f"{folder}/{sha256}.parquet"
     # A damaged file of that name must not survive the very run that was started to mend it.
-    if files.is_local and files.exists(path) and files.sha256(path) == sha256:
-        files.touch(path)
-    else:
+    whole = files.is_local and files.exists(path) and files.sha256(path) == sha256
+    if not (whole and files.touch(path)):
         files.adopt(scratch, path)
     return StoredFile(path, sha256, size_bytes, num_rows)
 

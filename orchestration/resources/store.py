@@ -60,7 +60,7 @@ class ManifestStore:
 
     def current(self, name: str, partition: str | None = None) -> Manifest | None:
         """Newest version, or None when there is none. Raises StoreError on an unreadable manifest."""
-        path = f"{_place(name, partition)}/current.json"
+        path = f"{place_of(name, partition)}/current.json"
         if not self.files.exists(path):
             return None
         try:
@@ -73,7 +73,7 @@ class ManifestStore:
 
     def versions(self, name: str, partition: str | None = None) -> list[Manifest]:
         """Every version there ever was, oldest first."""
-        folder = f"{_place(name, partition)}/versions"
+        folder = f"{place_of(name, partition)}/versions"
         names = [name for name in self.files.children(folder) if name.endswith(".json") and name[0] != "."]
         found = [from_json(self.files.read(f"{folder}/{name}")) for name in names]
         return sorted(found, key=lambda manifest: manifest.created_at)
@@ -111,7 +111,7 @@ class ManifestStore:
 
     def read_version(self, manifest: Manifest, columns: Sequence[str] | None = None) -> pa.Table:
         """Rows of any version, bytes verified. Raises StoreError when they are damaged or were collected."""
-        self._refuse_collected(manifest)
+        self.check_stored(manifest)
         return pa.concat_tables([read_file(url, file.sha256, columns) for url, file in self._urls(manifest)])
 
     def scan(self, manifest: Manifest, *, verify: bool = True) -> pads.Dataset:
@@ -121,7 +121,7 @@ class ManifestStore:
         """
         import pyarrow.dataset as arrow_dataset
 
-        self._refuse_collected(manifest)
+        self.check_stored(manifest)
         if verify:
             self.verify(manifest)
         if self.files.is_local:
@@ -137,7 +137,7 @@ class ManifestStore:
 
     def iterate_version(self, manifest: Manifest, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """As :meth:`iterate`, for any version."""
-        self._refuse_collected(manifest)
+        self.check_stored(manifest)
         for url, file in self._urls(manifest):
             yield from read_pieces(url, file.sha256, columns)
 
@@ -170,7 +170,7 @@ class ManifestStore:
         Where files are cut depends on the rows alone, not on the pieces they arrived in: see
         :mod:`orchestration.resources.parquet_writing`.
         """
-        files = tuple(write_files(self.files, f"{_place(name, partition)}/files", batches))
+        files = tuple(write_files(self.files, f"{place_of(name, partition)}/files", batches))
         named = [
             StoredFile("table" if index == 0 else f"table-{index:05d}", file.sha256, file.size_bytes)
             for index, file in enumerate(files)
@@ -195,12 +195,12 @@ class ManifestStore:
         Here only the column ``key`` is read. Raises StoreError when a column does not exist.
         """
         manifest = self.require(name, partition)
-        self._refuse_collected(manifest)
+        self.check_stored(manifest)
         return plan_work(self._urls(manifest), key, wanted, columns, rows_per_item)
 
     def pending(self, name: str, partition: str | None = None) -> PendingFolder:
         """Results of an unfinished run of ``name``."""
-        return PendingFolder(self.files, f"{PENDING}/{_place(name, partition)}")
+        return PendingFolder(self.files, f"{PENDING}/{place_of(name, partition)}")
 
     # -- what people decided ---------------------------------------------------------------------------
 
@@ -222,7 +222,8 @@ class ManifestStore:
         """Each file of a version with an address under which any process on this storage finds it."""
         return [(self.files.url(file.path), file) for file in manifest.files]
 
-    def _refuse_collected(self, manifest: Manifest) -> None:
+    def check_stored(self, manifest: Manifest) -> None:
+        """Raise StoreError, saying when and why, where a version's bytes were collected."""
         record = self.collected(manifest)
         if record is not None:
             raise StoreError(
@@ -238,7 +239,7 @@ class ManifestStore:
 
     def collected_path(self, manifest: Manifest) -> str:
         """Where the removal of a version's bytes is written down."""
-        return f"{_place(manifest.name, manifest.partition)}/collected/{manifest.digest}.json"
+        return f"{place_of(manifest.name, manifest.partition)}/collected/{manifest.digest}.json"
 
     # -- folders ---------------------------------------------------------------------------------------
 
@@ -264,7 +265,7 @@ class ManifestStore:
             StoredFile(relative, sha256_file(path), path.stat().st_size) for relative, path in sources.items()
         )
         digest = content_digest(relative_files, tuple(outside_digest))
-        base = f"{_place(name, partition)}/folders/{digest}"
+        base = f"{place_of(name, partition)}/folders/{digest}"
         for relative, path in sources.items():
             self.files.put(f"{base}/{relative}", path)
         files = tuple(
@@ -278,7 +279,7 @@ class ManifestStore:
 
     def local_version(self, manifest: Manifest) -> Path:
         """A local, verified copy of any folder version. Raises StoreError when it is damaged or was collected."""
-        self._refuse_collected(manifest)
+        self.check_stored(manifest)
         base = folder_base(manifest)
         if self.files.is_local:
             self.verify(manifest)
@@ -298,7 +299,7 @@ class ManifestStore:
             return self.files.address(folder_base(manifest))
         if len(manifest.files) == 1:
             return self.files.address(manifest.files[0].path)
-        return self.files.address(f"{_place(manifest.name, manifest.partition)}/files")
+        return self.files.address(f"{place_of(manifest.name, manifest.partition)}/files")
 
     def verify(self, manifest: Manifest) -> None:
         """Check every file of a version against its digest. Raises StoreError on the first that differs."""
@@ -311,7 +312,7 @@ class ManifestStore:
     # -- the one place where a version becomes the newest ------------------------------------------------
 
     def _swap(self, manifest: Manifest) -> Manifest:
-        place = _place(manifest.name, manifest.partition)
+        place = place_of(manifest.name, manifest.partition)
         self.files.remove(self.collected_path(manifest))
         key = f"{stamp(manifest.created_at)}-{manifest.digest[:16]}-{provenance_key(manifest.provenance)[:8]}"
         self.files.write(f"{place}/versions/{key}.json", to_json(manifest))
@@ -321,10 +322,11 @@ class ManifestStore:
 
 def folder_base(manifest: Manifest) -> str:
     """Path of a folder version below the store's root."""
-    return f"{_place(manifest.name, manifest.partition)}/folders/{manifest.digest}"
+    return f"{place_of(manifest.name, manifest.partition)}/folders/{manifest.digest}"
 
 
-def _place(name: str, partition: str | None) -> str:
+def place_of(name: str, partition: str | None) -> str:
+    """Folder of a name and partition below the store's root."""
     return f"{name}/{NO_PARTITION if partition is None else partition}"
 
 
