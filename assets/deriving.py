@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from assets.faults import DeadlyRows
 from assets.interfaces import BatchWorker, Compute, Manifest, Pending, Provenance, Store
-from assets.isolating import IsolatingWorker, results_schema
+from assets.isolating import IsolatingWorker, failed_results, results_schema
 from assets.journal import Journal, unfinished
 from assets.reuse import previous_rows
 from assets.schemas import UNITS
@@ -176,20 +177,35 @@ def _computed(
         IsolatingWorker, {"inner": model.worker(), "key": derivation.key, "schema": derivation.schema}
     )
     log(f"{derivation.name}: {len(plan.todo):,} units for {model.name}")
-    results: list[pa.Table] = []
-    journal = Journal(pending, derivation, units)
-    answered = failed = 0
+    items = units.items(plan.todo)
+    collected = _Collected(derivation, Journal(pending, derivation, units))
     try:
-        for result in compute.map_shards(worker, units.items(plan.todo), model.resources, log):
-            results.append(result)
-            journal.add(result)
-            answered += result.num_rows
-            failed += int(pc.sum(pc.not_equal(result["error"], "")).as_py() or 0)
-            _refuse_when_broken(derivation, result, answered, failed)
+        for result in compute.map_shards(worker, items, model.resources, log):
+            collected.add(result)
+    except DeadlyRows as deaths:  # every other row has been answered by now
+        keys = deaths.rows[derivation.key]
+        collected.add(failed_results(keys, f"the worker died: {deaths}", derivation.schema, derivation.key))
     finally:
-        journal.flush()
-    _check_answers(derivation, plan.todo, results)
-    return results
+        collected.journal.flush()
+    _check_answers(derivation, plan.todo, collected.results)
+    return collected.results
+
+
+class _Collected:
+    """Results as they arrive: journalled, counted, and given up when too many fail."""
+
+    def __init__(self, derivation: Derivation, journal: Journal) -> None:
+        self.results: list[pa.Table] = []
+        self.journal = journal
+        self._derivation = derivation
+        self._answered = self._failed = 0
+
+    def add(self, result: pa.Table) -> None:
+        self.results.append(result)
+        self.journal.add(result)
+        self._answered += result.num_rows
+        self._failed += int(pc.sum(pc.not_equal(result["error"], "")).as_py() or 0)
+        _refuse_when_broken(self._derivation, result, self._answered, self._failed)
 
 
 def _refuse_when_broken(derivation: Derivation, result: pa.Table, answered: int, failed: int) -> None:

@@ -21,6 +21,12 @@ def results_schema(schema: pa.Schema, key: str) -> pa.Schema:
     return pa.schema([pa.field("key", pa.string()), pa.field("error", pa.string()), pa.field("rows", rows)])
 
 
+def failed_results(keys: pa.ChunkedArray, error: str, schema: pa.Schema, key: str) -> pa.Table:
+    """Results of units that have no answer, each with the same error."""
+    columns = {"key": keys, "error": [error[:LONGEST_ERROR]] * len(keys), "rows": [[]] * len(keys)}
+    return pa.table(columns, schema=results_schema(schema, key))
+
+
 class IsolatingWorker:
     """Module-level and built from plain arguments, so that it travels to workers by name.
 
@@ -48,6 +54,5 @@ class IsolatingWorker:
         if batch.num_rows > 1:
             middle = batch.num_rows // 2
             return pa.concat_tables([self(batch.slice(0, middle)), self(batch.slice(middle))])
-        schema = results_schema(self._schema, self._key)
-        message = f"{type(error).__name__}: {error}"[:LONGEST_ERROR]
-        return pa.table({"key": batch[self._key], "error": [message], "rows": [[]]}, schema=schema)
+        message = f"{type(error).__name__}: {error}"
+        return failed_results(batch[self._key], message, self._schema, self._key)
