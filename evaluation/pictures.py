@@ -24,14 +24,19 @@ PAPER, INK, SHADOW = (255, 255, 255), (40, 44, 52), (120, 126, 136)
 BOX_COLORS = ((230, 25, 75), (0, 110, 220), (0, 140, 70), (200, 80, 200), (220, 120, 0), (0, 140, 150))
 CAPTION_LINES = 3
 GAP = 8
+DASH, DASH_GAP = 4, 3
 
 
 @dataclass(frozen=True)
 class NamedBox:
-    """A box to draw on a picture: normalised x1, y1, x2, y2 in [0, 1] and a name (may be empty)."""
+    """A box to draw on a picture: normalised x1, y1, x2, y2 in [0, 1] and a name (may be empty).
+
+    One with a ``dropped`` reason is drawn dashed, the reason beside its name.
+    """
 
     name: str
     box_xyxy_norm: tuple[float, float, float, float]
+    dropped: str = ""
 
 
 def contact_sheet(
@@ -61,8 +66,7 @@ def contact_sheet(
         picture, frame = _fit(image, tile)
         sheet.paste(picture, (left + frame[0], top + frame[1]))
         if boxes is not None:
-            for number, box in enumerate(boxes[index]):
-                _draw_box(draw, box, BOX_COLORS[number % len(BOX_COLORS)], left, top, frame)
+            _draw_boxes(draw, boxes[index], (left + frame[0], top + frame[1], *frame[2:]))
         if captions is not None:
             _draw_caption(draw, captions[index], left, top + tile + 2, tile)
     return sheet
@@ -129,25 +133,72 @@ def _fit(image: UInt8[ndarray, "h w 3"], tile: int) -> tuple[Image, tuple[int, i
     return picture, ((tile - size[0]) // 2, (tile - size[1]) // 2, *size)
 
 
-def _draw_box(
+def _draw_boxes(draw: ImageDraw, boxes: Sequence[NamedBox], frame: tuple[int, int, int, int]) -> None:
+    """Boxes, the dropped ones first, then their names, so that no box crosses one. ``frame``: left, top, size."""
+    colored = [(box, BOX_COLORS[number % len(BOX_COLORS)]) for number, box in enumerate(boxes)]
+    colored.sort(key=lambda entry: not entry[0].dropped)
+    placed = [(box, color, _corners(box, frame)) for box, color in colored]
+    for box, color, corners in placed:
+        if box.dropped:
+            _dashed_rectangle(draw, corners, color)
+        else:
+            draw.rectangle(corners, outline=color, width=2)
+    taken: list[tuple[float, float, float, float]] = []
+    for box, color, corners in reversed(placed):  # what was kept gets the better places
+        _draw_name(draw, box, color, corners, frame, taken)
+
+
+def _corners(box: NamedBox, frame: tuple[int, int, int, int]) -> tuple[float, float, float, float]:
+    """Corners in pixels of the sheet; numbers that are no place are put in order and inside."""
+    x1, y1, x2, y2 = np.clip(np.nan_to_num(np.array(box.box_xyxy_norm, dtype=float)), 0.0, 1.0)
+    (x1, x2), (y1, y2) = sorted((x1, x2)), sorted((y1, y2))
+    x, y, width, height = frame[0], frame[1], frame[2] - 1, frame[3] - 1
+    return float(x + x1 * width), float(y + y1 * height), float(x + x2 * width), float(y + y2 * height)
+
+
+def _dashed_rectangle(
+    draw: ImageDraw, corners: tuple[float, float, float, float], color: tuple[int, int, int]
+) -> None:
+    x1, y1, x2, y2 = (round(value) for value in corners)
+    for start in range(x1, x2 + 1, DASH + DASH_GAP):
+        for y in (y1, y2):
+            draw.line((start, y, min(start + DASH - 1, x2), y), fill=color)
+    for start in range(y1, y2 + 1, DASH + DASH_GAP):
+        for x in (x1, x2):
+            draw.line((x, start, x, min(start + DASH - 1, y2)), fill=color)
+
+
+def _draw_name(
     draw: ImageDraw,
     box: NamedBox,
     color: tuple[int, int, int],
-    left: int,
-    top: int,
+    corners: tuple[float, float, float, float],
     frame: tuple[int, int, int, int],
+    taken: list[tuple[float, float, float, float]],
 ) -> None:
-    x1, y1, x2, y2 = np.clip(np.nan_to_num(np.array(box.box_xyxy_norm, dtype=float)), 0.0, 1.0)
-    (x1, x2), (y1, y2) = sorted((x1, x2)), sorted((y1, y2))
-    x, y, width, height = left + frame[0], top + frame[1], frame[2] - 1, frame[3] - 1
-    corners = (x + x1 * width, y + y1 * height, x + x2 * width, y + y2 * height)
-    draw.rectangle(corners, outline=color, width=2)
-    name = safe_text(box.name, 18)
-    if name:
-        font = _font(10)
-        spot = (corners[0] + 2, min(max(corners[1] - 12, top), top + frame[1] + height - 12))
-        draw.rectangle(draw.textbbox(spot, name, font=font), fill=color)
-        draw.text(spot, name, fill=PAPER, font=font)
+    """Name at the box's edge, inside the picture, at the first place where no other name stands."""
+    name = f"{safe_text(box.name, 14)}: {box.dropped.replace('_', ' ')}" if box.dropped else box.name
+    name = safe_text(name, 26 if box.dropped else 18)
+    if not name:
+        return
+    font = _font(10)
+    left, top, right, bottom = draw.textbbox((0, 0), name, font=font)
+    width, height = right - left + 3, bottom - top + 3
+    x = float(max(frame[0], min(corners[0] + 1, frame[0] + frame[2] - width)))
+    lowest = float(frame[1] + frame[3] - height)
+    wanted = (corners[1] - height, corners[1] + 1, corners[3] - height, corners[3] + 1)
+    places = [min(max(y, float(frame[1])), lowest) for y in wanted]
+    spots = [(x, y, x + width, y + height) for y in places]
+    spot = next((spot for spot in spots if not any(_overlap(spot, other) for other in taken)), spots[0])
+    taken.append(spot)
+    edge = (spot[0], spot[1], spot[2] - 1, spot[3] - 1)
+    ink, ground = (color, PAPER) if box.dropped else (PAPER, color)
+    draw.rectangle(edge, fill=ground)
+    draw.text((spot[0] + 1 - left, spot[1] + 1 - top), name, fill=ink, font=font)
+
+
+def _overlap(first: tuple[float, float, float, float], second: tuple[float, float, float, float]) -> bool:
+    return first[0] < second[2] and second[0] < first[2] and first[1] < second[3] and second[1] < first[3]
 
 
 def _draw_caption(draw: ImageDraw, caption: str, left: int, top: int, width: int) -> None:

@@ -122,8 +122,8 @@ def _sample(row: Any, layout: str, places: list[Path], position: int) -> RawSamp
     except FoundryError as error:
         return RawSample(position, problem=("unreadable", str(error)[:300]))
     if record.image is None:
-        where = " or ".join(str(place) for place in places) if layout == "layoutsam" else "the row"
-        return RawSample(position, key=key, problem=("no_image", f"{key} is not in {where}"))
+        where = "below the source's folder" if layout == "layoutsam" else "in the row"
+        return RawSample(position, key=key, problem=("no_image", f"{key} is not {where}"))
     return RawSample(
         position,
         key=key,
@@ -170,7 +170,6 @@ def as_entity_boxes(landing_folder: Path, annotator: str = PUBLISHED) -> pa.Tabl
         "model_digest": sha256_file(path) if path.is_file() else "",
         "function_version": 1,
         "annotator": annotator,
-        "phrases_digest": "",
     }
     columns = {"box_index": table["entity_index"]} | {
         name: table[name] for name in ("sample_id", "phrase", "box_xyxy_norm")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from evaluation.pictures import GAP, NamedBox, contact_sheet, inline_jpeg, safe_text
+from evaluation.pictures import BOX_COLORS, GAP, NamedBox, contact_sheet, inline_jpeg, safe_text
 from training.errors import FoundryError
 
 
@@ -94,3 +94,24 @@ def test_bad_input() -> None:
         contact_sheet([_flat((0, 0, 0))] * 2, ["one"])
     with pytest.raises(FoundryError, match="tile 4"):
         contact_sheet([_flat((0, 0, 0))], tile=4)
+
+
+def test_dropped_boxes_are_dashed_and_kept_ones_solid() -> None:
+    corner = (0.25, 0.25, 0.75, 0.75)
+    edges = []
+    for box in (NamedBox("", corner), NamedBox("", corner, "low_score")):
+        sheet = np.asarray(contact_sheet([_flat((255, 255, 255))], boxes=[[box]], tile=100))
+        edges.append((sheet != 255).any(axis=2)[GAP + 30 : GAP + 65, GAP + 24 : GAP + 27].any(axis=1))
+    assert edges[0].all()
+    assert edges[1].any()
+    assert not edges[1].all()
+
+
+def test_names_stay_in_their_picture_and_off_one_another() -> None:
+    boxes = [NamedBox("a long name of a thing", (0.8, 0.0, 1.0, 0.9)), NamedBox("dog", (0.8, 0.01, 1.0, 0.9))]
+    sheet = np.asarray(contact_sheet([_flat((255, 255, 255))], boxes=[boxes], tile=160))
+    assert (sheet[:, : GAP - 1] == 255).all()
+    assert (sheet[:, GAP + 160 :] == 255).all()
+    for color in BOX_COLORS[:2]:
+        grounds = (sheet == color).all(axis=2).sum()
+        assert grounds > 150, "both names have their ground"
