@@ -24,7 +24,7 @@ PAPER, INK, SHADOW = (255, 255, 255), (40, 44, 52), (120, 126, 136)
 BOX_COLORS = ((230, 25, 75), (0, 110, 220), (0, 140, 70), (200, 80, 200), (220, 120, 0), (0, 140, 150))
 CAPTION_LINES = 3
 GAP = 8
-DASH, DASH_GAP = 4, 3
+DASH, DASH_GAP = 5, 3
 
 
 @dataclass(frozen=True)
@@ -160,6 +160,9 @@ def _dashed_rectangle(
     draw: ImageDraw, corners: tuple[float, float, float, float], color: tuple[int, int, int]
 ) -> None:
     x1, y1, x2, y2 = (round(value) for value in corners)
+    draw.rectangle(
+        (x1, y1, x2, y2), outline=PAPER
+    )  # between the dashes, so that they show on their own colour
     for start in range(x1, x2 + 1, DASH + DASH_GAP):
         for y in (y1, y2):
             draw.line((start, y, min(start + DASH - 1, x2), y), fill=color)

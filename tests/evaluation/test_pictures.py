@@ -100,8 +100,10 @@ def test_dropped_boxes_are_dashed_and_kept_ones_solid() -> None:
     corner = (0.25, 0.25, 0.75, 0.75)
     edges = []
     for box in (NamedBox("", corner), NamedBox("", corner, "low_score")):
-        sheet = np.asarray(contact_sheet([_flat((255, 255, 255))], boxes=[[box]], tile=100))
-        edges.append((sheet != 255).any(axis=2)[GAP + 30 : GAP + 65, GAP + 24 : GAP + 27].any(axis=1))
+        sheet = np.asarray(contact_sheet([_flat((0, 0, 0))], boxes=[[box]], tile=100))
+        edges.append(
+            (sheet == BOX_COLORS[0]).all(axis=2)[GAP + 30 : GAP + 65, GAP + 24 : GAP + 27].any(axis=1)
+        )
     assert edges[0].all()
     assert edges[1].any()
     assert not edges[1].all()
