@@ -137,7 +137,7 @@ def match_phrase(words: str, phrases: Sequence[str]) -> int:
     """
     said = " ".join(words.lower().split())
     asked = [" ".join(phrase.lower().split()) for phrase in phrases]
-    if said in asked:
+    if said and said in asked:
         return asked.index(said)
     near = [
         index

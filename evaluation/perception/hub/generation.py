@@ -14,20 +14,14 @@ from torch import Tensor
 
 from evaluation.perception.hub.drawing import TokenChooser
 from evaluation.perception.hub.loading import Loaded
+from evaluation.perception.hub.rows import ScoredText
 from evaluation.perception.hub.settings import Decoding
 
 
 @dataclass(frozen=True)
-class Answer:
-    """One generated text.
+class Answer(ScoredText):
+    """One generated text with its tokens; ``logprobs`` has one number for each, none after beam search."""
 
-    ``score`` is exp of the mean log-probability of its tokens and the end token, in [0, 1]; ``num_tokens`` counts
-    tokens without special ones. ``logprobs`` has one number a token of ``token_ids``; none for beam search.
-    """
-
-    text: str
-    score: float
-    num_tokens: int
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...] = ()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 
@@ -25,15 +25,17 @@ class Maker:
         return {"model": self.name, "model_digest": self.digest, "function_version": HUB_VERSION}
 
 
-class ScoredText(Protocol):
-    """A generated text, its score in [0, 1] and its length in the model's tokens."""
+@dataclass(frozen=True)
+class ScoredText:
+    """A generated text.
 
-    @property
-    def text(self) -> str: ...
-    @property
-    def score(self) -> float: ...
-    @property
-    def num_tokens(self) -> int: ...
+    ``score`` is exp of the mean log-probability of its tokens and the end token, in [0, 1]; ``num_tokens`` counts
+    tokens of the model's own tokenizer without special ones.
+    """
+
+    text: str
+    score: float
+    num_tokens: int
 
 
 def captions_table(

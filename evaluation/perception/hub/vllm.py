@@ -11,13 +11,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 
 from evaluation.perception.hub.families import FAMILIES
 from evaluation.perception.hub.images import crop, open_image
-from evaluation.perception.hub.rows import Maker, captions_table, descriptions_table
+from evaluation.perception.hub.rows import Maker, ScoredText, captions_table, descriptions_table
 from evaluation.perception.hub.settings import HubModel
 from training.digests import sha256_bytes
 from training.errors import FoundryError
@@ -25,6 +25,7 @@ from training.errors import FoundryError
 SEED_BITS = 31  # vLLM hands seeds to samplers that take 32-bit ones
 
 
+@runtime_checkable
 class Completion(Protocol):
     """What is read of ``vllm.CompletionOutput``."""
 
@@ -33,19 +34,11 @@ class Completion(Protocol):
     cumulative_logprob: float | None
 
 
+@runtime_checkable
 class Request(Protocol):
     """What is read of ``vllm.RequestOutput``."""
 
     outputs: Sequence[Completion]
-
-
-@dataclass(frozen=True)
-class Text:
-    """One answer: its words, exp of the mean log-probability of its tokens, and tokens without special ones."""
-
-    text: str
-    score: float
-    num_tokens: int
 
 
 @dataclass(frozen=True)
@@ -96,7 +89,7 @@ def request(text: str, image: Any) -> dict[str, Any]:
     return {"prompt": text, "multi_modal_data": {"image": image}}
 
 
-def read_output(output: Request, special_ids: frozenset[int]) -> list[Text]:
+def read_output(output: Request, special_ids: frozenset[int]) -> list[ScoredText]:
     """The answers in ``vllm.RequestOutput``, in its order."""
     answers = []
     for completion in output.outputs:
@@ -107,7 +100,9 @@ def read_output(output: Request, special_ids: frozenset[int]) -> list[Text]:
             )
         count = max(len(completion.token_ids), 1)
         plain = sum(token not in special_ids for token in completion.token_ids)
-        answers.append(Text(completion.text.strip(), min(math.exp(min(total / count, 0.0)), 1.0), plain))
+        answers.append(
+            ScoredText(completion.text.strip(), min(math.exp(min(total / count, 0.0)), 1.0), plain)
+        )
     return answers
 
 
@@ -135,7 +130,7 @@ def questions(rows: pa.Table, settings: HubModel, role: str) -> list[Question]:
 def table(
     rows: pa.Table,
     asked: Sequence[Question],
-    answers: Sequence[list[Text]],
+    answers: Sequence[list[ScoredText]],
     settings: HubModel,
     role: str,
     maker: Maker,
@@ -146,7 +141,7 @@ def table(
         return descriptions_table(
             {question.unit: (question.prompt, texts[0]) for question, texts in pairs}, maker
         )
-    found: dict[str, list[tuple[str, Text]]] = {unit: [] for unit in rows["sample_id"].to_pylist()}
+    found: dict[str, list[tuple[str, ScoredText]]] = {unit: [] for unit in rows["sample_id"].to_pylist()}
     for question, texts in pairs:
         found[question.unit] += [(question.prompt, text) for text in texts]
     return captions_table(found, settings, maker)
