@@ -220,7 +220,7 @@ def entity_masks(
     perception: dg.ResourceParam[Perception],
 ) -> dg.MaterializeResult:
     """Which pixels of its box each kept entity covers. Empty where the profile names no model for masks."""
-    from assets.entities.steps import entity_units, kept_entities
+    from assets.entities.steps import entity_units, kept_entities, with_samples
 
     key, step = context.partition_key, STEPS["entity_masks"]
     model = perception.model("masks")
@@ -234,10 +234,7 @@ def entity_masks(
     done = refresh_table(
         store, compute, derivation, entity_units(store, key, model, entities), provenance, key, context.log.info,
         retry_failed=config.retry_failed,
-        select=lambda rows: rows.join(entities.select(["entity_id", "sample_id"]), "entity_id")
-        .select(ENTITY_MASKS.names)
-        .sort_by([("sample_id", "ascending"), ("entity_id", "ascending")])
-        .cast(ENTITY_MASKS),
+        select=lambda rows: with_samples(rows, entities),
     )  # fmt: skip
     metadata = {**done.counts, "entities": entities.num_rows, "model": model.name}
     return materialized(store, done.manifest, metadata, schema=ENTITY_MASKS)

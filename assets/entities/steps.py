@@ -12,7 +12,7 @@ from assets.deriving import Derived, Refreshed, derive, refresh_table
 from assets.interfaces import Compute, PerceptionModel, Provenance, Store, WorkItem
 from assets.nesting import nest
 from assets.reuse import previous_rows
-from assets.schemas import ENTITY_BOXES
+from assets.schemas import ENTITY_BOXES, ENTITY_MASKS
 from assets.selection import read_digests, samples_of
 from assets.steps import STEPS
 from assets.units import Derivation, Units, input_digest
@@ -90,6 +90,14 @@ def kept_entities(annotations: pa.Table) -> pa.Table:
     """What a describer or a mask model is asked about: id, sample, phrase and box of kept entities."""
     kept = annotations.filter(annotations["keep"])
     return kept.select(["entity_id", "sample_id", "phrase", "box_xyxy_norm"])
+
+
+def with_samples(masks: pa.Table, entities: pa.Table) -> pa.Table:
+    """Masks as :data:`assets.schemas.ENTITY_MASKS`: each with the sample of its entity, by sample."""
+    position = pc.index_in(masks["entity_id"], value_set=entities["entity_id"].combine_chunks())
+    table = masks.append_column("sample_id", entities["sample_id"].take(position))
+    order = [("sample_id", "ascending"), ("entity_id", "ascending")]
+    return table.select(ENTITY_MASKS.names).cast(ENTITY_MASKS).sort_by(order)
 
 
 def entity_units(
