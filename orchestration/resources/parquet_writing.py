@@ -25,7 +25,8 @@ ROW_GROUP_ROWS = 65_536
 ROW_GROUP_BYTES = 8 * 2**20
 FILE_ROWS = 524_288
 FILE_BYTES = 128 * 2**20
-"""A row group or file ends with the row that reaches either figure. Bytes are of values, before compression."""
+"""A row group ends with the row, a file with the row group, that reaches either figure. Bytes are of values, before
+compression."""
 
 
 def row_sizes_bytes(table: pa.Table) -> Int64[np.ndarray, " rows"]:
