@@ -52,7 +52,7 @@ class CaptionWorker:
                     "function_version": CAPTIONER_VERSION,
                 }
                 for index, caption in enumerate(
-                    compose_captions(sample_id, regions, self.k, self.seed), start=1
+                    compose_captions(sample_id, regions, self.k, self.seed, self._count_tokens), start=1
                 )
             ]
         return pa.Table.from_pylist(rows, schema=CAPTIONS)

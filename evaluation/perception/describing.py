@@ -15,12 +15,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 from evaluation.metrics.boxes import iou_matrix
-from evaluation.perception.captioner import place_words, with_article
 from evaluation.perception.colors import COLOR_WORDS
 from evaluation.perception.regions import ANALYSIS_SIDE_PX, find_regions, shrink, whole_image
+from evaluation.perception.wording import place_words, says_color, size_words, with_article
 
 SAME_IOU = 0.9  # a box that overlaps a perceived region so far is that region's
-LARGE_AREA, MIDDLE_AREA = 0.25, 0.08
 _MIN_CROP_PX = 8
 
 
@@ -87,7 +86,7 @@ def _pixels(low: float, high: float, side_px: int) -> tuple[int, int]:
 
 
 def describe(phrase: str, box_xyxy_norm: Sequence[float], look: Look) -> str:
-    """One sentence, such as "a smooth red apple with a round outline at the top left, filling much of the picture"."""
+    """One sentence, such as "a smooth red apple with a round outline at the top left, large"."""
     place, size = place_words(box_xyxy_norm), size_words(box_xyxy_norm)
     if look.text:
         return f'the word "{look.text}" in {look.color} letters {place}, {size}'
@@ -113,19 +112,10 @@ def _bare(phrase: str) -> str:
 
 def _colors(look: Look, thing: str) -> str:
     """The measured colours, but for those that the name says."""
-    said = set(thing.lower().replace("grey", "gray").split())
-    if said & set(COLOR_WORDS):
+    if says_color(thing):
         return ""
     return f"{look.color} and {look.second_color}" if look.second_color else look.color
 
 
 def _outline(shape: str) -> str:
     return f"{with_article(shape)} outline"
-
-
-def size_words(box_xyxy_norm: Sequence[float]) -> str:
-    """How much of the picture a box takes: "filling much of the picture", "of middle size" or "small"."""
-    area = (box_xyxy_norm[2] - box_xyxy_norm[0]) * (box_xyxy_norm[3] - box_xyxy_norm[1])
-    if area >= LARGE_AREA:
-        return "filling much of the picture"
-    return "of middle size" if area >= MIDDLE_AREA else "small"

@@ -21,7 +21,7 @@ from jaxtyping import UInt8
 from evaluation.perception.bank import ConceptBank, on_paper
 from evaluation.perception.decoding import decode_image
 from evaluation.perception.efficientnet_lite import EfficientNetLite0, load_lite0, look
-from evaluation.perception.identity import MAX_CROPS, MODEL_NAME, PERCEPTION_VERSION, digest_with_bank
+from evaluation.perception.identity import MAX_CROPS, PERCEPTION_VERSION, digest_with_bank, model_name
 from evaluation.perception.naming import NO_NAME, Naming, name_crops
 from evaluation.perception.reading import WordReader
 from evaluation.perception.regions import ANALYSIS_SIDE_PX, Layout, Region, find_regions, shrink, whole_image
@@ -40,9 +40,12 @@ class EmbeddedPerceiver:
         bank: names and features of training concepts.
         max_crops: largest regions per image that the network looks at; the others stay unnamed.
         threads: threads of torch and of the OCR engine while a batch runs.
+        art: art set of the bank's pictures, one of :data:`evaluation.perception.identity.BANK_OF`; for the name alone.
     """
 
-    def __init__(self, bank: ConceptBank, max_crops: int = MAX_CROPS, threads: int = 1) -> None:
+    def __init__(
+        self, bank: ConceptBank, max_crops: int = MAX_CROPS, threads: int = 1, art: str = "twemoji"
+    ) -> None:
         if max_crops < 0 or threads < 1:
             raise FoundryError(
                 f"max_crops is {max_crops} and threads is {threads}; max_crops must be 0 or more, threads 1 or more"
@@ -50,11 +53,12 @@ class EmbeddedPerceiver:
         self.bank = bank
         self.max_crops = max_crops
         self.threads = threads
+        self.art = art
 
     @property
     def model(self) -> str:
         """Name written into every row."""
-        return MODEL_NAME
+        return model_name(self.art)
 
     @cached_property
     def digest(self) -> str:
@@ -150,12 +154,14 @@ class EmbeddedPerceiver:
         return rows
 
 
-def build_embedded_perceiver(bank: bytes, max_crops: int = MAX_CROPS, threads: int = 1) -> EmbeddedPerceiver:
+def build_embedded_perceiver(
+    bank: bytes, max_crops: int = MAX_CROPS, threads: int = 1, art: str = "twemoji"
+) -> EmbeddedPerceiver:
     """The perceiver, inside a worker: module-level and with plain arguments, so that it travels by name.
 
     ``bank`` is what :meth:`evaluation.perception.bank.ConceptBank.to_bytes` gave.
     """
-    return EmbeddedPerceiver(ConceptBank.from_bytes(bank), max_crops, threads)
+    return EmbeddedPerceiver(ConceptBank.from_bytes(bank), max_crops, threads, art)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from evaluation.perception.caption_worker import load_tokenizer
+from evaluation.perception.decoding import decode_image
 from evaluation.perception.describing import (
     SAME_IOU,
     Look,
@@ -16,7 +17,6 @@ from evaluation.perception.describing import (
     look_of_region,
     matching_region,
 )
-from evaluation.perception.decoding import decode_image
 from evaluation.perception.embedded_roles import DESCRIBER_NAME, DESCRIBER_VERSION, MASKS_NAME, MASKS_VERSION
 from evaluation.schemas import DESCRIPTIONS, MASKS
 

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from evaluation.perception.captioner import NUMBERS, noun_phrase, with_article
 from evaluation.perception.colors import COLOR_WORDS
+from evaluation.perception.wording import NUMBERS, noun_phrase, plural, with_article
 
 WRONG_COLOR = 0.5
 _ARTICLES = frozenset(("a", "an", "the", "some", "this", "that", "these", "those", "its", "their"))
@@ -132,8 +132,7 @@ def says(words: Sequence[str], name: str) -> bool:
     """Whether words end with a name, in singular or plural ("two red apples" says "apple")."""
     wanted = name.lower().split()
     own = list(words[-len(wanted) :])
-    plurals = [[*wanted[:-1], f"{wanted[-1]}{ending}"] for ending in ("s", "es")] if wanted else []
-    return bool(wanted) and own in (wanted, *plurals)
+    return bool(wanted) and own in (wanted, plural(name.lower()).split())
 
 
 def _color_factor(colors: frozenset[str], region: Mapping[str, Any]) -> float:

@@ -12,7 +12,8 @@ from training.digests import canonical_json, sha256_bytes
 from training.packaged import MINILM_FILES
 
 PERCEPTION_VERSION = 2  # raise when results change
-MODEL_NAME = "embedded: regions + EfficientNet-Lite0 (bank of the same drawings) + ConSE + PP-OCRv6"
+BANK_OF = {"twemoji": "the same drawings", "fluent": "Fluent drawings"}
+"""Where a concept bank's pictures are from, in words, by art set: the demo's scenes are drawn from Twemoji."""
 
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 OCR_SHA256 = {
@@ -26,6 +27,11 @@ MAX_CROPS = 4
 MIN_CONSE_PROBABILITY = 0.3
 # Calibrated on damaged views, bank probabilities are too cautious on composed scenes (0.35 to 0.5: 5 in 6 right).
 MIN_BANK_PROBABILITY = 0.35
+
+
+def model_name(art: str = "twemoji") -> str:
+    """Name written into rows; it says whether the bank shares its drawings with the scenes."""
+    return f"embedded: regions + EfficientNet-Lite0 (bank of {BANK_OF[art]}) + ConSE + PP-OCRv6"
 
 
 def bank_inputs_digest(

@@ -15,6 +15,7 @@ from evaluation.perception.bank import ConceptBank
 from evaluation.perception.embedded import EmbeddedPerceiver, build_embedded_perceiver
 from evaluation.perception.identity import MINILM_SHA256, digest_with_bank, perception_digest
 from evaluation.perception.reading import WordReader, verify_weights
+from evaluation.perception.run_lengths import decode_mask
 from tests.evaluation.perception.composites import background, paste, png, write
 from tests.evaluation.perception.conftest import VOCABULARY, bank_pictures
 from training.errors import FoundryError
@@ -37,6 +38,16 @@ def test_names_colors_words_and_backgrounds_from_pixels(bank: ConceptBank) -> No
     assert (one[0]["names"][0], one[0]["color"], one[0]["name_source"]) == ("apple", "red", "concept_bank")
     np.testing.assert_allclose(one[0]["box_xyxy_norm"], box, atol=0.05)
     assert (one[1]["text"], one[1]["names"]) == ("STOP", [])
+    assert (one[0]["shape"], one[0]["texture"], one[0]["second_color"]) == ("irregular", "smooth", "")
+    mask = decode_mask(one[0]["mask_rle"], *one[0]["mask_size"])
+    assert mask.mean() == pytest.approx(one[0]["area_fraction"])
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    assert one[0]["box_xyxy_norm"] == [
+        columns[0] / 64,
+        rows[0] / 64,
+        (columns[-1] + 1) / 64,
+        (rows[-1] + 1) / 64,
+    ]
     assert (one[0]["background_kind"], one[0]["background_color"]) == ("plain", "blue")
     two = [row for row in found.to_pylist() if row["sample_id"] == "two"]
     assert {row["names"][0] for row in two} == {"fish", "cat"}
@@ -55,6 +66,7 @@ def test_rows_do_not_depend_on_the_batch_and_empty_images_have_one(bank: Concept
     assert together == apart
     empty = [row for row in together if row["sample_id"] == "empty"]
     assert [(row["names"], row["color"], row["area_fraction"]) for row in empty] == [([], "red", 1.0)]
+    assert [(row["mask_size"], row["shape"]) for row in empty] == [([64, 64], "square")]
     assert [row["background_kind"] for row in together if row["sample_id"] == "photo"] == ["unknown"]
     assert perceive(table.slice(0, 0)).num_rows == 0
 

@@ -1,0 +1,46 @@
+"""Rows of the regions table, from what differs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from evaluation.perception.run_lengths import encode_mask
+from evaluation.schemas import REGIONS
+
+REGION_STRUCT = pa.struct([field for field in REGIONS if field.name != "sample_id"])
+
+
+def region(
+    name: str = "", score: float = 0.9, box: tuple[float, ...] = (0.1, 0.1, 0.4, 0.4), **other: Any
+) -> dict[str, Any]:
+    """One region as workers get it, without sample_id."""
+    row = {
+        "region_index": 0,
+        "box_xyxy_norm": list(box),
+        "area_fraction": 0.1,
+        "color": "red",
+        "second_color": "",
+        "shape": "irregular",
+        "texture": "detailed",
+        "mask_rle": encode_mask(np.eye(8, dtype=bool)),
+        "mask_size": [8, 8],
+        "names": [name] if name else [],
+        "name_scores": [score] if name else [],
+        "name_source": "concept_bank" if name else "none",
+        "text": "",
+        "text_score": 0.0,
+        "background_kind": "plain",
+        "background_color": "blue",
+        "model": "m",
+        "model_digest": "d",
+        "function_version": 1,
+    }
+    return {**row, **other}
+
+
+def regions_column(*samples: list[dict[str, Any]]) -> pa.Array:
+    """The column ``regions`` of a worker's input, one list a row."""
+    return pa.array(samples, pa.list_(REGION_STRUCT))
