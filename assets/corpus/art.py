@@ -118,9 +118,24 @@ def render_png(name: str, size_px: int) -> bytes:
     return bytes(resvg_py.svg_to_bytes(svg_path=path, width=size_px, height=size_px, skip_system_fonts=True))
 
 
-def bank_pictures(concepts: Iterable[NamedPicture], size_px: int = 128) -> dict[str, bytes]:
-    """Concept name -> RGBA PNG of its drawing, for a bank of examples. Scenes are drawn from the same art.
+def bank_pictures(
+    concepts: Iterable[NamedPicture], size_px: int = 128, art: str = "twemoji"
+) -> dict[str, bytes]:
+    """Concept name -> RGBA PNG of its drawing, for a bank of examples.
 
-    Raises FoundryError for a drawing that does not exist.
+    Args:
+        concepts: name and CLDR name of each drawing.
+        size_px: side of the pictures.
+        art: ``twemoji``, the art that scenes are drawn from; or ``fluent``, the same things by another hand, without
+            concepts that it has no drawing of (fetched by `make demo-data`).
+
+    Raises:
+        FoundryError: a drawing that does not exist, another art, or art that was not fetched.
     """
+    if art == "fluent":
+        from assets.corpus.fluent_art import fluent_pictures
+
+        return fluent_pictures(concepts, size_px)
+    if art != "twemoji":
+        raise FoundryError(f"concept bank: art is {art!r}; allowed are 'twemoji' and 'fluent'")
     return {concept.name: render_png(concept.picture, size_px) for concept in concepts}

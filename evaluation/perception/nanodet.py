@@ -13,25 +13,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Float, Int, UInt8
 
 from evaluation.perception.coco_names import COCO_NAMES
+from evaluation.perception.decoding import decode_image
 from evaluation.perception.downloads import NANODET, payload_files
-from evaluation.perception.hub.images import open_image
-from evaluation.perception.tfjs import GraphModel
 from evaluation.schemas import BOXES
 from training.digests import canonical_json, sha256_bytes
 from training.errors import FoundryError
+
+if TYPE_CHECKING:
+    from evaluation.perception.tfjs import GraphModel
 
 NANODET_NAME = "NanoDet-g 416 (COCO-80)"
 NANODET_VERSION = 1  # raise when boxes change
 NANODET_READS = ("image",)
 SIDE_PX = 416
-MAX_SIDE_PX = 1664  # larger images are reduced first, which the network's own input makes no worse
 MIN_SCORE = (
     0.25  # on composed scenes of drawings: .15 finds .84 at precision .30, .25 .60 at .51, .35 .30 at .66
 )
@@ -103,6 +104,10 @@ class NanoDetWorker:
 
     @cached_property
     def _network(self) -> GraphModel:
+        from evaluation.perception.tfjs import (
+            GraphModel,
+        )  # loads torch, which telling the digest does not need
+
         files = payload_files(NANODET, self._cache)
         return GraphModel.load(files["nanodet.json"], files["nanodet.bin"])
 
@@ -111,8 +116,7 @@ class NanoDetWorker:
         rows: list[dict[str, Any]] = []
         columns = (batch[name].to_pylist() for name in ("sample_id", "phrases", "image"))
         for sample_id, phrases, image in zip(*columns, strict=True):
-            opened = open_image(image, f"sample {sample_id}", MAX_SIDE_PX)
-            found = self.detect(np.asarray(opened))
+            found = self.detect(decode_image(image, f"sample {sample_id}"))
             for index, (phrase_index, phrase, detection) in enumerate(ground(found, phrases)):
                 rows.append(
                     {

@@ -31,6 +31,17 @@ class EmbeddedSettings(BaseModel):
     seed: int = Field(0, ge=0, description="seed of the order in which captions tell things")
 
 
+class NanoDetSettings(BaseModel):
+    """What a profile may set of the packaged detector, whose files come with `foundry demo-data`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    min_score: float = Field(0.25, ge=0, le=1, description="boxes below this score are left out")
+    max_overlap_iou: float = Field(
+        0.5, ge=0, le=1, description="of two boxes overlapping more, the weaker is left out"
+    )
+
+
 LIGHT_ROWS = 50_000
 """Rows up to which the light embedded roles (well under a millisecond a row) work in the step itself."""
 TEXT_ROWS = 10_000
@@ -58,9 +69,9 @@ class EmbeddedRegions:
     @property
     def name(self) -> str:
         """Name written into rows; it says where the bank's pictures are from."""
-        from evaluation.perception.identity import MODEL_NAME
+        from evaluation.perception.identity import model_name
 
-        return MODEL_NAME
+        return model_name(self._art)
 
     @cached_property
     def digest(self) -> str:
@@ -79,9 +90,10 @@ class EmbeddedRegions:
         from evaluation.perception.embedded import build_embedded_perceiver
 
         path = self._bank()
+        settings = {"threads": self._threads, "art": self._art}
         if self._workers_see_cache:
-            return BatchWorker(build_perceiver_from_file, {"bank": str(path), "threads": self._threads})
-        return BatchWorker(build_embedded_perceiver, {"bank": path.read_bytes(), "threads": self._threads})
+            return BatchWorker(build_perceiver_from_file, {"bank": str(path), **settings})
+        return BatchWorker(build_embedded_perceiver, {"bank": path.read_bytes(), **settings})
 
     @cached_property
     def _bank_inputs(self) -> tuple[dict[str, bytes], tuple[str, ...]]:
@@ -89,7 +101,8 @@ class EmbeddedRegions:
         from assets.corpus.art import bank_pictures, drawings
         from assets.corpus.scenes import load_world
 
-        return bank_pictures(load_world(self._world_path).concepts), tuple(sorted(drawings()))
+        concepts = load_world(self._world_path).concepts
+        return bank_pictures(concepts, art=self._art), tuple(sorted(drawings()))
 
     def _bank(self) -> Path:
         """File of the fitted bank, made unless these very inputs were fitted before."""
@@ -106,11 +119,11 @@ class EmbeddedRegions:
         return path
 
 
-def build_perceiver_from_file(bank: str, threads: int) -> BatchFunction:
+def build_perceiver_from_file(bank: str, threads: int, art: str) -> BatchFunction:
     """The perceiver, inside a worker that sees the cache."""
     from evaluation.perception.embedded import build_embedded_perceiver
 
-    return build_embedded_perceiver(Path(bank).read_bytes(), threads=threads)
+    return build_embedded_perceiver(Path(bank).read_bytes(), threads=threads, art=art)
 
 
 class ProfilePerception:
@@ -187,7 +200,22 @@ class ProfilePerception:
         )
 
     def _nanodet(self, name: str, role: Role, settings: Mapping[str, Any]) -> PerceptionModel:
-        raise FoundryError(f"perception.models.{name}: not wired yet")
+        from evaluation.perception import nanodet
+
+        if role != "detector":
+            raise FoundryError(
+                f"profile.yaml: perception.{role} is '{name}', of the family '{NANODET}', which only detects. "
+                "Name it under perception.detectors, and another model here."
+            )
+        own = validate(NanoDetSettings, dict(settings), f"profile.yaml: perception.models.{name}")
+        kwargs = {**own.model_dump(), "threads": self._threads}
+        return Model(
+            nanodet.NANODET_NAME,
+            nanodet.nanodet_digest(**own.model_dump()),
+            partial(BatchWorker, nanodet.build_nanodet_worker, kwargs),
+            nanodet.NANODET_READS,
+            Resources(threads=self._threads, batch_size=16),
+        )
 
     def _settings(self, name: str, role: str) -> Mapping[str, Any]:
         models = self._profile.models
