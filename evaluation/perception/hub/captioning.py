@@ -71,10 +71,12 @@ class HubDescriber:
         """Descriptions of the rows' boxes. Raises FoundryError naming the entity whose image is broken."""
         settings = self._settings
         template = settings.prompts_for("describer")[0]
-        asks = []
+        asks, opened = [], {}
         for row in rows.to_pylist():
-            image = open_image(row["image"], f"entity {row['entity_id']}", settings.max_image_side)
-            part = crop(image, row["box_xyxy_norm"], settings.crop_margin)
+            if row["image"] not in opened:  # entities of one image come together
+                unit = f"entity {row['entity_id']}"
+                opened[row["image"]] = open_image(row["image"], unit, settings.max_image_side)
+            part = crop(opened[row["image"]], row["box_xyxy_norm"], settings.crop_margin)
             prompt = template.replace("{phrase}", row["phrase"])
             asks.append(make_ask(self._loaded, settings.family, row["entity_id"], prompt, part, 1))
         found = {

@@ -96,12 +96,18 @@ def _load_processor(folder: Path, family: str) -> Any:
     is_text = not FAMILIES[family].reads_images
     kind = transformers.AutoTokenizer if is_text else transformers.AutoProcessor
     try:
-        return kind.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
+        processor = kind.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise FoundryError(
             f"{folder}: its {'tokenizer' if is_text else 'processor'} cannot be loaded ({_first_line(error)}). "
             "Complete the folder with the checkpoint's tokenizer and processor files, or install what is named."
         ) from error
+    if not is_text and not hasattr(processor, "image_processor"):
+        raise FoundryError(
+            f"{folder}: no image processor came with it. Complete the folder with the checkpoint's "
+            "processor_config.json or preprocessor_config.json."
+        )
+    return processor
 
 
 def _load_weights(folder: Path, model_class: Any, dtype: torch.dtype) -> Any:

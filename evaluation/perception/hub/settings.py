@@ -30,7 +30,7 @@ class Decoding(Section):
     top_k: int = Field(default=50, ge=0, le=10**6, description="sample: most likely tokens kept, 0 for all")
     top_p: float = Field(default=1.0, gt=0, le=1, description="sample: probability mass kept")
     num_beams: int = Field(default=5, ge=2, le=64, description="beam: beams of one image and prompt")
-    max_new_tokens: int = Field(default=128, ge=1, le=4096)
+    max_new_tokens: int = Field(default=256, ge=1, le=4096)
     min_new_tokens: int = Field(default=0, ge=0, le=4096)
 
     @model_validator(mode="after")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +113,9 @@ def weights_digest(folder: Path, cache: Path | None = None) -> str:
         fresh[key] = known.get(key) or sha256_file(path)
         pairs.append([path.name, fresh[key]])
     if cache is not None and not fresh.keys() <= known.keys():
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        write_text_atomic(cache, canonical_json(_read_cache(cache) | fresh), durable=False)
+        with suppress(OSError, FoundryError):  # another machine may not have the place; it hashes every time
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            write_text_atomic(cache, canonical_json(_read_cache(cache) | fresh), durable=False)
     return sha256_bytes(canonical_json(pairs).encode())
 
 

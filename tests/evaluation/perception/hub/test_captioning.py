@@ -191,6 +191,15 @@ def test_descriptions_of_boxes(name: str, checkpoint: Checkpoint) -> None:
         assert "a {phrase} dog" in by_entity["prompt"][2].as_py()
 
 
+def test_half_precision_is_another_model(checkpoint: Checkpoint, pictures: pa.Table) -> None:
+    settings = settings_of("llava", checkpoint("llava"), decoding=GREEDY)
+    full, half = (run(settings | {"dtype": dtype}, "captioner", pictures) for dtype in ("float32", "bf16"))
+    assert half.schema.equals(CAPTIONS)
+    assert full["model_digest"][0] != half["model_digest"][0]
+    np.testing.assert_allclose(full["score"], half["score"], rtol=0.5)
+    assert full["score"] != half["score"]
+
+
 def test_no_rows_give_an_empty_table(checkpoint: Checkpoint, pictures: pa.Table) -> None:
     settings = settings_of("llava", checkpoint("llava"))
     assert run(settings, "captioner", pictures.slice(0, 0)).equals(CAPTIONS.empty_table())
@@ -241,6 +250,10 @@ class TestRefusals:
         for path in copy.glob("*token*"):
             path.unlink()
         self.refused(copy, pictures, "processor cannot be loaded")
+
+    def test_no_image_processor(self, copy: Path, pictures: pa.Table) -> None:
+        (copy / "processor_config.json").unlink()
+        self.refused(copy, pictures, "no image processor came with it|processor cannot be loaded")
 
     def test_no_chat_template(self, copy: Path, pictures: pa.Table) -> None:
         (copy / "chat_template.jinja").unlink()

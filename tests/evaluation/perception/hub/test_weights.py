@@ -55,6 +55,7 @@ def test_cache_spares_hashing_and_notices_changes(folder: Path, tmp_path: Path) 
     assert weights_digest(folder, cache) == weights_digest(folder)
     cache.write_text("{damaged")
     assert weights_digest(folder, cache) == weights_digest(folder)
+    assert weights_digest(folder, weights / "no" / "place") == weights_digest(folder)
 
 
 def test_a_snapshot_made_of_links_has_the_digest_of_its_files(folder: Path, tmp_path: Path) -> None:
