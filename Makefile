@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | sha256sum | cut -c1-16)
 
-.PHONY: install demo ui test test-all bench doctor clean
+.PHONY: install demo demo-data ui test test-all bench doctor clean
 
 install: $(STAMP)
 
@@ -19,6 +19,9 @@ demo: install
 
 ui: install
 	@exec $(BIN)/foundry ui $(if $(DATA),--data $(DATA)) $(ARGS)
+
+demo-data: install
+	$(BIN)/foundry demo-data $(ARGS)
 
 doctor: install
 	$(BIN)/foundry doctor
