@@ -122,7 +122,11 @@ def _sample(row: Any, layout: str, places: list[Path], position: int) -> RawSamp
     except FoundryError as error:
         return RawSample(position, problem=("unreadable", str(error)[:300]))
     if record.image is None:
-        where = "below the source's folder" if layout == "layoutsam" else "in the row"
+        where = (
+            f"below the source's folder; copy or link SA-1B there as '{IMAGES_FOLDER}'"
+            if layout == "layoutsam"
+            else "in the row"
+        )
         return RawSample(position, key=key, problem=("no_image", f"{key} is not {where}"))
     return RawSample(
         position,

@@ -242,19 +242,30 @@ def _independence(facts: CardFacts) -> str:
         )
     else:
         lines.append("- No judge was trained beside this data set.")
-    if any("same drawings" in row.name for row in facts.models):
-        lines.append(
-            "- Concepts were named with a bank of **the same drawings** that the scenes are composed of: names of "
-            "training concepts are easier here than in the wild. Held-out concepts are not in the bank."
-        )
-    elif any("bank" in row.name for row in facts.models):
-        lines.append(
-            "- Concepts were named with a bank of pictures; its model's name above says which. "
-            "Held-out concepts are not in the bank."
-        )
+    lines += _bank_lines(facts.models)
     if facts.split != "judge" and "judge" not in facts.tally.splits:
         lines.append("- No image of the judge's split is in this export.")
     return "## Independence\n\n" + "\n".join(lines)
+
+
+def _bank_lines(models: Sequence[ModelRow]) -> list[str]:
+    """What the pictures of embedded perception's concept bank have in common with the composed scenes."""
+    from evaluation.perception.identity import BANK_OF
+
+    lines = []
+    for art, words in BANK_OF.items():
+        if not any(f"bank of {words}" in row.name for row in models):
+            continue
+        overlap = (
+            "**the very drawings** that composed scenes are made of: names of training concepts are easier there than "
+            "in the wild"
+            if art == "twemoji"
+            else f"{words}, another art set than the one that composed scenes are made of"
+        )
+        lines.append(
+            f"- Embedded perception named concepts by a bank of {overlap}. Held-out concepts are not in it."
+        )
+    return lines
 
 
 def _limits(facts: CardFacts) -> str:

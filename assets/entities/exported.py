@@ -177,6 +177,7 @@ def _record(
 def model_rows(store: Store) -> list[ModelRow]:
     """Every model whose rows stand in the tables that an export is made of."""
     columns: dict[str, list[tuple[str, str, str, str | None]]] = {
+        "regions": [("regions", "model", "model_digest", "function_version")],
         "recaptions": [("captions", "model", "model_digest", "function_version")],
         "entity_phrases": [("phrases", "model", "model_digest", "function_version")],
         "entity_annotations": [

@@ -55,6 +55,14 @@ def test_the_training_set_lands_and_absent_images_are_set_aside(tmp_path: Path) 
     assert read_published_annotations(report.folder).num_rows == 6
 
 
+def test_images_may_lie_behind_a_link(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    layoutsam.write_layoutsam(source, iter(records(2)))
+    (source / "images").rename(tmp_path / "SA-1B")
+    (source / "images").symlink_to(tmp_path / "SA-1B")
+    assert import_source(source, "sam", tmp_path / "landing").num_samples == 2
+
+
 def test_rows_with_impossible_boxes_are_set_aside_and_the_rest_goes_on(tmp_path: Path) -> None:
     source = tmp_path / "in"
     (source / "sa_000001").mkdir(parents=True)

@@ -163,20 +163,59 @@ def test_gathering_joins_the_tables() -> None:
     assert count_reasons(annotations) == {"kept": 1, "too_small": 1}
 
 
+def _shown(path: Path, folder: Path) -> str:
+    """The page's elements after its script has run in a browser."""
+    command = ["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+    command += [f"--user-data-dir={folder / 'profile'}", path.as_uri()]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+
+
+needs_chromium = pytest.mark.skipif(shutil.which("chromium") is None, reason="no Chromium on this machine")
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="no Chromium on this machine")
+@needs_chromium
 def test_a_browser_shows_the_cards_and_runs_nothing_else(tmp_path: Path) -> None:
     path = write_pages(tmp_path, [_sample(EVIL), _sample(sample_id="s2")], title="samples")
-    command = [
-        "chromium",
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--dump-dom",
-        f"--user-data-dir={tmp_path / 'profile'}",
-        path.as_uri(),
-    ]
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    shown = _shown(path, tmp_path)
     assert shown.count("<article>") == 2
     assert "1 to 2 of 2 samples" in shown
     assert "<title>samples</title>" in shown
+
+
+@pytest.mark.slow
+@needs_chromium
+@pytest.mark.parametrize(
+    ("field", "value", "ids"),
+    [
+        ("concept", "cat", ["s02"]),
+        ("reason", "kept", ["s00", "s02"]),
+        ("reason", "any dropped", ["s01"]),
+        ("reason", "too_small", ["s01"]),
+        ("annotator", "nano", ["s01"]),
+        ("split", "judge", ["s02"]),
+        ("low", "0.85", ["s02"]),
+        ("high", "0.75", ["s00"]),
+        ("search", "CAPTION OF S01", ["s01"]),
+        ("search", "nowhere", []),
+    ],
+)
+def test_filters(tmp_path: Path, field: str, value: str, ids: list[str]) -> None:
+    samples = [
+        _sample(
+            sample_id=f"s{number:02d}",
+            split="judge" if number == 2 else "train",
+            captions=(PageCaption(f"caption of s{number:02d}", "m"),),
+            entities=(
+                PageEntity("x", ("dog", "dog", "cat")[number], "d", (0.0, 0.0, 0.5, 0.5), 0.7 + number / 10, 0.5,
+                           "nano" if number == 1 else "embedded", "too_small" if number == 1 else ""),
+            ),
+        )
+        for number in range(3)
+    ]  # fmt: skip
+    page = render_page(samples, title="samples", facts={})
+    # A hand at the page: without its policy a second script may set a field as a person would.
+    hand = f"const f = byId({field!r}); f.value = {value!r}; f.dispatchEvent(new Event('input', {{bubbles: true}}));"
+    page = page.replace('http-equiv="Content-Security-Policy"', 'name="was-policy"')
+    (tmp_path / "index.html").write_text(page.replace("</body>", f"<script>{hand}</script></body>"))
+    assert re.findall(r"<h2[^>]*>(s\d+)</h2>", _shown(tmp_path / "index.html", tmp_path)) == ids

@@ -28,6 +28,7 @@ from assets.schemas import (
     RECAPTIONS,
 )
 from orchestration.resources.store import ManifestStore
+from orchestration.workspace import Workspace
 from tests.assets.entities.formats.makers import STRANGE, image_bytes
 from training.errors import FoundryError
 
@@ -256,7 +257,7 @@ def test_the_card_says_where_everything_comes_from(store: ManifestStore, tmp_pat
         "# Pets &amp; co", "| CC\\-BY\\-4.0 | attribution | 1 | 50.0% |", "| unknown | unknown | 1 | 50.0% |",
         "**Some licences are unknown**", "| captions | embedded \\(bank of the same drawings\\) | `dddddddddddddddd` | 1 |",
         "| descriptions | describer | `eeeeeeeeeeeeeeee` |", "| entity_annotations | too\\_small | 2 | 33.3% |",
-        "| curated_images | duplicate | 1 | 25.0% |", "**the same drawings**", "No judge was trained",
+        "| curated_images | duplicate | 1 | 25.0% |", "**the very drawings**", "No judge was trained",
         report.dataset_digest,
     ):  # fmt: skip
         assert text in card, text
@@ -302,5 +303,26 @@ def test_a_judge_among_the_writers_is_called_out() -> None:
         "t", "coco", "training", "train", "0" * 64, {}, tally, [ModelRow("captions", "m", "j" * 64)]
     )
     assert "means nothing" not in dataset_card(facts)
+    apart = [ModelRow("regions", "embedded (bank of Fluent drawings)", "b" * 64)]
+    assert "another art set" in dataset_card(dataclasses.replace(facts, models=apart))
     assert "shares none" in dataset_card(dataclasses.replace(facts, judge_digest="k" * 64))
     assert "mean nothing" in dataset_card(dataclasses.replace(facts, judge_digest="j" * 64))
+
+
+def test_the_command_writes_and_says_what_is_lost(
+    store: ManifestStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from orchestration.command import export as command
+
+    workspace = Workspace(tmp_path / "home", "smoke", "pets")
+    workspace.root.mkdir(parents=True)
+    (tmp_path / "store").rename(workspace.store)
+    command.run(workspace, tmp_path / "out", "layoutsam", as_json=True)
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["images"], row["entities"], row["left out"]) == (1, 2, 1)
+    assert "masks" in row["not held"]
+    command.run(workspace, tmp_path / "out", "coco", overwrite=True)
+    shown = capsys.readouterr().out
+    assert "not held by coco: box corners finer" in shown
+    with pytest.raises(FoundryError, match="--table is 'all'"):
+        command.run(workspace, tmp_path / "out", "coco", table="all")
