@@ -16,6 +16,7 @@ from assets.versioning.naming import State, state_of
 from assets.versioning.subjects import Subject, is_one_of, keys_of, stored_versions
 
 SAMPLES_FILE = "samples.parquet"
+HELD_OUT = frozenset({"held_out_images", "held_out_concepts"})
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,8 @@ def _role(version: Manifest, holdings: list[Holding]) -> tuple[str, str] | None:
         by_way_of = f"{label} {holding.digest[:12]}"
         if set(holding.splits) & set(trained_splits_of(version)):
             return "trained on", by_way_of
-        evaluated = ("evaluated on", by_way_of)
+        if set(holding.splits) & HELD_OUT:
+            evaluated = ("evaluated on", by_way_of)
     return evaluated
 
 
