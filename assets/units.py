@@ -157,7 +157,10 @@ def failed_units(store: Store, asset: str) -> dict[str | None, pa.Table]:
     """
     found: dict[str | None, list[pa.Table]] = {}
     for name in store.names():
-        for key in store.partitions(name) or [None] if name.endswith(UNITS_SUFFIX) else []:
+        if not name.endswith(UNITS_SUFFIX):
+            continue
+        keys: list[str | None] = [*store.partitions(name)] or [None]
+        for key in keys:
             manifest = store.current(name, key)
             if manifest is None or manifest.provenance.asset != asset:
                 continue

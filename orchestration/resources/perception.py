@@ -235,7 +235,7 @@ class ProfilePerception:
             ("captioner", self._profile.captioner),
             ("nouns", self._profile.nouns),
             ("phrases", self._profile.phrases),
-            *(("detector", name) for name in self._profile.detectors),  # type: ignore[list-item]
+            *(("detector", name) for name in self._profile.detectors),
             ("describer", self._profile.describer),
             ("masks", self._profile.masks),
         ]

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from assets.deriving import Derived, derive, refresh_table
 from assets.interfaces import BatchWorker, Model, Provenance, Resources, WorkItem
 from assets.nesting import nest, unnest
-from assets.schemas import CAPTIONS, UNITS
+from assets.schemas import UNITS
 from assets.units import Derivation, Units, plan_units
 from assets.work import table_items
+from evaluation.schemas import CAPTIONS
 from orchestration.resources.compute import InlineCompute
 from orchestration.resources.store import ManifestStore
 from tests.assets.workers import asked, counting_model

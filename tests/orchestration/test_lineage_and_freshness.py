@@ -9,7 +9,7 @@ import pytest
 
 from assets.interfaces import Provenance
 from assets.lineage import as_records, parse_target, trace
-from assets.reuse import merge_rows, plan_reuse, previous_rows
+from assets.reuse import previous_rows
 from orchestration.freshness import difference
 from orchestration.resources.store import ManifestStore
 from training.errors import FoundryError
@@ -26,30 +26,6 @@ def test_differences_are_named() -> None:
     assert "setting gone is gone" in text
     assert "and 2 more" in text
     assert difference(made, made) == ""
-
-
-def test_only_new_and_stale_samples_are_to_be_made() -> None:
-    plan = plan_reuse(ROWS, ["c", "a", "b"], {"model_digest": "m1"})
-    assert (plan.todo, plan.new, plan.stale) == (("c",), ("c",), ())
-    assert plan.kept is not None
-    assert plan.counts() == {"rows_reused": 3, "samples_new": 1, "samples_stale": 0}
-
-
-def test_one_outdated_row_makes_its_whole_sample_stale() -> None:
-    mixed = ROWS.set_column(1, "model_digest", pa.array(["m1", "m0", "m1"]))
-    plan = plan_reuse(mixed, ["a", "b"], {"model_digest": "m1"})
-    assert plan.stale == ("a",)
-    assert plan.kept is not None
-    assert plan.kept["sample_id"].to_pylist() == ["b"]
-
-
-def test_an_increment_has_the_bytes_of_a_full_build(tmp_path: Path) -> None:
-    store = ManifestStore(tmp_path)
-    plan = plan_reuse(ROWS.filter(pa.array([True, True, False])), ["a", "b"], {"model_digest": "m1"})
-    increment = merge_rows(plan.kept, ROWS.filter(pa.array([False, False, True])), ["sample_id", "value"])
-    full = merge_rows(None, ROWS, ["sample_id", "value"])
-    made = Provenance("t", 1)
-    assert store.write_table("t", increment, made).digest == store.write_table("t", full, made).digest
 
 
 def test_damaged_rows_are_not_reused_and_said_so(tmp_path: Path) -> None:
