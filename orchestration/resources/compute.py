@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from assets.faults import DeadlyRows
 from assets.interfaces import BatchWorker, Resources, WorkItem
 from orchestration.resources.connecting import OBJECT_STORE_BYTES, connect, room_for
 from orchestration.resources.following import follow
+from orchestration.resources.ledger import start_ledger
 from orchestration.resources.pieces import Piece, cut_smaller, plan_pieces
 from orchestration.resources.pool import Pool, build_function, run_pool
 from orchestration.resources.rate import Rate
@@ -83,6 +85,7 @@ class RayCompute:
         self._inline_rows = inline_rows
         self._inline = InlineCompute()
         self._connecting = threading.Lock()
+        self._ledger: Any = None
 
     def train(self, run_folder: Path, resources: Resources, log: Log) -> None:
         """See :class:`assets.interfaces.Compute`.
@@ -133,23 +136,23 @@ class RayCompute:
         if total <= self._inline_rows or not items:
             yield from self._inline.map_shards(worker, items, resources, log)
             return
-        room = room_for(self._connected(), resources)
+        ray = self._connected()
+        room = room_for(ray, resources)
         if room < resources.actors:
             log(f"Ray has room for {room} of {resources.actors} workers")
-        pool = Pool(worker, items, replace(resources, actors=min(room, resources.actors)))
-        pieces = plan_pieces([item.num_rows for item in items], resources.batch_size, pool.resources.actors)
-        log(f"dispatched to Ray: {total:,} rows in {len(pieces):,} pieces to {pool.resources.actors} workers")
+        resources = replace(resources, actors=min(room, resources.actors))
+        pool = Pool(worker, items, resources, self._ledger_of(ray))
+        pieces = plan_pieces([item.num_rows for item in items], resources.batch_size, resources.actors)
+        log(f"dispatched to Ray: {total:,} rows in {len(pieces):,} pieces to {resources.actors} workers")
         rate = Rate(log, total)
-        for rows_per_piece in (None, resources.batch_size, 1):
-            pieces = pieces if rows_per_piece is None else cut_smaller(pieces, rows_per_piece)
-            pieces = yield from _answered(pool, pieces, rate)
-            if not pieces:
-                rate.finish()
-                return
-            log(
-                f"workers died on {len(pieces):,} pieces of work; their rows are tried again in smaller pieces"
-            )
-        raise _deadly(items, pieces)
+        died = yield from _answered(pool, pieces, rate)
+        for rows_per_piece in (resources.batch_size, 1):
+            if died:
+                log(f"workers died with {len(died):,} pieces of work; trying {rows_per_piece} rows at a time")
+                died = yield from _answered(pool, cut_smaller(died, rows_per_piece), rate)
+        rate.finish()
+        if died:
+            raise _deadly(items, died)
 
     def _stop(self, run_folder: Path, task: Any) -> None:
         import ray
@@ -165,28 +168,36 @@ class RayCompute:
         with self._connecting:
             if not ray.is_initialized():
                 connect(ray, self._cpus, self._address, self._object_store_bytes)
+                self._ledger = None
         return ray
 
+    def _ledger_of(self, ray: Any) -> Any:
+        """The ledger of all pools of this connection."""
+        with self._connecting:
+            if self._ledger is None:
+                self._ledger = start_ledger(ray)
+        return self._ledger
 
-def _answered(pool: Pool, pieces: list[Piece], rate: Rate) -> Generator[pa.Table, None, list[Piece]]:
+
+def _answered(pool: Pool, pieces: Sequence[Piece], rate: Rate) -> Generator[pa.Table, None, list[Piece]]:
     """Rows of all pieces but those, returned, whose workers died."""
-    answers = run_pool(pool, pieces)
-    while True:
-        try:
-            answer = next(answers)
-        except StopIteration as end:
-            died: list[Piece] = end.value
-            return died
-        if answer.rows.num_columns:
-            yield answer.rows
-        rate.add(answer.num_rows)
+    with closing(run_pool(pool, pieces)) as answers:
+        while True:
+            try:
+                answer = next(answers)
+            except StopIteration as end:
+                died: list[Piece] = end.value
+                return died
+            rate.add(answer.num_rows)
+            if answer.rows is not None and answer.rows.num_columns:
+                yield answer.rows
 
 
 def _deadly(items: Sequence[WorkItem], pieces: Sequence[Piece]) -> DeadlyRows:
     """The error that names the rows of these pieces."""
     import pyarrow as pa
 
-    rows = pa.concat_tables([piece.rows_of(items[piece.item].load()) for piece in pieces])
+    rows = pa.concat_tables([span.rows_of(items[span.item].load()) for piece in pieces for span in piece])
     first = {name: rows[name][0].as_py() for name in rows.column_names}
     named = {name: value for name, value in first.items() if isinstance(value, str | int)}
     return DeadlyRows(

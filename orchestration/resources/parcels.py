@@ -10,22 +10,27 @@ import io
 import pickle
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
 
-from orchestration.resources.pieces import Piece
+from orchestration.resources.pieces import Piece, Span
 from training.errors import FoundryError
 
-ORDER = pa.schema(
+SPAN = pa.struct(
     [
-        pa.field("index", pa.int64()),
         pa.field("item", pa.int64()),
         pa.field("start", pa.int64()),
         pa.field("num_rows", pa.int64()),
         pa.field("is_last", pa.bool_()),
-        pa.field("load", pa.large_binary()),
+    ]
+)
+ORDER = pa.schema(
+    [
+        pa.field("index", pa.int64()),
+        pa.field("piece", pa.list_(SPAN)),
+        pa.field("loads", pa.list_(pa.large_binary())),
     ]
 )
 ANSWER = pa.schema(
@@ -45,38 +50,36 @@ class WorkerFailed(RuntimeError):  # noqa: N818
 
 @dataclass(frozen=True)
 class Order:
-    """One piece of work: its number, its rows, and how to load the item they are in (None: by the item's number)."""
+    """One piece of work: its number, its spans, and how to load the item of each (None: by the item's number)."""
 
     index: int
     piece: Piece
-    load: bytes | None
+    loads: tuple[bytes | None, ...]
 
     def packed(self) -> pa.Table:
         """The form in which it travels."""
-        piece = self.piece
-        values = (self.index, piece.item, piece.start, piece.num_rows, piece.is_last, self.load)
+        values = (self.index, [asdict(span) for span in self.piece], list(self.loads))
         return pa.table([[value] for value in values], schema=ORDER)
 
     @classmethod
     def unpacked(cls, block: pa.Table) -> Order:
         """Inverse of :meth:`packed`."""
         row = block.to_pylist()[0]
-        piece = Piece(row["item"], row["start"], row["num_rows"], row["is_last"])
-        return cls(row["index"], piece, row["load"])
+        return cls(row["index"], tuple(Span(**span) for span in row["piece"]), tuple(row["loads"]))
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of an order: rows out of ``num_rows`` rows in."""
+    """What came of an order: rows out of ``num_rows`` rows in, or None where workers died with them."""
 
     index: int
     num_rows: int
-    rows: pa.Table
+    rows: pa.Table | None
 
 
 def packed_answer(answer: Answer) -> pa.Table:
     """The form in which an answer travels."""
-    payload = _stream_of(answer.rows)
+    payload = None if answer.rows is None else _stream_of(answer.rows)
     return pa.table([[answer.index], [answer.num_rows], [""], [False], [payload]], schema=ANSWER)
 
 
@@ -84,7 +87,7 @@ def packed_error(index: int, error: BaseException) -> pa.Table:
     """The form in which an exception travels: as text, because not every exception can be pickled and read again."""
     is_users = isinstance(error, FoundryError)
     text = str(error) if is_users else "".join(traceback.format_exception(error))
-    return pa.table([[index], [0], [text or repr(error)], [is_users], [b""]], schema=ANSWER)
+    return pa.table([[index], [0], [text or repr(error)], [is_users], [None]], schema=ANSWER)
 
 
 def unpacked_answer(block: pa.Table) -> Answer:
@@ -95,7 +98,7 @@ def unpacked_answer(block: pa.Table) -> Answer:
     index, num_rows, error, is_users, payload = (block[name][0].as_py() for name in ANSWER.names)
     if error:
         raise FoundryError(error) if is_users else WorkerFailed(f"A worker failed:\n{error}")
-    return Answer(index, num_rows, _table_of(payload))
+    return Answer(index, num_rows, None if payload is None else _table_of(payload))
 
 
 def pickled(load: Callable[[], pa.Table]) -> bytes:

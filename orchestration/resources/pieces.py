@@ -15,11 +15,11 @@ PIECES_LEFT_PER_WORKER = 4
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Consecutive rows of one work item that one worker takes at once.
+class Span:
+    """Consecutive rows of one work item.
 
-    ``item`` is the position of the item, ``start`` the first row in it. The last piece of an item reaches to the
-    item's end, because how many rows an item loads may differ a little from what it said.
+    ``item`` is the position of the item, ``start`` the first row in it. The last span of an item reaches to the item's
+    end, because how many rows an item loads may differ a little from what it said.
     """
 
     item: int
@@ -28,49 +28,70 @@ class Piece:
     is_last: bool
 
     def rows_of(self, table: pa.Table) -> pa.Table:
-        """The piece's rows of the loaded item, as a view."""
+        """The span's rows of the loaded item, as a view."""
         return table.slice(self.start) if self.is_last else table.slice(self.start, self.num_rows)
+
+
+Piece = tuple[Span, ...]
+"""What one worker takes at once: small items travel together, large ones in parts."""
+
+
+def rows_in(piece: Piece) -> int:
+    """Rows that a piece is said to have."""
+    return sum(span.num_rows for span in piece)
 
 
 def plan_pieces(rows_of_items: Sequence[int], batch_size: int, num_workers: int) -> list[Piece]:
     """Pieces that cover every row of every item once, in order of the items.
 
-    Sizes are whole batches but for the last piece of an item, and fall towards the end: with W workers and R rows left
-    a piece is about R / (4 W), at most 32 batches and at least one. An item that expects no rows is one piece all the
-    same: what it loads decides.
+    Sizes fall towards the end: with W workers and R rows left a piece has about R / (4 W) rows, at most 32 batches and
+    at least one. Items are cut at whole batches, and only where they are larger than a piece.
     """
     pieces: list[Piece] = []
+    piece: list[Span] = []
     rows_left = sum(rows_of_items)
     for item, num_rows in enumerate(rows_of_items):
-        start = 0
-        if num_rows == 0:
-            pieces.append(Piece(item, 0, 0, True))
-        while start < num_rows:
-            wanted = rows_left // (batch_size * PIECES_LEFT_PER_WORKER * num_workers)
-            batches = min(max(wanted, 1), LARGEST_PIECE_BATCHES)
-            size = _evened(num_rows - start, batches * batch_size, batch_size)
-            pieces.append(Piece(item, start, size, start + size == num_rows))
-            start += size
-            rows_left -= size
-    return pieces
+        rest = Span(item, 0, num_rows, True)
+        while True:
+            wanted = _wanted_rows(rows_left + rows_in(tuple(piece)), batch_size, num_workers)
+            if piece and rows_in((*piece, rest)) > wanted:
+                pieces.append(tuple(piece))
+                piece = []
+            first, rest = _halves(rest, _evened(rest.num_rows, wanted, batch_size))
+            piece.append(first)
+            rows_left -= first.num_rows
+            if first.is_last:
+                break
+    return [*pieces, tuple(piece)] if piece else pieces
 
 
 def cut_smaller(pieces: Sequence[Piece], rows_per_piece: int) -> list[Piece]:
-    """The same rows in pieces of at most ``rows_per_piece``."""
-    return [part for piece in pieces for part in _cut(piece, rows_per_piece)]
+    """The same rows in pieces of one span and at most ``rows_per_piece`` rows."""
+    return [(part,) for piece in pieces for span in piece for part in _cut(span, rows_per_piece)]
 
 
-def _cut(piece: Piece, rows_per_piece: int) -> list[Piece]:
-    end = piece.start + max(piece.num_rows, 1)
-    parts = [
-        Piece(piece.item, start, min(rows_per_piece, end - start), False)
-        for start in range(piece.start, end, rows_per_piece)
-    ]
-    return [*parts[:-1], replace(parts[-1], is_last=piece.is_last)]
+def _wanted_rows(rows_left: int, batch_size: int, num_workers: int) -> int:
+    batches = rows_left // (batch_size * PIECES_LEFT_PER_WORKER * num_workers)
+    return batch_size * min(max(batches, 1), LARGEST_PIECE_BATCHES)
 
 
-def _evened(rows_left_in_item: int, wanted_rows: int, batch_size: int) -> int:
-    """At most ``wanted_rows``, such that the rest of the item falls into nearly equal pieces of whole batches."""
-    num_pieces = -(-rows_left_in_item // wanted_rows)
-    batches = -(-rows_left_in_item // (num_pieces * batch_size))
-    return min(batches * batch_size, rows_left_in_item)
+def _evened(rows_left: int, wanted_rows: int, batch_size: int) -> int:
+    """At most ``wanted_rows``, such that the rest of an item falls into nearly equal parts of whole batches."""
+    num_parts = max(-(-rows_left // wanted_rows), 1)
+    return -(-rows_left // (num_parts * batch_size)) * batch_size
+
+
+def _halves(span: Span, num_rows: int) -> tuple[Span, Span]:
+    """The first ``num_rows`` rows, and what is left. A span that expects no rows stays one: its load decides."""
+    left = max(span.num_rows - num_rows, 0)
+    rest = replace(span, start=span.start + num_rows, num_rows=left)
+    return replace(span, num_rows=span.num_rows - left, is_last=span.is_last and left == 0), rest
+
+
+def _cut(span: Span, rows_per_part: int) -> list[Span]:
+    parts = []
+    while True:
+        first, span = _halves(span, rows_per_part)
+        parts.append(first)
+        if not span.num_rows:
+            return parts

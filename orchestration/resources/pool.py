@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import sys
+import uuid
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,12 +17,13 @@ from assets.interfaces import BatchFunction, BatchWorker, Resources, WorkItem
 from orchestration.resources.parcels import (
     Answer,
     Order,
+    WorkerFailed,
     packed_answer,
     packed_error,
     pickled,
     unpacked_answer,
 )
-from orchestration.resources.pieces import Piece
+from orchestration.resources.pieces import Piece, Span, rows_in
 from training.errors import FoundryError
 
 if TYPE_CHECKING:
@@ -31,26 +33,37 @@ if TYPE_CHECKING:
 PIECES_AT_ONCE = 2
 """One that is worked on and one whose rows are loaded meanwhile, so that the model never waits."""
 
-DEATHS_OF_A_PIECE = 1
-"""How often a piece is given to another worker after one died with it, before it is set aside."""
+PIECES_QUEUED = 8
+"""Ray Data looks for finished pieces ten times a second: at the end, small pieces have to bridge that time."""
 
-PIECES_SET_ASIDE = 16
+MOST_SET_ASIDE = 16
 """More pieces whose workers died are no accident of single rows."""
 
+MOST_SET_ASIDE_AT_FIRST = 4
+"""As long as no piece was answered at all."""
+
+DEATHS_OF_HEIRS = 1
+"""So many workers that took the place of dead ones may die with a piece before it is set aside."""
+
+SPARE_BUILDS = 3
+"""So many of them may die while they load their model."""
+
+BUILDING = -1
 LARGEST_INLINE_BYTES = 64 * 2**10
 
 
 @dataclass(frozen=True)
 class Pool:
-    """What a pool works with: the batch function, the items and what each worker needs."""
+    """What a pool works with: the batch function, the items, what each worker needs, and a Ledger's actor handle."""
 
     worker: BatchWorker
     items: Sequence[WorkItem]
     resources: Resources
+    ledger: Any
 
 
 def run_pool(pool: Pool, pieces: Sequence[Piece]) -> Generator[Answer, None, list[Piece]]:
-    """Answers to the pieces as they come, each once; returns those whose workers died again and again.
+    """Answers to the pieces as they come, each once; returns those with which a worker died, and its heir too.
 
     Ray must be connected. Raises FoundryError or WorkerFailed with what a worker said, and FoundryError when workers
     die on more than a few pieces.
@@ -58,25 +71,42 @@ def run_pool(pool: Pool, pieces: Sequence[Piece]) -> Generator[Answer, None, lis
     import ray
     from ray.data import DataContext
 
-    inline, shared = _loads(pool.items, pieces)
-    orders = [Order(index, piece, inline.get(piece.item)) for index, piece in enumerate(pieces)]
+    run = uuid.uuid4().hex
     answered: set[int] = set()
+    died: list[Piece] = []
     with DataContext.current(_settings()):
-        blocks = _stream(pool, orders, shared)
+        blocks = _stream(pool, pieces, run)
         try:
             for block in blocks:
                 answer = unpacked_answer(block)
-                if answer.index not in answered:  # a piece done twice, where a worker died after answering
+                if answer.rows is None:
+                    died.append(pieces[answer.index])
+                    _refuse_when_broken(pool, len(died), len(answered))
+                elif answer.index not in answered:  # twice, where a worker died after answering
                     answered.add(answer.index)
                     yield answer
         except ray.exceptions.RayError as error:
-            raise FoundryError(
-                f"Workers of {pool.worker.factory.__qualname__} keep dying; {len(answered):,} of {len(pieces):,} pieces "
-                f"of work were answered. Does one worker fit into memory? Ray says: {error}"
-            ) from error
+            raise FoundryError(f"The pool of {_name(pool)} was lost: {error}") from error
         finally:
             blocks.close()
-    return [piece for index, piece in enumerate(pieces) if index not in answered]
+            pool.ledger.forget.remote(run)
+    if len(answered) + len(died) != len(pieces):
+        raise WorkerFailed(f"{len(answered):,} of {len(pieces):,} pieces of work were answered")
+    return died
+
+
+def _refuse_when_broken(pool: Pool, num_died: int, num_answered: int) -> None:
+    if num_died <= (MOST_SET_ASIDE if num_answered else MOST_SET_ASIDE_AT_FIRST):
+        return
+    raise FoundryError(
+        f"Workers of {_name(pool)} die again and again: on {num_died:,} pieces of work, while {num_answered:,} were "
+        "answered. Does a worker fit into the memory of its machine and GPU? Try it with `mode: inline`, where its "
+        "last words are seen."
+    )
+
+
+def _name(pool: Pool) -> str:
+    return pool.worker.factory.__qualname__
 
 
 def _loads(
@@ -87,7 +117,7 @@ def _loads(
 
     inline: dict[int, bytes] = {}
     shared: dict[int, ObjectRef] = {}
-    for item in sorted({piece.item for piece in pieces}):
+    for item in sorted({span.item for piece in pieces for span in piece}):
         payload = pickled(items[item].load)
         if len(payload) <= LARGEST_INLINE_BYTES:
             inline[item] = payload
@@ -104,37 +134,38 @@ def _settings() -> DataContext:
     settings.enable_progress_bars = False
     settings.target_max_block_size = None  # an answer is one block: cut or merged it could not be told apart
     settings.memory_usage_poll_interval_s = None  # reading a worker's memory takes as long as a small piece
-    settings.max_errored_blocks = PIECES_SET_ASIDE  # our own errors travel as answers: only deaths count here
     return settings
 
 
-def _stream(
-    pool: Pool, orders: Sequence[Order], shared: Mapping[int, ObjectRef]
-) -> Generator[pa.Table, None, None]:
+def _stream(pool: Pool, pieces: Sequence[Piece], run: str) -> Generator[pa.Table, None, None]:
     """Packed answers; closing the generator ends the pool."""
     import ray.data
 
     resources = pool.resources
+    inline, shared = _loads(pool.items, pieces)
+    orders = [
+        Order(index, piece, tuple(inline.get(span.item) for span in piece))
+        for index, piece in enumerate(pieces)
+    ]
     dataset = ray.data.from_blocks([order.packed() for order in orders]).map_batches(
         PoolWorker,
         fn_constructor_kwargs={
             "worker": pool.worker,
-            "threads": resources.threads,
-            "batch_size": resources.batch_size,
-            "shared": dict(shared),
+            "resources": resources,
+            "shared": shared,
+            "ledger": pool.ledger,
+            "run": run,
         },
         batch_format="pyarrow",
         batch_size=None,
         compute=ray.data.ActorPoolStrategy(
             size=min(resources.actors, len(orders)),
             max_concurrent_calls_per_actor=PIECES_AT_ONCE,
-            max_tasks_in_flight_per_actor=PIECES_AT_ONCE,
+            max_tasks_in_flight_per_actor=PIECES_QUEUED,
             enable_true_multi_threading=True,  # loading alone is concurrent: see PoolWorker
         ),
         num_cpus=resources.cpus,
         num_gpus=resources.gpus or None,
-        max_restarts=-1,
-        max_task_retries=DEATHS_OF_A_PIECE,
     )
     yield from dataset.iter_batches(batch_format="pyarrow", batch_size=None)
 
@@ -144,45 +175,88 @@ class PoolWorker:
 
     Two pieces are in an actor at a time, each in a thread of Ray's. The model is built and called in a third thread,
     always the same one, so that it sees one call at a time and keeps what it set for its thread; a fourth one loads
-    rows, so that the model need not wait for them. What either raises travels back as an answer.
+    rows, so that the model need not wait for them. What either raises travels back as an answer, so that Ray itself
+    sees no failure but the death of a process, upon which it starts another and gives it the same pieces.
     """
 
     def __init__(
-        self, worker: BatchWorker, threads: int, batch_size: int, shared: Mapping[int, ObjectRef]
+        self,
+        worker: BatchWorker,
+        resources: Resources,
+        shared: Mapping[int, ObjectRef],
+        ledger: Any,
+        run: str,
     ) -> None:
-        os.environ["OMP_NUM_THREADS"] = str(threads)  # for libraries that this process loads from here on
-        self._batch_size = batch_size
+        import ray
+
+        os.environ["OMP_NUM_THREADS"] = str(resources.threads)  # for what is imported from here on
+        self._resources = resources
         self._shared = shared
+        self._ledger = ledger
+        self._run = run
+        self._is_heir = ray.get_runtime_context().was_current_actor_reconstructed
         self._kept: tuple[int, pa.Table] | None = None
         self._loader = ThreadPoolExecutor(1, "loader")
         self._model = ThreadPoolExecutor(1, "model")
-        self._function: Future[BatchFunction] = self._model.submit(build_function, worker, threads)
+        self._function: Future[BatchFunction] = self._model.submit(self._built, worker)
         self._function.exception()  # waits: an actor is ready when its model is loaded
+
+    def _built(self, worker: BatchWorker) -> BatchFunction:
+        """The batch function, unless too many workers died building it."""
+        if self._begun_before(BUILDING) >= SPARE_BUILDS:
+            raise FoundryError(
+                f"Workers die while {worker.factory.__qualname__} is built. Does the model fit into memory? Try it with "
+                "`mode: inline`, where its last words are seen."
+            )
+        function = build_function(worker, self._resources.threads)
+        if self._is_heir:
+            self._ledger.end.remote(self._run, BUILDING)
+        return function
+
+    def _begun_before(self, work: int) -> int:
+        """How many workers that took the place of dead ones have begun this already. Others need not ask."""
+        import ray
+
+        begun: int = ray.get(self._ledger.begin.remote(self._run, work)) if self._is_heir else 0
+        return begun
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """Packed order in, packed answer out."""
         order = Order.unpacked(block)
-        answer = self._model.submit(self._answer, order, self._loader.submit(self._rows, order))
+        answer = self._model.submit(self._answer, order, self._loading(order, 0))
         error = answer.exception()
         return packed_error(order.index, error) if error is not None else packed_answer(answer.result())
 
-    def _rows(self, order: Order) -> pa.Table:
-        """The order's rows. The last item is kept: the next piece is mostly of the same one."""
+    def _loading(self, order: Order, position: int) -> Future[pa.Table]:
+        return self._loader.submit(self._rows, order.piece[position], order.loads[position])
+
+    def _rows(self, span: Span, load: bytes | None) -> pa.Table:
+        """The span's rows. The last item is kept: the next span may be of the same one."""
         import ray
 
-        item = order.piece.item
-        if self._kept is None or self._kept[0] != item:
+        if self._kept is None or self._kept[0] != span.item:
             self._kept = None
-            payload = ray.get(self._shared[item]) if order.load is None else order.load
-            self._kept = (item, pickle.loads(payload)())
-        return order.piece.rows_of(self._kept[1])
+            payload = ray.get(self._shared[span.item]) if load is None else load
+            self._kept = (span.item, pickle.loads(payload)())
+        return span.rows_of(self._kept[1])
 
-    def _answer(self, order: Order, rows: Future[pa.Table]) -> Answer:
-        table = rows.result()
+    def _answer(self, order: Order, loading: Future[pa.Table]) -> Answer:
+        """What the model says to the order's rows; nothing where worker after worker died with them.
+
+        While it is at work on one span the next one is loaded.
+        """
         function = self._function.result()
-        starts = range(0, table.num_rows, self._batch_size)
-        tables = [function(table.slice(start, self._batch_size)) for start in starts]
-        return Answer(order.index, table.num_rows, pa.concat_tables(tables) if tables else pa.table({}))
+        if self._begun_before(order.index) >= DEATHS_OF_HEIRS:
+            return Answer(order.index, rows_in(order.piece), None)
+        tables, num_rows = [], 0
+        for position in range(len(order.piece)):
+            rows = loading.result()
+            if position + 1 < len(order.piece):
+                loading = self._loading(order, position + 1)
+            starts = range(0, rows.num_rows, self._resources.batch_size)
+            tables += [function(rows.slice(start, self._resources.batch_size)) for start in starts]
+            num_rows += rows.num_rows
+        return Answer(order.index, num_rows, pa.concat_tables(tables) if tables else pa.table({}))
 
 
 def build_function(worker: BatchWorker, threads: int) -> BatchFunction:
