@@ -181,8 +181,8 @@ def caption_nouns(
     alt_texts = landed_of(store, key, samples_of(store, key), ["sample_id", "alt_text"])[
         "alt_text"
     ].to_pylist()
-    generated = store.read_table("recaptions", key, ["caption", "keep"])
-    texts = distinct_texts([*alt_texts, *generated.filter(generated["keep"])["caption"].to_pylist()])
+    generated = store.read_table("recaptions", key, ["caption"])["caption"].to_pylist()
+    texts = distinct_texts([*alt_texts, *generated])  # dropped ones too: a changed threshold then asks nobody
     derivation = Derivation(step.name, step.name, model, "text_id", NOUNS, ["text_id"], step.function_version)
     done = refresh_table(
         store, compute, derivation, text_units(texts, model), provenance, key, context.log.info,

@@ -13,6 +13,7 @@ import pyarrow as pa
 from assets.encodings.assembly import HELD_OUT
 from assets.interfaces import BatchWorker, Compute, Resources, Store
 from assets.sheets import sheet_jpeg
+from assets.work import table_items
 from evaluation.schemas import GENERATED_SAMPLES
 from training.errors import FoundryError
 
@@ -54,7 +55,7 @@ def draw_samples(
             "function_version": function_version,
         },
     )
-    parts = list(compute.map_shards(worker, [prompts], resources, log))
+    parts = list(compute.map_shards(worker, table_items(prompts, resources.batch_size), resources, log))
     return pa.concat_tables(parts).sort_by([("split", "ascending"), ("sample_id", "ascending")])
 
 
