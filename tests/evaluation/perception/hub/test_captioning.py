@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 
 from evaluation.perception.hub.captioning import batches, make_ask, prepare
 from evaluation.perception.hub.generation import generate
@@ -144,9 +145,14 @@ def test_seed_sample_and_candidate_change_the_draw(checkpoint: Checkpoint) -> No
 
 def test_a_prompt_that_begins_itself_is_not_begun_twice(checkpoint: Checkpoint, pictures: pa.Table) -> None:
     loaded, _ = loaded_with("llava", checkpoint("llava"))
+    loaded.tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", loaded.tokenizer.bos_token_id)]
+    )
     image = open_image(pictures["image"][0].as_py(), "s", 1024)
+    plain = prepare(loaded, ["hello <image>", "hi <image>"], [image, image])
     inputs = prepare(loaded, ["<s>hello <image>", "<s>hi <image>"], [image, image])
-    assert (inputs["input_ids"] == loaded.tokenizer.bos_token_id).sum(dim=1).tolist() == [1, 1]
+    for one in (plain, inputs):
+        assert (one["input_ids"] == loaded.tokenizer.bos_token_id).sum(dim=1).tolist() == [1, 1]
     assert inputs["attention_mask"][1, 0] == 0  # padded in front
 
 
