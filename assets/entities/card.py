@@ -214,10 +214,12 @@ def _filters(facts: CardFacts) -> str:
         for table, counts in facts.dropped.items()
         for reason, count in counts.items()
     ]
-    left = (
-        f"\n\n{facts.tally.without_entities:,} images without a caption or a kept entity were left out of this export."
-        if facts.tally.without_entities
-        else ""
+    left_out = {
+        "images without a caption or a kept entity": facts.tally.without_entities,
+        "images that were taken down": facts.tally.removed,
+    }
+    left = "".join(
+        f"\n\nLeft out of this export: {count:,} {what}." for what, count in left_out.items() if count
     )
     if not rows:
         return ""

@@ -17,6 +17,20 @@ from training.digests import canonical_json, sha256_bytes
 from training.errors import FoundryError
 
 TableName = Literal["training", "benchmark"]
+ROWS_AT_ONCE = 256
+"""Images in memory."""
+_LANDED = [
+    "sample_id",
+    "image_id",
+    "source",
+    "split",
+    "image",
+    "width",
+    "height",
+    "alt_text",
+    "license",
+    "attribution",
+]
 
 
 class Selection:
@@ -32,7 +46,10 @@ class Selection:
             else ["layout_benchmark"]
         )
         self.versions = _versions(store, names)
-        self.digest = sha256_bytes(canonical_json({**self.request, "versions": self.versions}).encode())
+        # Tables of the last run may still hold what was removed since; an export must not.
+        self._removed = store.takedowns()
+        selection = {**self.request, "versions": self.versions, "removed": sorted(self._removed)}
+        self.digest = sha256_bytes(canonical_json(selection).encode())
         self._names = names
         if table == "benchmark":
             self._prompts, self._layouts = _benchmark(store)
@@ -45,7 +62,7 @@ class Selection:
         """Images in order of shard group and landing; what is left out is counted."""
         found = 0
         for key in self.store.partitions("landed_images"):
-            for record in self._of_group(key):
+            for record in self._of_group(key, tally):
                 if needs_entities and not (record.entities and record.global_caption):
                     tally.without_entities += 1
                     continue
@@ -62,13 +79,16 @@ class Selection:
                 "export: the tables changed while they were read. Export again when no run is going."
             )
 
-    def _of_group(self, key: str) -> Iterator[AnnotatedImage]:
+    def _of_group(self, key: str, tally: Tally) -> Iterator[AnnotatedImage]:
         is_training = self.table == "training"
         captions = _captions(self.store, key) if is_training else self._prompts
         entities = _entities(self.store, key) if is_training else self._layouts
-        for piece in self.store.iterate("landed_images", key):
-            chosen = piece.filter(pc.is_in(piece["sample_id"], value_set=self._wanted_ids))
-            for row in chosen.to_pylist():
+        ids = self._wanted_ids.to_pylist()
+        for item in self.store.work_items("landed_images", key, "sample_id", ids, _LANDED, ROWS_AT_ONCE):
+            for row in item.load().to_pylist():
+                if row["image_id"] in self._removed:
+                    tally.removed += 1
+                    continue
                 yield _record(row, captions, entities, keep_alt_text=is_training)
 
 

@@ -14,10 +14,14 @@ MAX_CREDITS = 1000
 
 @dataclass
 class Tally:
-    """Counts over exported images. ``words`` and ``captions`` are by the model that wrote the captions."""
+    """Counts over exported images. ``words`` and ``captions`` are by the model that wrote the captions.
+
+    ``without_entities`` and ``removed`` (taken down since the last run) count what was left out.
+    """
 
     num_images: int = 0
     without_entities: int = 0
+    removed: int = 0
     sources: Counter[str] = field(default_factory=Counter)
     splits: Counter[str] = field(default_factory=Counter)
     licenses: Counter[str] = field(default_factory=Counter)

@@ -27,6 +27,7 @@ from assets.schemas import (
     LAYOUT_BENCHMARK,
     RECAPTIONS,
 )
+from orchestration.resources.records import Takedown
 from orchestration.resources.store import ManifestStore
 from orchestration.workspace import Workspace
 from tests.assets.entities.formats.makers import STRANGE, image_bytes
@@ -49,7 +50,7 @@ def _rows(schema: pa.Schema, rows: list[dict[str, Any]]) -> pa.Table:
 
 def _landed(sample_id: str, split: str) -> dict[str, Any]:
     return {
-        "sample_id": sample_id, "image_id": f"image {sample_id}", "source": "pets", "split": split,
+        "sample_id": sample_id, "image_id": f"image-{sample_id}", "source": "pets", "split": split,
         "image": image_bytes(seed=int(sample_id[0], 16)), "width": 48, "height": 32, "alt_text": f"alt {sample_id}",
         "license": "CC-BY-4.0" if sample_id != "b" else "unknown", "attribution": EVIL if sample_id == "a" else "",
     }  # fmt: skip
@@ -57,7 +58,7 @@ def _landed(sample_id: str, split: str) -> dict[str, Any]:
 
 def _curated(sample_id: str, split: str, number: int) -> dict[str, Any]:
     return {
-        "sample_id": sample_id, "image_id": f"image {sample_id}", "split": split, "thumbnail": bytes([40 * number] * 192),
+        "sample_id": sample_id, "image_id": f"image-{sample_id}", "split": split, "thumbnail": bytes([40 * number] * 192),
         "perceptual_hash": (1 << 62) // (number + 1), "keep": sample_id != "d",
         "dropped_because": "duplicate" if sample_id == "d" else "",
     }  # fmt: skip
@@ -217,6 +218,17 @@ def test_a_table_that_changes_meanwhile_stops_the_export(store: ManifestStore, t
     with pytest.raises(FoundryError, match="changed while they were read"):
         export_dataset(store, tmp_path / "out", "webdataset", progress=meddle)
     assert not (tmp_path / "out").exists()
+
+
+def test_removed_images_are_not_exported_though_tables_hold_them(
+    store: ManifestStore, tmp_path: Path
+) -> None:
+    before = export_dataset(store, tmp_path / "before", "webdataset")
+    store.records.take_down(Takedown("image-a", "asked to", "someone", "2026-01-01T00:00:00+00:00"))
+    report = export_dataset(store, tmp_path / "out", "webdataset")
+    assert [record.sample_id for record in _read(tmp_path / "out", "webdataset")] == ["b"]
+    assert report.dataset_digest != before.dataset_digest
+    assert "1 images that were taken down" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_two_annotators_are_not_mixed(store: ManifestStore, tmp_path: Path) -> None:
