@@ -42,6 +42,17 @@ class NanoDetSettings(BaseModel):
     )
 
 
+class NanoDetSettings(BaseModel):
+    """What a profile may set of NanoDet, which `foundry demo-data` fetches."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    min_score: float = Field(0.25, ge=0, le=1, description="boxes with a lower class score are left out")
+    max_overlap_iou: float = Field(
+        0.5, ge=0, le=1, description="of two boxes overlapping more, the weaker is left out"
+    )
+
+
 LIGHT_ROWS = 50_000
 """Rows up to which the light embedded roles (well under a millisecond a row) work in the step itself."""
 TEXT_ROWS = 10_000
@@ -173,7 +184,8 @@ class ProfilePerception:
             own = validate(EmbeddedSettings, settings, f"profile.yaml: perception.models.{name}")
             return self._embedded(role, own)
         if family == NANODET:
-            return self._nanodet(name, role, settings)
+            own_detector = validate(NanoDetSettings, settings, f"profile.yaml: perception.models.{name}")
+            return self._nanodet(name, role, own_detector)
         return _hub_model(name, role, {"family": family, **settings}, self._cache)
 
     def _embedded(self, role: Role, settings: EmbeddedSettings) -> PerceptionModel:
@@ -199,21 +211,24 @@ class ProfilePerception:
             Resources(threads=self._threads, batch_size=256, inline_rows=rows),
         )
 
-    def _nanodet(self, name: str, role: Role, settings: Mapping[str, Any]) -> PerceptionModel:
-        from evaluation.perception import nanodet
+    def _nanodet(self, name: str, role: Role, settings: NanoDetSettings) -> PerceptionModel:
+        from evaluation.perception.nanodet import (
+            NANODET_NAME,
+            NANODET_READS,
+            build_nanodet_worker,
+            nanodet_digest,
+        )
 
         if role != "detector":
             raise FoundryError(
-                f"profile.yaml: perception.{role} is '{name}', of the family '{NANODET}', which only detects. "
-                "Name it under perception.detectors, and another model here."
+                f"profile.yaml: perception.{role} is '{name}', but NanoDet is a detector only."
             )
-        own = validate(NanoDetSettings, dict(settings), f"profile.yaml: perception.models.{name}")
-        kwargs = {**own.model_dump(), "threads": self._threads}
+        limits = settings.model_dump()
         return Model(
-            nanodet.NANODET_NAME,
-            nanodet.nanodet_digest(**own.model_dump()),
-            partial(BatchWorker, nanodet.build_nanodet_worker, kwargs),
-            nanodet.NANODET_READS,
+            NANODET_NAME,
+            nanodet_digest(**limits),
+            partial(BatchWorker, build_nanodet_worker, {**limits, "threads": self._threads}),
+            NANODET_READS,
             Resources(threads=self._threads, batch_size=16),
         )
 
