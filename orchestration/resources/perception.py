@@ -42,17 +42,6 @@ class NanoDetSettings(BaseModel):
     )
 
 
-class NanoDetSettings(BaseModel):
-    """What a profile may set of NanoDet, which `foundry demo-data` fetches."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    min_score: float = Field(0.25, ge=0, le=1, description="boxes with a lower class score are left out")
-    max_overlap_iou: float = Field(
-        0.5, ge=0, le=1, description="of two boxes overlapping more, the weaker is left out"
-    )
-
-
 LIGHT_ROWS = 50_000
 """Rows up to which the light embedded roles (well under a millisecond a row) work in the step itself."""
 TEXT_ROWS = 10_000
