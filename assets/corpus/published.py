@@ -19,9 +19,9 @@ from assets.entities.formats.layoutsam import (
     IMAGES_FOLDER,
     PUBLISHED,
     annotation_rows,
-    from_eval_row,
     from_train_row,
 )
+from assets.entities.formats.layoutsam_eval import from_eval_row
 from assets.entities.formats.records import AnnotatedImage
 from assets.schemas import ENTITY_BOXES
 from evaluation.schemas import BOX_XYXY_NORM, SAMPLE_ID, described

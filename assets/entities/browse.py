@@ -32,6 +32,7 @@ MAX_TEXT = 1000
 MAX_CAPTIONS, MAX_ENTITIES = 12, 60
 _TEMPLATE = Path(__file__).parent / "templates" / "browse.html"
 _THUMBNAIL_BYTES = 60_000
+_LOSSLESS_PX = 128
 
 
 @dataclass(frozen=True)
@@ -263,11 +264,13 @@ def _thumbnail(image: bytes, side: int) -> tuple[str, int, int]:
     from evaluation.pictures import inline_jpeg
 
     picture = Image.fromarray(decode_rgb(image, max_pixels=2**31))
+    is_small = max(picture.size) <= _LOSSLESS_PX
     picture.thumbnail((side, side))
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
-    data, kind = buffer.getvalue(), "png"
-    if len(data) > _THUMBNAIL_BYTES // 4:
+    if is_small:
+        buffer = io.BytesIO()
+        picture.save(buffer, "PNG")
+        data, kind = buffer.getvalue(), "png"
+    else:
         data, kind = inline_jpeg(picture, _THUMBNAIL_BYTES), "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}", picture.width, picture.height
 

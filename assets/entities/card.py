@@ -5,11 +5,12 @@ Attributions, phrases and names are untrusted: whatever could become markup, a l
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from assets.entities.licenses import license_class
+from assets.entities.markdown import escape, table_of
 from assets.entities.tally import Tally
 
 NUM_CONCEPTS, NUM_CREDITS, NUM_SIZES = 30, 200, 8
@@ -80,37 +81,6 @@ def dataset_card(facts: CardFacts, header: Mapping[str, Any] | None = None) -> s
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def license_class(name: str) -> str:
-    """What a licence asks for: ``unknown``, ``non-commercial``, ``no derivatives``, ``share-alike``, ``attribution``,
-    ``free`` or ``own terms``. By the SPDX identifier or the usual short names; a rough guide, not legal advice."""
-    words = set(re.findall(r"[a-z0-9]+", name.lower()))
-    rules = (
-        ("unknown", not words or "unknown" in words or "noassertion" in words),
-        ("non-commercial", bool(words & {"nc", "noncommercial"})),
-        ("no derivatives", "nd" in words),
-        ("share-alike", {"by", "sa"} <= words or bool(words & {"gpl", "agpl", "lgpl", "odbl", "gfdl"})),
-        (
-            "free",
-            bool(words & {"cc0", "pddl", "unlicense", "publicdomain", "pdm"})
-            or {"public", "domain"} <= words,
-        ),
-        ("attribution", bool(words & {"by", "apache", "mit", "bsd"})),
-    )
-    return next((kind for kind, holds in rules if holds), "own terms")
-
-
-def escape(text: str, max_characters: int = 300) -> str:
-    """Untrusted text as one line of Markdown that shows what it says and does nothing."""
-    from evaluation.pictures import safe_text
-
-    line = safe_text(str(text), max_characters)
-    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    # Addresses are shown, not linked: a colon behind a scheme is written as an entity.
-    line = re.sub(r"\b(https?|ftp|javascript|data|mailto):", r"\1&#58;", line, flags=re.IGNORECASE)
-    line = re.sub(r"\bwww\.", "www&#46;", line, flags=re.IGNORECASE)
-    return re.sub(r"([\\`*_{}\[\]()#+!|~@$-])", r"\\\1", line)
-
-
 def _front_matter(header: Mapping[str, Any], facts: CardFacts) -> str:
     import yaml
 
@@ -120,12 +90,6 @@ def _front_matter(header: Mapping[str, Any], facts: CardFacts) -> str:
     if not values:
         return ""
     return f"---\n{yaml.safe_dump(values, sort_keys=False, allow_unicode=True)}---"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    lines = ["| " + " | ".join(head) + " |", "|" + "|".join(" --- " for _ in head) + "|"]
-    lines += ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]
-    return "\n".join(lines)
 
 
 def _summary(facts: CardFacts) -> str:
@@ -156,7 +120,7 @@ def _licenses(tally: Tally) -> str:
         "share-alike": "**Some images are share-alike**: what is made of them goes under the same licence.",
         "own terms": "**Some licences have terms of their own**: read them.",
     }
-    parts = ["## Licences", _table(("Licence", "Kind", "Images", "Share"), rows)]
+    parts = ["## Licences", table_of(("Licence", "Kind", "Images", "Share"), rows)]
     parts += [text for kind, text in warnings.items() if kind in kinds]
     credits = [
         f"- {escape(text)} ({escape(name)}; {count:,} images)"
@@ -184,8 +148,8 @@ def _statistics(tally: Tally) -> str:
     area = tally.area_sum / tally.num_entities if tally.num_entities else 0.0
     parts = [
         "## Statistics",
-        _table(("Captions by", "Captions", "Per image", "Words each"), rows) if rows else "",
-        _table(("Entities in an image", "Images"), per_image),
+        table_of(("Captions by", "Captions", "Per image", "Words each"), rows) if rows else "",
+        table_of(("Entities in an image", "Images"), per_image),
         f"Mean area of a box: {area:.1%} of the image. Concepts: {len(tally.concepts):,}; the most frequent: "
         f"{', '.join(concepts) or 'none'}.",
         f"Sizes in pixels, two digits: {', '.join(sizes)}.",
@@ -205,7 +169,7 @@ def _models(models: Sequence[ModelRow]) -> str:
         )
         for row in models
     ]
-    return "## Models that wrote it\n\n" + _table(("Role", "Model", "Digest", "Function version"), rows)
+    return "## Models that wrote it\n\n" + table_of(("Role", "Model", "Digest", "Function version"), rows)
 
 
 def _filters(facts: CardFacts) -> str:
@@ -225,7 +189,7 @@ def _filters(facts: CardFacts) -> str:
         return ""
     return (
         "## Filters\n\nOver all splits; what was dropped is not exported.\n\n"
-        + _table(("Table", "Reason", "Rows", "Share"), rows)
+        + table_of(("Table", "Reason", "Rows", "Share"), rows)
         + left
     )
 
@@ -288,7 +252,7 @@ def _benchmark(findings: Mapping[str, Any]) -> str:
     if not findings:
         return ""
     rows = [(escape(name).replace("\\_", " "), escape(str(value))) for name, value in findings.items()]
-    return "## Leak check\n\n" + _table(("Finding", "Value"), rows)
+    return "## Leak check\n\n" + table_of(("Finding", "Value"), rows)
 
 
 def _use(facts: CardFacts) -> str:

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from assets.entities.card import CardFacts, dataset_card
 from assets.entities.exported import Selection, TableName, dropped_rows, leak_findings, model_rows
-from assets.entities.formats import coco, huggingface, layoutsam, webdataset
+from assets.entities.formats import coco, huggingface, layoutsam, layoutsam_eval, webdataset
 from assets.entities.formats.parquet_shards import list_shards
 from assets.entities.formats.records import AnnotatedImage, whole_folder
 from assets.entities.tally import Tally
@@ -58,10 +58,10 @@ FORMATS: Mapping[str, Format] = {
         ("sample ids (image paths are made of them)", *_LAYOUTSAM_LACKS),
     ),
     "layoutsam-eval": Format(
-        layoutsam.write_layoutsam_eval,
-        layoutsam.read_layoutsam_eval,
+        layoutsam_eval.write_layoutsam_eval,
+        layoutsam_eval.read_layoutsam_eval,
         True,
-        layoutsam.EVAL_SCHEMA,
+        layoutsam_eval.EVAL_SCHEMA,
         _LAYOUTSAM_LACKS,
     ),
     "coco": Format(

@@ -14,11 +14,11 @@ from typing import IO, Any
 
 from assets.entities.concepts import concept_of
 from assets.entities.formats.boxes import from_xywh_px, to_xywh_px
-from assets.entities.formats.layoutsam import image_path_of
 from assets.entities.formats.records import (
     AnnotatedCaption,
     AnnotatedEntity,
     AnnotatedImage,
+    image_path_of,
     read_json,
     safe_path,
 )

@@ -1,18 +1,13 @@
-"""LayoutSAM's own schemas, training and evaluation (CreatiLayout, arXiv 2412.03859).
+"""LayoutSAM's own training schema (CreatiLayout, arXiv 2412.03859), and which of its two schemas a file has.
 
-Training set: annotations alone, the images are SA-1B's. A row has ``image_path`` ("sa_000123/sa_4567890.jpg") and
-``metadata`` with ``global_caption``, ``image_info`` {height, width, file_name} and ``bbox_info``, a list of {bbox
-[x1, y1, x2, y2] in pixels, description, detail_description}.
-
-Evaluation set: split ``test``, image inside, and three list columns (``detail_region_captions``, ``region_captions``,
-``bbox_list`` in pixels) that are *strings* holding Python literals. They are written by ``repr`` and read by
-``ast.literal_eval``, never evaluated; a string that is JSON is read, too. A missing detailed description (None) is
-read as the short one, as users of the data do.
+Annotations alone, the images are SA-1B's. A row has ``image_path`` ("sa_000123/sa_4567890.jpg") and ``metadata`` with
+``global_caption``, ``image_info`` {height, width, file_name} and ``bbox_info``, a list of {bbox [x1, y1, x2, y2] in
+pixels, description, detail_description}. A missing detailed description is read as the short one, as users of the data
+do.
 """
 
 from __future__ import annotations
 
-import ast
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -20,17 +15,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from assets.entities.formats.boxes import from_xyxy_px, plain_numbers, to_xyxy_px
+from assets.entities.formats.boxes import from_xyxy_px, to_xyxy_px
 from assets.entities.formats.parquet_shards import list_shards, read_rows, write_shards
 from assets.entities.formats.records import (
     AnnotatedCaption,
     AnnotatedEntity,
     AnnotatedImage,
-    image_suffix,
+    image_path_of,
     read_json,
     safe_path,
 )
-from training.digests import sha256_bytes
 from training.errors import FoundryError
 
 PUBLISHED = "LayoutSAM"
@@ -55,44 +49,6 @@ _METADATA = pa.struct(
     ]
 )
 TRAIN_SCHEMA = pa.schema([pa.field("image_path", pa.string()), pa.field("metadata", _METADATA)])
-IMAGE = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])
-EVAL_SCHEMA = pa.schema(
-    [
-        pa.field("image", IMAGE),
-        pa.field("image_id", pa.string()),
-        pa.field("global_caption", pa.string()),
-        pa.field("detail_region_captions", pa.string()),
-        pa.field("region_captions", pa.string()),
-        pa.field("bbox_list", pa.string()),
-        pa.field("width", pa.int64()),
-        pa.field("height", pa.int64()),
-        pa.field("file_name", pa.string()),
-    ],
-    metadata={
-        "huggingface": json.dumps(
-            {
-                "info": {
-                    "features": {
-                        "image": {"_type": "Image"},
-                        **{
-                            name: {"dtype": kind, "_type": "Value"}
-                            for name, kind in (
-                                ("image_id", "string"),
-                                ("global_caption", "string"),
-                                ("detail_region_captions", "string"),
-                                ("region_captions", "string"),
-                                ("bbox_list", "string"),
-                                ("width", "int64"),
-                                ("height", "int64"),
-                                ("file_name", "string"),
-                            )
-                        },
-                    }
-                }
-            }
-        )
-    },
-)
 
 
 def write_layoutsam(folder: Path, records: Iterable[AnnotatedImage], split: str = "train") -> int:
@@ -144,75 +100,8 @@ def from_train_row(row: Mapping[str, Any], places: list[Path], where: str) -> An
         height=height,
         file_name=file_name,
         captions=(AnnotatedCaption(caption, PUBLISHED),) if caption else (),
-        entities=_entities(found, width, height, image_path),
+        entities=entities_of(found, width, height, image_path),
         source=PUBLISHED,
-    )
-
-
-def write_layoutsam_eval(folder: Path, records: Iterable[AnnotatedImage], split: str = "test") -> int:
-    """Evaluation schema as Parquet shards with the images inside. Returns the rows.
-
-    Raises FoundryError for a record without an image or without a caption: both are the benchmark.
-    """
-    return write_shards(folder, split, EVAL_SCHEMA, (_eval_row(record) for record in records))[0]
-
-
-def read_layoutsam_eval(path: Path) -> Iterator[AnnotatedImage]:
-    """Images of a folder of Parquet shards (or of one) in the evaluation schema.
-
-    Raises FoundryError for a file or row that is not of the schema or has an impossible box.
-    """
-    for file in list_shards(path):
-        for number, row in enumerate(read_rows(file, EVAL_SCHEMA.names)):
-            yield from_eval_row(row, f"{file.name}, row {number}")
-
-
-def from_eval_row(row: Mapping[str, Any], where: str) -> AnnotatedImage:
-    """One row of the evaluation schema. ``where`` goes into the error."""
-    lacking = sorted(set(EVAL_SCHEMA.names) - set(row))
-    if lacking:
-        raise FoundryError(
-            f"{where}: lacks {', '.join(lacking)} of LayoutSAM-Eval's columns. Correct the file."
-        )
-    boxes = parse_list(row["bbox_list"], "bbox_list", where)
-    phrases = parse_list(row["region_captions"], "region_captions", where)
-    details = parse_list(row["detail_region_captions"], "detail_region_captions", where)
-    if not len(boxes) == len(phrases) == len(details):
-        raise FoundryError(
-            f"{where}: holds {len(boxes)} boxes, {len(phrases)} region captions and {len(details)} detailed ones; "
-            "their numbers must agree. Correct the row."
-        )
-    image = row["image"]["bytes"] if isinstance(row["image"], Mapping) else row["image"]
-    width, height = int(row["width"]), int(row["height"])
-    caption = row["global_caption"] or ""
-    return AnnotatedImage(
-        sample_id=str(row["image_id"]),
-        image=image,
-        width=width,
-        height=height,
-        file_name=str(row["file_name"] or ""),
-        captions=(AnnotatedCaption(caption, PUBLISHED),) if caption else (),
-        entities=_entities(
-            list(zip(boxes, phrases, details, strict=True)), width, height, str(row["image_id"])
-        ),
-        source=PUBLISHED,
-    )
-
-
-def parse_list(text: str, column: str, where: str) -> list[Any]:
-    """The list that a string holds as a Python literal (or as JSON). Nothing in it is evaluated.
-
-    Raises FoundryError for anything else.
-    """
-    for parse in (ast.literal_eval, json.loads):
-        try:
-            value = parse(text)
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-            continue
-        if isinstance(value, list):
-            return value
-    raise FoundryError(
-        f"{where}: {column} is {str(text)[:80]!r}; allowed is a string that holds a list. Correct it."
     )
 
 
@@ -255,9 +144,10 @@ def annotation_rows(file: Path) -> Iterator[Any]:
         yield from content if isinstance(content, list) else [content]
 
 
-def _entities(
+def entities_of(
     found: list[tuple[Any, Any, Any]], width: int, height: int, image: str
 ) -> tuple[AnnotatedEntity, ...]:
+    """Entities of (corners in pixels, phrase, detailed description or None). Raises FoundryError for an impossible box."""
     entities = []
     for number, (values, phrase, detail) in enumerate(found):
         box = from_xyxy_px(values, width, height, image, number)
@@ -274,15 +164,6 @@ def _image_below(places: list[Path], image_path: str) -> bytes | None:
         if path.is_file() and path.resolve().is_relative_to(place.resolve()):
             return path.read_bytes()
     return None
-
-
-def image_path_of(record: AnnotatedImage) -> str:
-    """Where a record's image goes: by its sample, never by its caption, in folders that stay small."""
-    suffix = image_suffix(record.image or b"")
-    stem = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in record.sample_id)[:120]
-    if stem != record.sample_id:  # two ids may look alike once strange characters are gone
-        stem = f"{stem or 'sample'}-{sha256_bytes(record.sample_id.encode('utf-8', 'replace'))[:8]}"
-    return f"{stem[:2]}/{stem}{suffix}"
 
 
 def _train_row(folder: Path, record: AnnotatedImage) -> dict[str, Any]:
@@ -302,27 +183,3 @@ def _train_row(folder: Path, record: AnnotatedImage) -> dict[str, Any]:
     info = {"height": record.height, "width": record.width, "file_name": Path(image_path).name}
     metadata = {"global_caption": record.global_caption, "image_info": info, "bbox_info": boxes}
     return {"image_path": image_path, "metadata": metadata}
-
-
-def _eval_row(record: AnnotatedImage) -> dict[str, Any]:
-    if record.image is None or not record.global_caption:
-        lacking = "image" if record.image is None else "caption"
-        raise FoundryError(
-            f"sample {record.sample_id}: has no {lacking}, which LayoutSAM-Eval needs. Leave the sample out."
-        )
-    file_name = Path(image_path_of(record)).name
-    boxes = [
-        plain_numbers(to_xyxy_px(entity.box_xyxy_norm, record.width, record.height))
-        for entity in record.entities
-    ]
-    return {
-        "image": {"bytes": record.image, "path": file_name},
-        "image_id": record.sample_id,
-        "global_caption": record.global_caption,
-        "detail_region_captions": repr([entity.description for entity in record.entities]),
-        "region_captions": repr([entity.phrase for entity in record.entities]),
-        "bbox_list": repr(boxes),
-        "width": record.width,
-        "height": record.height,
-        "file_name": file_name,
-    }

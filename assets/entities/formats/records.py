@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from assets.entities.formats.boxes import Box, check_box
+from training.digests import sha256_bytes
 from training.errors import FoundryError
 
 ALT_TEXT = "alt-text"
@@ -73,6 +74,15 @@ def image_suffix(image: bytes) -> str:
     if image[:4] in (b"II*\x00", b"MM\x00*"):
         return ".tif"
     return next((suffix for magic, suffix in _SUFFIXES if image.startswith(magic)), ".jpg")
+
+
+def image_path_of(record: AnnotatedImage) -> str:
+    """Where a record's image goes: by its sample, never by its caption, in folders that stay small."""
+    suffix = image_suffix(record.image or b"")
+    stem = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in record.sample_id)[:120]
+    if stem != record.sample_id:  # two ids may look alike once strange characters are gone
+        stem = f"{stem or 'sample'}-{sha256_bytes(record.sample_id.encode('utf-8', 'replace'))[:8]}"
+    return f"{stem[:2]}/{stem}{suffix}"
 
 
 def as_json(record: AnnotatedImage) -> dict[str, Any]:

@@ -12,8 +12,7 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-from assets.entities.formats.layoutsam import image_path_of
-from assets.entities.formats.records import AnnotatedImage, as_json, from_json
+from assets.entities.formats.records import AnnotatedImage, as_json, from_json, image_path_of
 from training.errors import FoundryError
 
 SHARD_SAMPLES, SHARD_BYTES = 1000, 256 * 2**20

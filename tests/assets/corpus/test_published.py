@@ -12,7 +12,7 @@ import pytest
 from assets.corpus.importing import import_source
 from assets.corpus.landing import land_shard, list_shards, read_quarantine
 from assets.corpus.published import ANNOTATIONS_FILE, as_entity_boxes, read_published_annotations
-from assets.entities.formats import layoutsam
+from assets.entities.formats import layoutsam, layoutsam_eval
 from assets.schemas import ENTITY_BOXES
 from tests.assets.entities.formats.makers import STRANGE, image_bytes, records
 from training.errors import FoundryError
@@ -25,7 +25,7 @@ def _landed(folder: Path) -> list[dict[str, object]]:
 
 def test_the_evaluation_set_lands_with_its_entities(tmp_path: Path) -> None:
     made = records()
-    layoutsam.write_layoutsam_eval(tmp_path / "in", iter(made))
+    layoutsam_eval.write_layoutsam_eval(tmp_path / "in", iter(made))
     report = import_source(tmp_path / "in", "sam", tmp_path / "landing")
     assert (report.layout, report.num_samples, report.quarantined) == ("layoutsam-eval", 5, {})
     landed = {str(row["image_id"]): row for row in _landed(report.folder)}
@@ -84,7 +84,7 @@ def test_rows_with_impossible_boxes_are_set_aside_and_the_rest_goes_on(tmp_path:
 
 
 def test_published_entities_as_an_annotators_rows(tmp_path: Path) -> None:
-    layoutsam.write_layoutsam_eval(tmp_path / "in", iter(records(2)))
+    layoutsam_eval.write_layoutsam_eval(tmp_path / "in", iter(records(2)))
     report = import_source(tmp_path / "in", "sam", tmp_path / "landing")
     boxes = as_entity_boxes(report.folder)
     assert boxes.schema.equals(ENTITY_BOXES)
@@ -101,10 +101,10 @@ def test_published_entities_as_an_annotators_rows(tmp_path: Path) -> None:
 
 def test_entities_go_when_the_source_no_longer_brings_them(tmp_path: Path) -> None:
     source, landing = tmp_path / "in", tmp_path / "landing"
-    layoutsam.write_layoutsam_eval(source, iter(records(2)))
+    layoutsam_eval.write_layoutsam_eval(source, iter(records(2)))
     assert read_published_annotations(import_source(source, "sam", landing).folder).num_rows == 2
     bare = [dataclasses.replace(record, entities=()) for record in records(2)]
-    layoutsam.write_layoutsam_eval(source, iter(bare))
+    layoutsam_eval.write_layoutsam_eval(source, iter(bare))
     folder = import_source(source, "sam", landing).folder
     assert not (folder / ANNOTATIONS_FILE).exists()
 

@@ -14,9 +14,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assets.entities.card import CardFacts, ModelRow, dataset_card, escape, license_class
+from assets.entities.card import CardFacts, ModelRow, dataset_card
 from assets.entities.export import FORMATS, export_dataset
 from assets.entities.formats.records import ALT_TEXT, AnnotatedImage
+from assets.entities.licenses import license_class
+from assets.entities.markdown import escape
 from assets.entities.tally import Tally
 from assets.interfaces import GateResult, Provenance
 from assets.schemas import (

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assets.entities.formats import coco, huggingface, layoutsam, webdataset
+from assets.entities.formats import coco, huggingface, layoutsam_eval, webdataset
 from assets.entities.formats.records import AnnotatedCaption, AnnotatedEntity, AnnotatedImage
 from tests.assets.entities.formats.makers import records
 
@@ -53,7 +53,7 @@ def test_whole_records(write: Writer, read: Reader, texts: list[str]) -> None:
 def test_lists_that_are_strings(texts: list[str]) -> None:
     record = _record(texts)
     with tempfile.TemporaryDirectory() as folder:
-        layoutsam.write_layoutsam_eval(Path(folder), iter([record]))
-        (found,) = layoutsam.read_layoutsam_eval(Path(folder))
+        layoutsam_eval.write_layoutsam_eval(Path(folder), iter([record]))
+        (found,) = layoutsam_eval.read_layoutsam_eval(Path(folder))
     assert [entity.phrase for entity in found.entities] == texts
     assert [entity.description for entity in found.entities] == texts

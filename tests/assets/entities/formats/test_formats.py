@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from assets.entities.formats import coco, huggingface, layoutsam, webdataset
+from assets.entities.formats import coco, huggingface, layoutsam, layoutsam_eval, webdataset
 from assets.entities.formats.parquet_shards import list_shards
 from assets.entities.formats.records import AnnotatedCaption, AnnotatedEntity, AnnotatedImage
 from evaluation.perception.run_lengths import decode_mask
@@ -97,7 +97,7 @@ def test_load_dataset_opens_the_folder(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_load_dataset_opens_the_benchmark(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
-    layoutsam.write_layoutsam_eval(tmp_path / "folder", iter(records(2)))
+    layoutsam_eval.write_layoutsam_eval(tmp_path / "folder", iter(records(2)))
     loaded = datasets.load_dataset(str(tmp_path / "folder"), split="test", cache_dir=str(tmp_path / "cache"))
     assert loaded[0]["image"].size == (48, 32)
     assert ast.literal_eval(loaded[0]["region_captions"]) == ["red apple", STRANGE]
@@ -166,10 +166,10 @@ def test_no_image_path_leaves_the_folder(tmp_path: Path) -> None:
 
 def test_layoutsam_evaluation_schema(tmp_path: Path) -> None:
     made = records()
-    assert layoutsam.write_layoutsam_eval(tmp_path, iter(made)) == 5
+    assert layoutsam_eval.write_layoutsam_eval(tmp_path, iter(made)) == 5
     assert [path.name for path in list_shards(tmp_path)] == ["test-00000-of-00001.parquet"]
     row = pq.read_table(list_shards(tmp_path)[0]).to_pylist()[0]
-    assert list(row) == layoutsam.EVAL_SCHEMA.names
+    assert list(row) == layoutsam_eval.EVAL_SCHEMA.names
     assert row["bbox_list"] == "[[6, 4, 30, 20], [0, 0, 48, 32]]"
     assert ast.literal_eval(row["detail_region_captions"]) == [f"a round apple, {STRANGE}", "second"]
     assert row["region_captions"] == str(["red apple", STRANGE])
@@ -181,7 +181,7 @@ def test_layoutsam_evaluation_schema(tmp_path: Path) -> None:
         )
         for record in made
     ]  # fmt: skip
-    assert list(layoutsam.read_layoutsam_eval(tmp_path)) == expected
+    assert list(layoutsam_eval.read_layoutsam_eval(tmp_path)) == expected
     assert layoutsam.layoutsam_kind(tmp_path) == "layoutsam-eval"
 
 
@@ -190,13 +190,13 @@ def test_layoutsam_evaluation_schema(tmp_path: Path) -> None:
     [("['a', \"it's\"]", ["a", "it's"]), ('["a", null]', ["a", None]), ("[None]", [None]), ("[]", [])],
 )
 def test_lists_that_are_strings(text: str, value: list[Any]) -> None:
-    assert layoutsam.parse_list(text, "region_captions", "row 0") == value
+    assert layoutsam_eval.parse_list(text, "region_captions", "row 0") == value
 
 
 @pytest.mark.parametrize("text", ["__import__('os').getpid()", "{'a': 1}", "", "[1", "[" * 5000])
 def test_strings_that_are_no_lists(text: str) -> None:
     with pytest.raises(FoundryError, match="row 4: bbox_list is"):
-        layoutsam.parse_list(text, "bbox_list", "row 4")
+        layoutsam_eval.parse_list(text, "bbox_list", "row 4")
 
 
 def test_coco_round_trip(tmp_path: Path) -> None:
@@ -259,9 +259,9 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
         list(layoutsam.read_layoutsam(tmp_path / "z.jsonl"))
     huggingface.write_huggingface(tmp_path / "other", iter(records(1)))
     with pytest.raises(FoundryError, match="lacks the columns bbox_list"):
-        list(layoutsam.read_layoutsam_eval(tmp_path / "other"))
+        list(layoutsam_eval.read_layoutsam_eval(tmp_path / "other"))
     with pytest.raises(FoundryError, match="has no caption"):
-        layoutsam.write_layoutsam_eval(tmp_path / "e", [_without(records(1)[0], captions=())])
+        layoutsam_eval.write_layoutsam_eval(tmp_path / "e", [_without(records(1)[0], captions=())])
 
 
 def test_nothing_to_write_gives_an_empty_set(tmp_path: Path) -> None:
