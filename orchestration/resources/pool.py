@@ -39,7 +39,7 @@ PIECES_QUEUED = 8
 MOST_SET_ASIDE = 16
 """More pieces whose workers died are no accident of single rows."""
 
-MOST_SET_ASIDE_AT_FIRST = 4
+MOST_SET_ASIDE_AT_FIRST = 2
 """As long as no piece was answered at all."""
 
 DEATHS_OF_HEIRS = 1
