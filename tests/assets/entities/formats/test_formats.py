@@ -205,6 +205,7 @@ def test_coco_round_trip(tmp_path: Path) -> None:
     assert list(coco.read_coco(tmp_path)) == made
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools on numpy 2
 def test_coco_tools_open_it(tmp_path: Path) -> None:
     tools = pytest.importorskip("pycocotools.coco")
     made = records(3)
