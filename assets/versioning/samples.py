@@ -71,7 +71,7 @@ def sample_lineage(store: Store, name: str, partition: str | None, sample: str) 
         table: _distinct(_rows(store, behind, table, sample_id, columns, read))
         for table, columns in (
             ("regions", _MADE_BY),
-            ("image_latents", ("autoencoder_digest", "function_version")),
+            ("image_latents", _MADE_BY),
         )
     }
     captions = [
@@ -79,7 +79,7 @@ def sample_lineage(store: Store, name: str, partition: str | None, sample: str) 
     ]
     embeddings = _embeddings(store, behind, [caption["caption"] for caption in captions], read)
     for caption in captions:
-        caption["encoder_digest"] = embeddings.get(text_id(caption["caption"]))
+        caption["encoder"] = embeddings.get(text_id(caption["caption"]))
     return SampleLineage(sample_id, f"{name} {dataset.digest}", landed[0], captions, derived, read)
 
 
@@ -146,19 +146,18 @@ def _caption(
 def _embeddings(
     store: Store, behind: Sequence[Manifest], captions: Sequence[str], read: dict[str, str]
 ) -> dict[str, str]:
-    """Digest of the encoder by text id."""
+    """The text encoder behind each caption (name and the first digits of its digest), by text id."""
     wanted = [text_id(caption) for caption in captions]
     found: dict[str, str] = {}
     for version in behind:
         if version.name != "text_embeddings" or store.collected(version) is not None:
             continue
         rows = store.scan(version, verify=False).to_table(
-            ["text_id", "encoder_digest"], filter=is_one_of("text_id", wanted)
+            ["text_id", "model", "model_digest"], filter=is_one_of("text_id", wanted)
         )
-        for key, digest in zip(*(rows[column].to_pylist() for column in rows.column_names), strict=True):
-            if key not in found:
-                found[key] = digest
-                read.setdefault(input_label(version.name, version.partition), version.digest)
+        for row in rows.to_pylist():
+            found.setdefault(row["text_id"], f"{row['model']} {row['model_digest'][:12]}")
+            read.setdefault(input_label(version.name, version.partition), version.digest)
     return found
 
 

@@ -63,7 +63,7 @@ class SmallGraph:
         seen = [picture for picture in pictures if picture.split != "judge"]
         ids = [picture.sample_id for picture in seen]
         captions = [caption(picture, word) for picture in seen]
-        self.table("landed_images", group, [landed_row(picture) for picture in pictures], {"shard:a": word})
+        self.table("landed_images", group, [landed_row(picture) for picture in pictures], {"shard:a": "s"})
         curated = [
             {"sample_id": p.sample_id, "image_id": p.image_id, "split": p.split, "keep": True}
             for p in pictures
@@ -86,13 +86,18 @@ class SmallGraph:
             }
             for key, text in zip(ids, captions, strict=True)
         ]
-        self.table("recaptions", group, rows, reads=("landed_images", "regions"))
+        self.table("recaptions", group, rows, reads=("landed_images", "regions"), config={"word": word})
         units = [{"key": key, "num_rows": 1} for key in ids]
         self.table("recaptions_units", group, units)
         texts = [picture.name for picture in seen] + captions
-        embedded = [{"text_id": text_id(text), "text": text, "encoder_digest": "t" * 64} for text in texts]
+        embedded = [
+            {"text_id": text_id(text), "text": text, "model": "encoder", "model_digest": "t" * 64}
+            for text in texts
+        ]
         self.table("text_embeddings", group, embedded, reads=("recaptions", "landed_images"))
-        latents = [{"sample_id": key, "autoencoder_digest": "a" * 64, "function_version": 1} for key in ids]
+        latents = [
+            {"sample_id": key, "model": "vae", "model_digest": "a" * 64, "function_version": 1} for key in ids
+        ]
         self.table("image_latents", group, latents, reads=("landed_images",))
 
     def table(
@@ -102,6 +107,7 @@ class SmallGraph:
         rows: Sequence[Mapping[str, object]],
         outside: Mapping[str, str] | None = None,
         reads: Sequence[str] = ("landed_images",),
+        config: Mapping[str, object] | None = None,
     ) -> Manifest:
         """One table version made from the newest versions of ``reads``."""
         inputs = dict(outside or {})
@@ -112,7 +118,7 @@ class SmallGraph:
                     for other in reads
                 }
             )
-        made = Provenance(name, 1, {}, inputs)
+        made = Provenance(name, 1, config or {}, inputs)
         form = rows[0].keys() if rows else ("sample_id", "image_id")
         columns = {column: [row[column] for row in rows] for column in form}
         return self.store.write_table(name, pa.table(columns), made, partition)

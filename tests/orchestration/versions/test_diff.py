@@ -62,7 +62,7 @@ def slow_counts(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> Counter
     return counts
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(ROWS, ROWS, st.booleans())
 def test_counts_are_those_of_a_slow_comparison(
     old: list[dict[str, Any]], new: list[dict[str, Any]], shared: bool

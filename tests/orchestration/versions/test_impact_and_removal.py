@@ -195,9 +195,11 @@ def test_a_sample_leads_back_to_image_and_models(graph: SmallGraph) -> None:
         7,
     )
     assert made["model_digest"] == "w" * 64
-    assert made["encoder_digest"] == "t" * 64
+    assert made["encoder"] == "encoder tttttttttttt"
     assert found.derived["regions"] == [{"model": "eyes", "model_digest": "e" * 64, "function_version": 1}]
-    assert found.derived["image_latents"] == [{"autoencoder_digest": "a" * 64, "function_version": 1}]
+    assert found.derived["image_latents"] == [
+        {"model": "vae", "model_digest": "a" * 64, "function_version": 1}
+    ]
     assert found.versions["recaptions@g0"] == dataset.provenance.inputs["recaptions@g0"]
     assert found.versions["recaptions@g0"] != store.require("recaptions", "g0").digest
 
