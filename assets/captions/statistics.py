@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from jaxtyping import Int
 from numpy import ndarray
 
-from assets.captions.duplicates import Duplicates, near_duplicates
+from assets.captions.duplicates import cluster, distinct, similar_pairs
 from assets.encodings.text import text_id
 from assets.interfaces import GateResult
 from evaluation.schemas import described
@@ -98,12 +98,13 @@ def caption_statistics(
     """
     all_texts, num_images, sets = caption_sets(alt_texts, recaptions)
     texts = _with_nouns(all_texts, nouns)
+    similar = similar_pairs(all_texts, min_similarity)
     rows = [
         {
             "captions": name,
             **_counts(chosen, texts, num_images),
             **_growth(chosen, texts, seed),
-            **_repeats(chosen, texts, min_similarity),
+            **_repeats(chosen, texts, similar),
             "words_histogram": _histogram(texts.num_words[chosen.text], longest_words),
         }
         for name, chosen in sets.items()
@@ -162,7 +163,7 @@ def _counts(chosen: CaptionSet, texts: Texts, num_images: int) -> dict[str, Any]
     """The paper's columns."""
     position, noun = texts.nouns_of(chosen.text)
     size = int(texts.noun.max(initial=0)) + 1
-    pairs = np.unique(chosen.image[position] * size + noun)
+    pairs = distinct(chosen.image[position] * size + noun)
     words = texts.num_words[chosen.text]
     return {
         "num_images": num_images,
@@ -170,7 +171,7 @@ def _counts(chosen: CaptionSet, texts: Texts, num_images: int) -> dict[str, Any]
         "words_per_caption": float(words.mean()) if len(words) else 0.0,
         "image_noun_pairs": len(pairs),
         "nouns_per_image": len(pairs) / num_images if num_images else 0.0,
-        "unique_nouns": len(np.unique(pairs % size)),
+        "unique_nouns": len(distinct(pairs % size)),
     }
 
 
@@ -183,20 +184,19 @@ def _growth(chosen: CaptionSet, texts: Texts, seed: int) -> dict[str, list[int]]
     rank = np.random.default_rng(seed).permutation(size)[position]
     first = np.full(int(texts.noun.max(initial=0)) + 1, size)
     np.minimum.at(first, noun, rank)
-    seen = np.unique(np.geomspace(1, size, _GROWTH_POINTS).round().astype(np.int64))
+    seen = distinct(np.geomspace(1, size, _GROWTH_POINTS).round().astype(np.int64))
     unique = np.searchsorted(np.sort(first), seen)
     return {"growth_captions": seen.tolist(), "growth_unique_nouns": unique.tolist()}
 
 
-def _repeats(chosen: CaptionSet, texts: Texts, min_similarity: float) -> dict[str, Any]:
-    """Near-duplicates in the set."""
-    captions = texts.texts.take(pa.array(chosen.text))
-    found: Duplicates = near_duplicates(captions, min_similarity)
+def _repeats(chosen: CaptionSet, texts: Texts, similar: Int[ndarray, "pairs 2"]) -> dict[str, Any]:
+    """Near-duplicates in the set, given the similar pairs among all texts."""
+    found = cluster(chosen.text, similar, len(texts.texts))
     example, size = next(iter(found.largest(1)), (None, 0))
     return {
         "near_duplicate_share": found.redundant_share,
         "largest_cluster": size,
-        "largest_cluster_example": "" if example is None else captions[example].as_py(),
+        "largest_cluster_example": "" if example is None else texts.texts[chosen.text[example]].as_py(),
     }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import lru_cache
 
 import pyarrow as pa
 
@@ -68,11 +69,17 @@ def color_words(description: str) -> frozenset[str]:
 def mentions(caption: str, concepts: Collection[str]) -> frozenset[str]:
     """Concepts a text names as whole words (a plural s may follow); longer names are looked for first."""
     rest, found = caption.lower(), set()
-    for concept in sorted(concepts, key=lambda name: (-len(name), name)):
-        if concept.lower() not in rest:  # most are not, and this is much faster than a pattern
+    for concept, lower in _longest_first(frozenset(concepts)):
+        if lower not in rest:  # most are not, and this is much faster than a pattern
             continue
-        shorter = re.sub(rf"\b{re.escape(concept.lower())}s?\b", " ", rest)
+        shorter = re.sub(rf"\b{re.escape(lower)}s?\b", " ", rest)
         if shorter != rest:
             found.add(concept)
             rest = shorter
     return frozenset(found)
+
+
+@lru_cache(maxsize=8)
+def _longest_first(concepts: frozenset[str]) -> tuple[tuple[str, str], ...]:
+    """Concepts with their lower-case form, so that "sunflower" is found before "sun"."""
+    return tuple((name, name.lower()) for name in sorted(concepts, key=lambda name: (-len(name), name)))

@@ -45,6 +45,14 @@ def demo(
     )
 
 
+@app.command("demo-data")
+def demo_data(as_json: AsJson = False) -> None:
+    """Fetch optional files once: a detector and an art set of another hand. Needs npm and a network."""
+    from orchestration.command.demo_data import run
+
+    run(as_json=as_json)
+
+
 @app.command()
 def ui(data: Data = None, port: Annotated[int, typer.Option(min=1024, max=65535)] = 3000) -> None:
     """Serve the Dagster UI and its daemon on 127.0.0.1 until Ctrl-C."""

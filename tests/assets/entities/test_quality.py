@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -193,3 +195,35 @@ def test_the_judges_sample_is_bounded_and_has_kept_captions_alone(store: Manifes
 def test_attributes_of_drawings_are_words_that_measurements_give() -> None:
     assert drawn_attributes({"apple": "red apple"})["apple"]["color"] == "red"
     assert len({tuple(found.values()) for found in DRAWN.values()}) > 10
+
+
+def test_modules_that_dagster_loads_are_light() -> None:
+    modules = (
+        "assets.measures",
+        "assets.captions.duplicates",
+        "assets.captions.plots",
+        "assets.captions.sheets",
+        "assets.captions.statistics",
+        "assets.corpus.fluent_art",
+        "assets.entities.quality",
+        "assets.entities.quality_figure",
+        "assets.reports.perceiving",
+        "evaluation.perception.downloads",
+        "evaluation.perception.nanodet",
+    )
+    heavy = (
+        "torch",
+        "diffusers",
+        "transformers",
+        "duckdb",
+        "ray",
+        "matplotlib",
+        "scipy",
+        "cv2",
+        "onnxruntime",
+    )
+    code = f"import sys, {', '.join(modules)}; print([name for name in {heavy} if name in sys.modules])"
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert found.stdout.strip() == "[]"
