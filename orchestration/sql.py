@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -13,8 +17,21 @@ from orchestration.resources.store import NO_PARTITION, ManifestStore
 from training.errors import FoundryError
 
 
+@dataclass(frozen=True)
+class Limits:
+    """How much of the machine a query may take; beyond ``memory_gb`` it spills to disk. None leaves it to DuckDB."""
+
+    threads: int | None = None
+    memory_gb: float | None = None
+
+
 def query(
-    store: ManifestStore, text: str, *, as_of: str | None = None, versions: Mapping[str, str] | None = None
+    store: ManifestStore,
+    text: str,
+    *,
+    as_of: str | None = None,
+    versions: Mapping[str, str] | None = None,
+    limits: Limits | None = None,
 ) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Column names and rows of a query over all tables; partitioned ones have a column ``partition``.
 
@@ -27,7 +44,7 @@ def query(
         raise FoundryError(
             f"--as-of is '{as_of}', which is no time. Give an ISO date or time such as 2026-01-31T12:00."
         )
-    connection = duckdb.connect()
+    connection = duckdb.connect(config=_settings(limits or Limits()))
     views: list[str] = []
     try:
         if not store.files.is_local:
@@ -36,7 +53,7 @@ def query(
         if as_of is not None and not wanted:
             raise FoundryError(f"--as-of is '{as_of}' (UTC): nothing was stored yet. Give a later time.")
         views = list(wanted)
-        named = connection.get_table_names(text) & wanted.keys()
+        named = _tables_in(connection, text) & wanted.keys()
         for name in named or wanted:
             _create_view(connection, store, name, wanted[name], is_named=bool(named))
         result = connection.execute(text)
@@ -47,6 +64,31 @@ def query(
         ) from error
     finally:
         connection.close()
+
+
+def _tables_in(connection: duckdb.DuckDBPyConnection, text: str) -> set[str]:
+    """Names that a SELECT reads from; empty for any other statement, and where it cannot be parsed."""
+    row = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [text]).fetchone()
+    waiting: list[Any] = [json.loads(row[0])] if row else []
+    found = set()
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            if node.get("type") == "BASE_TABLE":
+                found.add(str(node.get("table_name", "")).lower())
+            waiting.extend(node.values())
+        elif isinstance(node, list):
+            waiting.extend(node)
+    return found
+
+
+def _settings(limits: Limits) -> dict[str, Any]:
+    chosen = {
+        "threads": limits.threads,
+        "memory_limit": None if limits.memory_gb is None else f"{limits.memory_gb}GB",
+        "temp_directory": str(Path(tempfile.gettempdir()) / "foundry-sql"),
+    }
+    return {name: value for name, value in chosen.items() if value is not None}
 
 
 def parse_versions(options: Sequence[str]) -> dict[str, str]:

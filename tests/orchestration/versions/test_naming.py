@@ -124,3 +124,19 @@ def test_sql_reads_one_partition_by_digest_and_only_what_it_names(
     assert query(store, "SELECT partition, value FROM t", versions={"t": old.digest})[1] == [("g0", 1)]
     with pytest.raises(FoundryError, match="damaged"):
         query(store, "SELECT * FROM other")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "WITH sums AS (SELECT value, count(*) AS n FROM t GROUP BY value) SELECT * FROM T JOIN sums USING (value)",
+        "SELECT * FROM (SELECT value FROM t WHERE value IN (SELECT value FROM t)) ORDER BY 1",
+        "SUMMARIZE t",
+        "DESCRIBE t",
+        "SHOW TABLES",
+        "FROM t",
+    ],
+)
+def test_sql_knows_its_tables_in_any_statement(store: ManifestStore, text: str) -> None:
+    write(store, 1)
+    assert query(store, text)[1]
