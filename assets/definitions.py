@@ -10,6 +10,7 @@ import dagster as dg
 import pyarrow as pa
 from pydantic import Field
 
+from assets.columns import COLUMN_SOURCES
 from assets.interfaces import GateResult, Manifest, Provenance, Store
 from assets.steps import STEPS
 from training.errors import FoundryError
@@ -123,6 +124,8 @@ def materialized(
         rows[name] = manifest.num_rows
     if schema is not None:
         rows["dagster/column_schema"] = column_schema(schema)
+    if manifest.name in COLUMN_SOURCES:
+        rows["dagster/column_lineage"] = column_lineage(manifest.name)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(manifest.digest),
         metadata={
@@ -151,6 +154,17 @@ def column_schema(schema: pa.Schema) -> dg.TableSchema:
             )
             for field in schema
         ]
+    )
+
+
+def column_lineage(table: str) -> dg.TableColumnLineage:
+    """From which columns of other assets each column is made; the asset page draws it."""
+    return dg.TableColumnLineage(
+        {
+            column: [dg.TableColumnDep(dg.AssetKey(source.table), source.column) for source in sources]
+            for column, sources in COLUMN_SOURCES[table].items()
+            if sources
+        }
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import dagster as dg
 
 from assets.corpus.definitions import landed_inputs
@@ -11,6 +13,10 @@ from orchestration.freshness import Freshness, asset_freshness, graph_freshness
 from orchestration.jobs import DATA
 from orchestration.profile import Profile
 from orchestration.resources.manifests import digest_of
+
+HOLDING_IMAGES = ("training_shards", "judge_clip", "backbone")
+"""What keeps what an image taught it after the image has left the landed ones."""
+REMOVAL_CHECK = "no_removed_images"
 
 
 def landing_sensor(profile: Profile, surroundings: Surroundings) -> dg.SensorDefinition:
@@ -93,9 +99,9 @@ def staleness_sensor(profile: Profile, surroundings: Surroundings) -> dg.SensorD
     )
     def staleness(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         states = graph_freshness(profile, surroundings)
-        cursor = digest_of(
-            {name: [(s.partition, s.state, s.because) for s in rows] for name, rows in states.items()}
-        )
+        removed = {name: removed_behind(surroundings, name) for name in HOLDING_IMAGES}
+        stated = {name: [(s.partition, s.state, s.because) for s in rows] for name, rows in states.items()}
+        cursor = digest_of([stated, removed])
         if cursor == context.cursor:
             return dg.SkipReason("Nothing became fresh or stale since the last look.")
         events: list[dg.AssetObservation | dg.AssetCheckEvaluation] = []
@@ -112,6 +118,7 @@ def staleness_sensor(profile: Profile, surroundings: Surroundings) -> dg.SensorD
                     metadata=metadata,
                 )
             )
+        events += [removal_evaluation(name, found) for name, found in removed.items()]
         return dg.SensorResult(asset_events=events, cursor=cursor)
 
     return staleness
@@ -148,3 +155,52 @@ def _freshness_check(profile: Profile, surroundings: Surroundings, name: str) ->
         )
 
     return fresh
+
+
+def removed_behind(surroundings: Surroundings, name: str) -> dict[str, list[str]]:
+    """By partition, images that were taken down and that the newest version was made from; empty where none was."""
+    from assets.versioning.removal import removed_images_behind
+
+    if not surroundings.store.takedowns():
+        return {}
+    keys: list[str | None] = [*surroundings.store.partitions(name)] or [None]
+    found: dict[str, list[str]] = {}
+    for key in keys:
+        manifest = surroundings.store.current(name, key)
+        images = [] if manifest is None else removed_images_behind(surroundings.store, manifest)
+        if images:
+            found[key or "(unpartitioned)"] = images
+    return found
+
+
+def removal_checks(surroundings: Surroundings) -> list[dg.AssetChecksDefinition]:
+    """One check for each asset that outlives a takedown: was a newest version made from an image since removed?"""
+    return [_removal_check(surroundings, name) for name in HOLDING_IMAGES]
+
+
+def removal_evaluation(name: str, found: Mapping[str, list[str]]) -> dg.AssetCheckEvaluation:
+    """The check's outcome as an event, for the sensor."""
+    return dg.AssetCheckEvaluation(
+        asset_key=dg.AssetKey(name),
+        check_name=REMOVAL_CHECK,
+        passed=not found,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"removed_images": dg.MetadataValue.json(dict(found))},
+    )
+
+
+def _removal_check(surroundings: Surroundings, name: str) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=name,
+        name=REMOVAL_CHECK,
+        description="No newest version was made from an image that has been taken down since (`foundry remove`).",
+    )
+    def no_removed_images() -> dg.AssetCheckResult:
+        found = removed_behind(surroundings, name)
+        return dg.AssetCheckResult(
+            passed=not found,
+            severity=dg.AssetCheckSeverity.WARN,
+            metadata={"removed_images": dg.MetadataValue.json(found)},
+        )
+
+    return no_removed_images

@@ -69,7 +69,10 @@ def build(workspace: Workspace) -> dg.Definitions:
     ]
     return dg.Definitions(
         assets=assets,
-        asset_checks=automation.freshness_checks(profile, surroundings),
+        asset_checks=[
+            *automation.freshness_checks(profile, surroundings),
+            *automation.removal_checks(surroundings),
+        ],
         jobs=ALL_JOBS,
         schedules=[automation.refresh_schedule(profile)],
         sensors=[

@@ -78,7 +78,7 @@ class AnnotationPagesConfig(dg.Config):
     """Settings of ``annotation_pages``."""
 
     max_samples: int = Field(
-        400, description="samples on the page, dealt out over the reasons for drops", ge=1, le=20_000
+        400, description="samples on the page, dealt out over the reasons for drops", ge=1, le=2_000
     )
 
 

@@ -65,7 +65,9 @@ def ui(data: Data = None, port: Annotated[int, typer.Option(min=1024, max=65535)
 def import_(
     source: Annotated[
         Path,
-        typer.Argument(help="folder of images, of WebDataset tars, or of Parquet files; or one such file"),
+        typer.Argument(
+            help="folder of images, of WebDataset tars, of Parquet or of LayoutSAM files; or one such file"
+        ),
     ],
     name: Annotated[
         str, typer.Option(help="name under which the source lands: lower case, digits, '.', '_', '-'")
@@ -78,6 +80,44 @@ def import_(
     if name == DEFAULT_DATA:
         raise FoundryError(f"--name is '{name}', which is the composed scenes' own. Choose another name.")
     run(workspace(), source, name, as_json=as_json)
+
+
+@app.command("export")
+def export_(
+    folder: Annotated[Path, typer.Argument(help="folder to write; it must be empty or not be there")],
+    format_name: Annotated[
+        str,
+        typer.Option("--format", help="layoutsam, layoutsam-eval, coco, webdataset or huggingface"),
+    ],
+    table: Annotated[str, typer.Option(help="training, or benchmark for the layout benchmark")] = "training",
+    split: Annotated[str, typer.Option(help="split of the training table")] = "train",
+    limit: Annotated[int | None, typer.Option(min=1, help="only the first so many images")] = None,
+    overwrite: Annotated[bool, typer.Option(help="replace a folder that holds something")] = False,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write annotated images in a format that others read, with a dataset card."""
+    from orchestration.command.export import run
+
+    run(
+        workspace(data), folder, format_name,
+        table=table, split=split, limit=limit, overwrite=overwrite, as_json=as_json,
+    )  # fmt: skip
+
+
+@app.command("retry-failed")
+def retry_failed(
+    asset: Annotated[
+        str, typer.Argument(help="asset whose failed samples are tried again, such as recaptions")
+    ],
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask a model again for the samples on which it failed, and for nothing else. Exit code 2 if some still fail."""
+    from orchestration.command.retrying import run
+
+    if not run(workspace(data), asset, as_json=as_json):
+        raise typer.Exit(2)
 
 
 @app.command()
