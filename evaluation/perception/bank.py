@@ -6,8 +6,9 @@ naming a training concept is easier there than in the wild: numbers for training
 those for held-out concepts (:mod:`evaluation.perception.conse` alone) the sober side. Rows say so by their model's
 name.
 
-Probabilities are calibrated on the bank itself: damaged views of each picture against the whole ones, once with the
-own concept present (known) and once without it (unknown).
+A crop is like a concept as far as their features and their colours agree (:func:`concept_similarities`). Probabilities
+are calibrated on the bank itself: crops of each picture as perception would cut them from a scene against the clean
+ones, once with the own concept present (known) and once without it (unknown), both as likely.
 """
 
 from __future__ import annotations
@@ -19,36 +20,36 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float, Int
 
 from evaluation.perception import conse
-from evaluation.perception.calibration import Logistic, fit_logistic, fit_temperature
+from evaluation.perception.bank_views import VIEW_SIDES_PX, clean_view, decode_picture, scene_views
+from evaluation.perception.calibration import Logistic, fit_logistic, fit_temperature, softmax
 from evaluation.perception.efficientnet_lite import load_lite0, look
 from evaluation.perception.identity import BANK_SIDE_PX, bank_inputs_digest
 from training.errors import FoundryError
 
-Picture = UInt8[np.ndarray, "h w channels"]
 SentenceEncoder = Callable[[Sequence[str]], Float[np.ndarray, "n d"]]
 
-PAPER_RGB = (255, 255, 255)  # what crops and bank pictures are put on, so that backgrounds do not count
-_VIEW_SIDES_PX = (24, 36)
-_CALIBRATION_SIDE_PX = 30
-_CUT = 0.45
+COLOR_WEIGHT = 0.5  # of agreeing colours against the cosine of features; both at most 1
 
 
 @dataclass(frozen=True)
 class ConceptBank:
     """Everything needed to name crops.
 
-    ``features`` [views, 1280] are centred by ``center`` and at unit length; ``view_concept`` says whose view each is.
+    ``features`` [views, 1280] are centred by ``center`` and at unit length; ``colors`` are the views' shares of colour
+    words; ``view_concept`` says whose view each is.
     ``vocabulary_vectors`` [words, 384] and ``class_vectors`` [1000, 384] are MiniLM sentence vectors for ConSE.
     ``inputs_digest`` says what it was made of (:func:`evaluation.perception.identity.bank_inputs_digest`);
-    ``known`` and ``conse_right`` hold (slope, intercept) of :class:`~evaluation.perception.calibration.Logistic`.
+    ``known`` and ``conse_right`` hold (slope, intercept) of
+    :class:`~evaluation.perception.calibration.Logistic`.
     """
 
     inputs_digest: str
     concepts: tuple[str, ...]
     features: Float[np.ndarray, "views 1280"]
+    colors: Float[np.ndarray, "views words12"]
     center: Float[np.ndarray, " 1280"]
     view_concept: Int[np.ndarray, " views"]
     vocabulary: tuple[str, ...]
@@ -83,6 +84,7 @@ class ConceptBank:
             inputs_digest=str(found["inputs_digest"]),
             concepts=tuple(found["concepts"].tolist()),
             features=found["features"],
+            colors=found["colors"],
             center=found["center"],
             view_concept=found["view_concept"],
             vocabulary=tuple(found["vocabulary"].tolist()),
@@ -93,68 +95,6 @@ class ConceptBank:
             conse_right=tuple(found["conse_right"].tolist()),
             side_px=int(found["side_px"]),
         )
-
-
-def on_paper(
-    image_hwc: UInt8[np.ndarray, "h w 3"], mask: Bool[np.ndarray, "h w"]
-) -> UInt8[np.ndarray, "side side 3"]:
-    """The masked pixels, cut to their box, centred on a white square with a margin; holes in the mask are kept."""
-    from scipy import ndimage
-
-    ys, xs = np.nonzero(mask)
-    y1, y2, x1, x2 = int(ys.min()), int(ys.max()) + 1, int(xs.min()), int(xs.max()) + 1
-    filled = ndimage.binary_fill_holes(mask[y1:y2, x1:x2])
-    cut = np.where(filled[..., None], image_hwc[y1:y2, x1:x2], np.array(PAPER_RGB, dtype=np.uint8))
-    side = int(1.15 * max(cut.shape[:2])) + 1
-    paper = np.full((side, side, 3), PAPER_RGB, dtype=np.uint8)
-    top, left = (side - cut.shape[0]) // 2, (side - cut.shape[1]) // 2
-    paper[top : top + cut.shape[0], left : left + cut.shape[1]] = cut
-    return paper
-
-
-def _decode(data: bytes, name: str) -> Picture:
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(io.BytesIO(data)) as opened:
-            return np.asarray(opened.convert("RGBA" if "A" in opened.getbands() else "RGB"))
-    except (UnidentifiedImageError, OSError) as error:
-        raise FoundryError(
-            f"bank picture of {name!r}: cannot be decoded ({error}); give PNG bytes"
-        ) from error
-
-
-def _view(picture: Picture, side_px: int, name: str) -> UInt8[np.ndarray, "side side 3"]:
-    """A picture (RGBA, or RGB on a background of one colour) at a size of scenes, on paper."""
-    from PIL import Image
-
-    if min(picture.shape[:2]) < 8:
-        raise FoundryError(
-            f"bank picture of {name!r} is {picture.shape[1]}x{picture.shape[0]} pixels; at least 8 on a side are needed"
-        )
-    small = np.asarray(Image.fromarray(picture).resize((side_px, side_px), Image.Resampling.LANCZOS))
-    if small.shape[2] == 3:
-        mask = np.abs(small.astype(np.int16) - small[0, 0]).max(-1) > 24
-        rgb = small
-    else:
-        alpha = small[..., 3:].astype(np.float64) / 255
-        rgb = np.rint(small[..., :3] * alpha + np.array(PAPER_RGB) * (1 - alpha)).astype(np.uint8)
-        mask = small[..., 3] > 64
-    if not mask.any():
-        raise FoundryError(f"bank picture of {name!r} is empty: no pixel differs from its background")
-    return on_paper(rgb, mask)
-
-
-def _damaged(view: UInt8[np.ndarray, "side side 3"]) -> list[UInt8[np.ndarray, "side side 3"]]:
-    """Four copies, each with another corner hidden, as by an object in front."""
-    cut = int(_CUT * len(view))
-    copies = []
-    for rows in (slice(0, cut), slice(len(view) - cut, None)):
-        for columns in (slice(0, cut), slice(len(view) - cut, None)):
-            copy = view.copy()
-            copy[rows, columns] = PAPER_RGB
-            copies.append(copy)
-    return copies
 
 
 def build_bank(
@@ -180,49 +120,75 @@ def build_bank(
             "are needed to tell known from unknown"
         )
     concepts, words = tuple(sorted(pictures)), tuple(dict.fromkeys(vocabulary))
-    decoded = {name: _decode(pictures[name], name) for name in concepts}
+    decoded = {name: decode_picture(pictures[name], name) for name in concepts}
     network = load_lite0()
-    views = [_view(decoded[name], side, name) for name in concepts for side in _VIEW_SIDES_PX]
-    view_concept = np.repeat(np.arange(len(concepts)), len(_VIEW_SIDES_PX))
-    raw_features, view_logits = look(network, views, side_px=side_px)
+    views = [clean_view(decoded[name], side, name) for name in concepts for side in VIEW_SIDES_PX]
+    view_concept = np.repeat(np.arange(len(concepts)), len(VIEW_SIDES_PX))
+    raw_features, view_logits = look(network, [view.image_hwc for view in views], side_px=side_px)
     center = raw_features.mean(axis=0)
     features = conse.unit(raw_features - center)
-    damaged = [
-        copy for name in concepts for copy in _damaged(_view(decoded[name], _CALIBRATION_SIDE_PX, name))
-    ]
-    damaged_features, _ = look(network, damaged, side_px=side_px)
-    truth = np.repeat(np.arange(len(concepts)), 4)
-    similarity = concept_similarities(damaged_features, features, center, view_concept)
+    colors = np.stack([view.color_shares for view in views])
+    in_scenes = {name: scene_views(decoded[name], name) for name in concepts}
+    crops = [view for name in concepts for view in in_scenes[name]]
+    truth = np.repeat(np.arange(len(concepts)), [len(in_scenes[name]) for name in concepts])
+    crop_features, _ = look(network, [view.image_hwc for view in crops], side_px=side_px)
+    crop_colors = np.stack([view.color_shares for view in crops])
+    similarity = concept_similarities(crop_features, crop_colors, features, colors, center, view_concept)
     sentences = (encode_sentences or minilm_sentences)([*conse.imagenet_names(), *words]).astype(np.float32)
     class_vectors = sentences[: len(conse.imagenet_names())]
     vocabulary_vectors = conse.text_vectors(sentences[len(class_vectors) :], class_vectors)
-    known = _fit_known(similarity, truth)
+    known, temperature = _fit_known(similarity, truth), fit_temperature(similarity, truth)
     right = _fit_conse(
         view_logits, [concepts[index] for index in view_concept], words, vocabulary_vectors, class_vectors
     )
     return ConceptBank(
-        bank_inputs_digest(pictures, words, side_px), concepts, features, center, view_concept, words, vocabulary_vectors, class_vectors,
-        fit_temperature(similarity, truth), (known.slope, known.intercept), (right.slope, right.intercept), side_px,
+        bank_inputs_digest(pictures, words, side_px), concepts, features, colors, center, view_concept, words,
+        vocabulary_vectors, class_vectors, temperature, (known.slope, known.intercept),
+        (right.slope, right.intercept), side_px,
     )  # fmt: skip
 
 
 def concept_similarities(
     features_bf: Float[np.ndarray, "b 1280"],
+    colors_bw: Float[np.ndarray, "b words12"],
     bank_vf: Float[np.ndarray, "views 1280"],
+    bank_colors_vw: Float[np.ndarray, "views words12"],
     center_f: Float[np.ndarray, " 1280"],
     view_concept: Int[np.ndarray, " views"],
 ) -> Float[np.ndarray, "b concepts"]:
-    """Cosine, after centring, of each crop with the nearest view of each concept."""
+    """Likeness of each crop with the likest view of each concept, for features and colours apart.
+
+    Cosine of features after centring, plus :data:`COLOR_WEIGHT` times the intersection of colour shares.
+    """
     cosines = conse.unit(features_bf - center_f) @ bank_vf.T
-    columns = [cosines[:, view_concept == index].max(axis=1) for index in range(int(view_concept.max()) + 1)]
+    agreement = np.minimum(colors_bw[:, None], bank_colors_vw[None]).sum(axis=-1)
+    columns = []
+    for index in range(int(view_concept.max()) + 1):
+        own = view_concept == index
+        columns.append(cosines[:, own].max(axis=1) + COLOR_WEIGHT * agreement[:, own].max(axis=1))
     return np.stack(columns, axis=1)
+
+
+def bank_probabilities(
+    similarity_bc: Float[np.ndarray, "b c"], known: Logistic, temperature: float
+) -> Float[np.ndarray, "b c"]:
+    """P(concept is in the bank) x P(which one)."""
+    similarity = similarity_bc.astype(np.float64)
+    return known(similarity.max(axis=1))[:, None] * softmax(similarity, temperature)
+
+
+def _without_own(
+    similarity_nc: Float[np.ndarray, "n c"], truth_n: Int[np.ndarray, " n"]
+) -> Float[np.ndarray, "n c"]:
+    """The same crops for a bank that lacks the concept of each."""
+    without_own = similarity_nc.copy()
+    without_own[np.arange(len(truth_n)), truth_n] = -1.0
+    return without_own
 
 
 def _fit_known(similarity_nc: Float[np.ndarray, "n c"], truth_n: Int[np.ndarray, " n"]) -> Logistic:
     """Probability that a crop's concept is in the bank, from the best cosine it finds there."""
-    rows = np.arange(len(truth_n))
-    without_own = similarity_nc.copy()
-    without_own[rows, truth_n] = -1.0
+    without_own = _without_own(similarity_nc, truth_n)
     best = np.concatenate([similarity_nc.max(axis=1), without_own.max(axis=1)]).astype(np.float64)
     return fit_logistic(best, np.arange(len(best)) < len(truth_n))
 
@@ -250,7 +216,9 @@ def _fit_conse(
     is_right = np.array(
         [words[best] == name for best, name in zip(scores.argmax(axis=1), names, strict=True)]
     )
-    return fit_logistic(evidence.astype(np.float64), is_right)
+    fitted = fit_logistic(evidence.astype(np.float64), is_right)
+    # more evidence cannot mean less trust: where a few pictures say so, only how often ConSE is right is believed
+    return fitted if fitted.slope >= 0 else fit_logistic(np.zeros(len(is_right)), is_right)
 
 
 def minilm_sentences(texts: Sequence[str]) -> Float[np.ndarray, "n 384"]:

@@ -35,6 +35,7 @@ _PROTOTYPES: tuple[tuple[str, tuple[int, int, int]], ...] = (
     ("brown", (175, 110, 70)),
 )
 COLOR_WORDS: tuple[str, ...] = tuple(dict.fromkeys(word for word, _ in _PROTOTYPES))
+PROTOTYPE_RGB = np.array([rgb for _, rgb in _PROTOTYPES], dtype=np.uint8)
 _WORD_OF_PROTOTYPE = np.array([COLOR_WORDS.index(word) for word, _ in _PROTOTYPES])
 _ACHROMATIC = frozenset({"black", "white", "gray"})
 # A picture with black outlines or white gloss is still called by its hue once the hue has this share of pixels.
@@ -61,7 +62,7 @@ def rgb_to_lab(rgb: Float[np.ndarray, "*places 3"]) -> Float[np.ndarray, "*place
     )
 
 
-_PROTOTYPES_LAB = rgb_to_lab(np.array([rgb for _, rgb in _PROTOTYPES], dtype=np.float64))
+_PROTOTYPES_LAB = rgb_to_lab(PROTOTYPE_RGB.astype(np.float64))
 
 
 def color_indices(rgb_n3: UInt8[np.ndarray, "n 3"]) -> Int[np.ndarray, " n"]:

@@ -18,13 +18,14 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import UInt8
 
-from evaluation.perception.bank import ConceptBank, on_paper
+from evaluation.perception.bank import ConceptBank
+from evaluation.perception.bank_views import View, view_of_region
 from evaluation.perception.decoding import decode_image
 from evaluation.perception.efficientnet_lite import EfficientNetLite0, load_lite0, look
 from evaluation.perception.identity import MAX_CROPS, PERCEPTION_VERSION, digest_with_bank, model_name
 from evaluation.perception.naming import NO_NAME, Naming, name_crops
 from evaluation.perception.reading import WordReader
-from evaluation.perception.regions import ANALYSIS_SIDE_PX, Layout, Region, find_regions, shrink, whole_image
+from evaluation.perception.regions import ANALYSIS_SIDE_PX, Layout, find_regions, shrink, whole_image
 from evaluation.perception.run_lengths import encode_mask
 from evaluation.schemas import REGIONS
 from training.errors import FoundryError
@@ -101,19 +102,21 @@ class EmbeddedPerceiver:
         self, images: list[UInt8[np.ndarray, "_ _ 3"]], layouts: list[Layout]
     ) -> list[dict[int, Naming]]:
         """For every image, namings by region index; all crops of the batch go through the network together."""
-        crops: list[np.ndarray] = []
+        crops: list[View] = []
         places: list[tuple[int, int]] = []
         for image_index, (image, layout) in enumerate(zip(images, layouts, strict=True)):
             objects = [index for index, region in enumerate(layout.regions) if not region.looks_like_text]
             for region_index in objects[: self.max_crops]:
                 region = layout.regions[region_index]
-                crops.append(_crop(image, region))
+                crops.append(view_of_region(image, region))
                 places.append((image_index, region_index))
         namings: list[dict[int, Naming]] = [{} for _ in images]
         if crops:
-            features, logits = look(self._network, crops, side_px=self.bank.side_px)
+            pictures = [crop.image_hwc for crop in crops]
+            features, logits = look(self._network, pictures, side_px=self.bank.side_px)
+            colors = np.stack([crop.color_shares for crop in crops])
             for (image_index, region_index), naming in zip(
-                places, name_crops(features, logits, self.bank), strict=True
+                places, name_crops(features, logits, colors, self.bank), strict=True
             ):
                 namings[image_index][region_index] = naming
         return namings
@@ -175,10 +178,3 @@ def torch_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _crop(image: UInt8[np.ndarray, "h w 3"], region: Region) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """The region on white paper; a whole photograph as it is, in full sharpness."""
-    if region.mask.all():
-        return image
-    return on_paper(shrink(image, ANALYSIS_SIDE_PX), region.mask)

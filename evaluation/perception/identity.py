@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from training.digests import canonical_json, sha256_bytes
 from training.packaged import MINILM_FILES
 
-PERCEPTION_VERSION = 2  # raise when results change
+PERCEPTION_VERSION = 3  # raise when results change
 BANK_OF = {"twemoji": "the same drawings", "fluent": "Fluent drawings"}
 """Where a concept bank's pictures are from, in words, by art set: the demo's scenes are drawn from Twemoji."""
 
@@ -25,8 +25,9 @@ MINILM_SHA256 = MINILM_FILES["model.safetensors"]
 BANK_SIDE_PX = 128  # four crops at 128 cost less than two at the network's own 224, and name as well
 MAX_CROPS = 4
 MIN_CONSE_PROBABILITY = 0.3
-# Calibrated on damaged views, bank probabilities are too cautious on composed scenes (0.35 to 0.5: 5 in 6 right).
-MIN_BANK_PROBABILITY = 0.35
+# Chosen on scenes of training concepts: 98.7 % of the regions found get a name, 99.9 % of those the right one; of concepts
+# that the bank lacks 13 % get the name of another. At 0.5 it is 90 %, 100 % and 8 %.
+MIN_BANK_PROBABILITY = 0.2
 
 
 def model_name(art: str = "twemoji") -> str:

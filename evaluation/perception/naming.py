@@ -7,8 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from evaluation.perception.bank import ConceptBank, concept_similarities, conse_evidence
-from evaluation.perception.calibration import Logistic, softmax
+from evaluation.perception.bank import (
+    ConceptBank,
+    bank_probabilities,
+    concept_similarities,
+    conse_evidence,
+)
+from evaluation.perception.calibration import Logistic
 from evaluation.perception.identity import MIN_BANK_PROBABILITY, MIN_CONSE_PROBABILITY
 
 NUM_CANDIDATES = 3
@@ -27,7 +32,10 @@ NO_NAME = Naming((), (), "none")
 
 
 def name_crops(
-    features: Float[np.ndarray, "b 1280"], logits: Float[np.ndarray, "b 1000"], bank: ConceptBank
+    features: Float[np.ndarray, "b 1280"],
+    logits: Float[np.ndarray, "b 1000"],
+    colors: Float[np.ndarray, "b words12"],
+    bank: ConceptBank,
 ) -> list[Naming]:
     """A naming of every crop.
 
@@ -37,9 +45,10 @@ def name_crops(
     """
     if len(features) == 0:
         return []
-    similarity = concept_similarities(features, bank.features, bank.center, bank.view_concept)
-    known = Logistic(*bank.known)(similarity.max(axis=1).astype(np.float64))
-    bank_probability = known[:, None] * softmax(similarity.astype(np.float64), bank.temperature)
+    similarity = concept_similarities(
+        features, colors, bank.features, bank.colors, bank.center, bank.view_concept
+    )
+    bank_probability = bank_probabilities(similarity, Logistic(*bank.known), bank.temperature)
     conse_scores, evidence = conse_evidence(logits, bank.vocabulary_vectors, bank.class_vectors)
     conse_probability = Logistic(*bank.conse_right)(evidence.astype(np.float64))
     return [

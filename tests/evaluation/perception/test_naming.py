@@ -8,8 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluation.perception import conse
-from evaluation.perception.bank import ConceptBank, build_bank, concept_similarities, on_paper
+from evaluation.perception.bank import COLOR_WEIGHT, ConceptBank, build_bank, concept_similarities
+from evaluation.perception.bank_views import (
+    SCENE_SIDES_PX,
+    clean_view,
+    color_shares,
+    decode_picture,
+    on_paper,
+    scene_views,
+)
 from evaluation.perception.calibration import Logistic, fit_logistic, fit_temperature, softmax
+from evaluation.perception.colors import COLOR_WORDS
 from evaluation.perception.identity import bank_inputs_digest
 from evaluation.perception.naming import name_crops
 from tests.evaluation.perception.composites import png
@@ -71,27 +80,61 @@ def test_temperature_is_sharp_for_clear_scores_and_flat_for_noise() -> None:
     assert fit_temperature(noise, truth) == pytest.approx(0.5)
 
 
-def test_similarity_takes_the_nearest_view_of_each_concept() -> None:
-    bank = np.eye(3, 1280)
-    crops = np.eye(3, 1280)[[1, 2]]
-    found = concept_similarities(crops, bank, np.zeros(1280), np.array([0, 0, 1]))
-    np.testing.assert_allclose(found, [[1, 0], [0, 1]])
+def test_similarity_takes_the_likest_view_of_each_concept() -> None:
+    random = np.random.default_rng(0)
+    views, crops = random.normal(size=(5, 1280)), random.normal(size=(3, 1280))
+    view_colors, crop_colors = random.dirichlet(np.ones(12), 5), random.dirichlet(np.ones(12), 3)
+    center, owner = random.normal(size=1280), np.array([0, 0, 1, 1, 1])
+    views /= np.linalg.norm(views, axis=1, keepdims=True)
+    found = concept_similarities(crops, crop_colors, views, view_colors, center, owner)
+    for crop in range(3):
+        feature = (crops[crop] - center) / np.linalg.norm(crops[crop] - center)
+        for concept in range(2):
+            own = [view for view in range(5) if owner[view] == concept]
+            cosine = max(float(feature @ views[view]) for view in own)
+            agreement = max(sum(map(min, crop_colors[crop], view_colors[view])) for view in own)
+            assert found[crop, concept] == pytest.approx(cosine + COLOR_WEIGHT * agreement)
+
+
+NO_COLORS = np.zeros((1, len(COLOR_WORDS)))
 
 
 def test_bank_views_are_named_by_their_concept_and_strangers_are_not(bank: ConceptBank) -> None:
     logits = np.zeros((len(bank.features), 1000))
-    namings = name_crops(bank.features + bank.center, logits, bank)
+    namings = name_crops(bank.features + bank.center, logits, bank.colors, bank)
     assert [naming.names[0] for naming in namings] == [bank.concepts[index] for index in bank.view_concept]
     assert all(naming.source == "concept_bank" and 0.5 <= naming.scores[0] <= 1 for naming in namings)
-    stranger = name_crops(bank.center[None], np.zeros((1, 1000)), bank)[0]
+    stranger = name_crops(bank.center[None], np.zeros((1, 1000)), NO_COLORS, bank)[0]
     assert (stranger.names, stranger.source) == ((), "none")
+
+
+def test_colors_tell_apart_what_looks_alike(bank: ConceptBank) -> None:
+    apple = bank.concepts.index("apple")
+    own = np.flatnonzero(bank.view_concept == apple)[:1]
+    blue = np.eye(len(COLOR_WORDS))[[COLOR_WORDS.index("blue")]]
+    looks, logits = bank.features[own] + bank.center, np.zeros((1, 1000))
+    right, wrong = (name_crops(looks, logits, colors, bank)[0] for colors in (bank.colors[own], blue))
+    assert right.names[0] == "apple"
+    assert not wrong.names or wrong.scores[0] < right.scores[0]
+
+
+def test_crops_as_perception_cuts_them_are_found_and_repeatable() -> None:
+    for name, data in bank_pictures().items():
+        picture = decode_picture(data, name)
+        views = scene_views(picture, name)
+        assert len(views) >= len(SCENE_SIDES_PX) - 1
+        clean = clean_view(picture, 34, name)
+        for view, again in zip(views, scene_views(picture, name), strict=True):
+            np.testing.assert_array_equal(view.image_hwc, again.image_hwc)
+            assert np.minimum(view.color_shares, clean.color_shares).sum() > 0.6
+    assert color_shares(np.zeros((0, 3), np.uint8)).sum() == 0
 
 
 def test_conse_answers_where_the_bank_cannot_and_is_trusted(bank: ConceptBank) -> None:
     trusting = dataclasses.replace(bank, known=(0.0, -20.0), conse_right=(0.0, 2.0))
     logits = np.zeros((1, 1000))
     logits[0, conse.imagenet_names().index("soccer ball")] = 20
-    naming = name_crops(bank.center[None], logits, trusting)[0]
+    naming = name_crops(bank.center[None], logits, NO_COLORS, trusting)[0]
     assert (naming.source, naming.names[0]) == ("conse", "soccer ball")
     assert all(0 <= score <= 1 for score in naming.scores)
     assert list(naming.scores) == sorted(naming.scores, reverse=True)
