@@ -209,8 +209,7 @@ class PoolWorker:
                 "`mode: inline`, where its last words are seen."
             )
         function = build_function(worker, self._resources.threads)
-        if self._is_heir:
-            self._ledger.end.remote(self._run, BUILDING)
+        self._ended(BUILDING)
         return function
 
     def _begun_before(self, work: int) -> int:
@@ -219,6 +218,13 @@ class PoolWorker:
 
         begun: int = ray.get(self._ledger.begin.remote(self._run, work)) if self._is_heir else 0
         return begun
+
+    def _ended(self, work: int) -> None:
+        """Waits, so that this is known should the next piece end the process before the answer is out."""
+        import ray
+
+        if self._is_heir:
+            ray.get(self._ledger.end.remote(self._run, work))
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """Packed order in, packed answer out."""
@@ -256,6 +262,7 @@ class PoolWorker:
             starts = range(0, rows.num_rows, self._resources.batch_size)
             tables += [function(rows.slice(start, self._resources.batch_size)) for start in starts]
             num_rows += rows.num_rows
+        self._ended(order.index)
         return Answer(order.index, num_rows, pa.concat_tables(tables) if tables else pa.table({}))
 
 

@@ -9,10 +9,12 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
-from assets.interfaces import BatchWorker, WorkItem
+from assets.interfaces import BatchFunction, BatchWorker, WorkItem
+from tests.assets.workers import CountingCaptioner
 from training.errors import FoundryError
 
 
@@ -86,18 +88,29 @@ class Worker:
         return True
 
 
-class BrokenBuild:
+def broken_build() -> BatchFunction:
     """A model that cannot be loaded."""
-
-    def __init__(self) -> None:
-        raise FoundryError("the model folder has no config.json")
+    raise FoundryError("the model folder has no config.json")
 
 
-class DeadlyBuild:
+def deadly_build() -> BatchFunction:
     """A model that does not fit."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("nobody comes here")
 
-    def __init__(self) -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
+
+class SlowCaptioner(CountingCaptioner):
+    """Takes its time, and dies on some samples."""
+
+    def __init__(self, calls: str, seconds: float = 0.0, deadly: Sequence[str] = (), **options: Any) -> None:
+        super().__init__(calls, **options)
+        self._seconds, self._deadly = seconds, set(deadly)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        if self._deadly.intersection(batch["sample_id"].to_pylist()):
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(self._seconds)
+        return super().__call__(batch)
 
 
 def worker(folder: Path, **settings: object) -> BatchWorker:

@@ -17,10 +17,10 @@ from orchestration.resources.compute import InlineCompute, RayCompute
 from orchestration.resources.parcels import WorkerFailed
 from tests.end_to_end.dagster_client import wait_for
 from tests.orchestration.pool_workers import (
-    BrokenBuild,
-    DeadlyBuild,
+    broken_build,
     broken_load,
     calls,
+    deadly_build,
     items_of,
     noted_load,
     worker,
@@ -105,8 +105,8 @@ def test_workers_that_always_die_are_given_up_soon(ray_compute: RayCompute, tmp_
 
 
 def test_a_model_whose_loading_kills_its_worker_is_given_up(ray_compute: RayCompute) -> None:
-    with pytest.raises(FoundryError, match="die while DeadlyBuild is built"):
-        list(ray_compute.map_shards(BatchWorker(DeadlyBuild), items_of(100, 50), TWO, quiet))
+    with pytest.raises(FoundryError, match="die while deadly_build is built"):
+        list(ray_compute.map_shards(BatchWorker(deadly_build), items_of(100, 50), TWO, quiet))
 
 
 @pytest.mark.parametrize("compute_name", ["inline", "ray"])
@@ -115,7 +115,7 @@ def test_errors_of_loads_and_models_reach_the_caller(
 ) -> None:
     compute = InlineCompute() if compute_name == "inline" else ray_compute
     with pytest.raises(FoundryError, match="^the model folder has no config.json$"):
-        list(compute.map_shards(BatchWorker(BrokenBuild), items_of(100, 50), TWO, quiet))
+        list(compute.map_shards(BatchWorker(broken_build), items_of(100, 50), TWO, quiet))
     with pytest.raises(FoundryError, match="^the table 'images' is damaged$"):
         list(compute.map_shards(worker(tmp_path), [WorkItem(5, broken_load)], TWO, quiet))
     with pytest.raises((ValueError, WorkerFailed), match=r"cannot look at \[7\]"):
