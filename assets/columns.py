@@ -186,6 +186,25 @@ _TABLES: Mapping[str, Mapping[str, Sources]] = {
         **_each("family recipe metric parameters images_seen training_gflops seed", _NOTHING),
         **_each("value standard_error", (*_SCORED, "alignment_scores.cosine")),
     },
+    "data_quality": {
+        **_each("measure subject split remark", _NOTHING),
+        **_each(
+            "value low high num_items chance oracle",
+            (
+                "scene_truth.objects",
+                "recaptions.caption",
+                "recaptions.keep",
+                "regions.names",
+                "entity_boxes.box_xyxy_norm",
+                "entity_annotations.box_xyxy_norm",
+                "entity_annotations.phrase",
+                "entity_annotations.description",
+                "entity_annotations.keep",
+                "landed_images.alt_text",
+                *_IMAGE,
+            ),
+        ),
+    },
     "evaluation_table": {
         **_each("recipe family backbone parameters images_seen seed training_seconds model_digest", _NOTHING),
         "split": ("denoising_errors.split", "alignment_scores.split"),

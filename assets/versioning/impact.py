@@ -90,26 +90,26 @@ def _versions(store: Store, subject: Subject, kind: str) -> Iterator[tuple[Manif
 
 
 def _holding_tables(store: Store, subject: Subject) -> Iterator[Holding]:
-    by_column = _ids_by_column(subject)
     known: dict[tuple[str, ...], _Rows] = {}  # versions may share their files
     for version, state in _versions(store, subject, "table"):
-        files = tuple(file.sha256 for file in version.files)
+        files = (version.name, *(file.sha256 for file in version.files))
         if files not in known:
-            known[files] = _count_rows(store, version, by_column)
+            known[files] = _count_rows(store, version, _ids_by_column(subject, version.name))
         rows = known[files]
         if rows.number:
             label = (version.name, version.partition, version.digest, state)
             yield Holding(*label, rows.number, rows.by, rows.splits)
 
 
-def _ids_by_column(subject: Subject) -> Mapping[str, frozenset[str]]:
+def _ids_by_column(subject: Subject, table: str) -> Mapping[str, frozenset[str]]:
+    if table.endswith("_units"):
+        return {"key": subject.sample_ids | subject.text_ids | subject.entity_ids}
     return {
         "image_id": frozenset({subject.image_id}) if subject.is_image else frozenset(),
         "sample_id": subject.sample_ids,
         "text_id": subject.text_ids,
         "prompt_id": subject.text_ids,
         "entity_id": subject.entity_ids,
-        "key": subject.sample_ids | subject.text_ids | subject.entity_ids,  # of a table of units
     }
 
 

@@ -150,9 +150,13 @@ def _show_sample(store: Store, name: str, partition: str | None, sample: str, *,
         return
     for label, value in found.image.items():
         console.print(f"{label}: {value}", highlight=False, markup=False, soft_wrap=True)
-    print_rows(found.captions, as_json=False, title="captions")
+    captions = [
+        {**caption, "model_digest": (caption["model_digest"] or "")[:12]} for caption in found.captions
+    ]
+    print_rows(captions, as_json=False, title="captions")
+    made = [{"rows of": table, **row} for table, rows in found.derived.items() for row in rows]
     print_rows(
-        [{"table": label, "digest": digest[:12]} for label, digest in found.versions.items()],
-        as_json=False,
-        title="versions that were read",
+        [{**row, "model_digest": row["model_digest"][:12]} for row in made], as_json=False, title="also made"
     )
+    read = [{"table": label, "version": digest[:12]} for label, digest in found.versions.items()]
+    print_rows(read, as_json=False, title="versions that were read")

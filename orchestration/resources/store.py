@@ -75,7 +75,7 @@ class ManifestStore:
         """Every version there ever was, oldest first."""
         folder = f"{place_of(name, partition)}/versions"
         names = [name for name in self.files.children(folder) if name.endswith(".json") and name[0] != "."]
-        found = [from_json(self.files.read(f"{folder}/{name}")) for name in names]
+        found = [from_json(data) for data in self.files.read_many([f"{folder}/{name}" for name in names])]
         return sorted(found, key=lambda manifest: manifest.created_at)
 
     def require(self, name: str, partition: str | None = None, *, require_gate: bool = False) -> Manifest:
