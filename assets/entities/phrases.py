@@ -1,7 +1,8 @@
 """Which phrases of a caption name an entity that a detector can be asked for.
 
-Rows that are dropped keep the reason: ``background`` (what fills the picture, places in it, or the picture itself),
-``text`` ("the text", "a caption": writing without saying what is written), ``duplicate`` (named before), ``too_long``.
+Rows that are dropped keep the reason: ``background`` (what fills the picture, places in it, the picture itself, or a
+mere colour), ``text`` ("the text", "a caption": writing without saying what is written), ``duplicate`` (named before),
+``too_long``.
 A phrase that quotes what is written ('the word STOP') is kept: rendered words are entities with a box of their own.
 """
 
@@ -15,6 +16,7 @@ import pyarrow as pa
 
 from assets.captions.recaption import require_columns
 from assets.schemas import ENTITY_PHRASES
+from evaluation.perception.colors import COLOR_WORDS
 from evaluation.schemas import PHRASES
 from training.errors import FoundryError
 
@@ -39,6 +41,7 @@ TEXT_HEADS = _word_set("word words text texts letter letters lettering writing c
 """Heads of phrases that speak of writing."""
 
 _DETERMINERS = _word_set("a an the this that these those its their his her our your my some")
+_COLORS = frozenset((*COLOR_WORDS, "grey", "two", "tone"))
 _DEFINITE = _word_set("the this that these those its their his her")
 
 
@@ -97,7 +100,10 @@ def _reason(phrase: str, head: str, named: dict[str, list[frozenset[str]]], max_
     if len(words) > max_words:
         return "too_long"
     own = frozenset(words) - _DETERMINERS
-    if not own or head in BACKGROUND_HEADS:
+    is_mere_color = own <= _COLORS and own != {
+        "orange"
+    }  # "an orange" is a fruit; no word left is no thing either
+    if head in BACKGROUND_HEADS or is_mere_color:
         return "background"
     if head in TEXT_HEADS and own <= TEXT_HEADS:
         return "text"

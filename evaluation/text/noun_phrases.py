@@ -23,17 +23,22 @@ if TYPE_CHECKING:
 
 NOUN_PHRASES_NAME = f"{ENGLISH_NAME}: noun phrases"
 _SEPARATORS = frozenset(",;/|")
+_WRITING = frozenset(("word", "text", "letter", "title"))
 _NOUN_TAGS = frozenset(("NOUN", "PROPN"))
 
 
 def noun_phrases(document: Doc) -> list[tuple[Span, Token]]:
     """Noun phrases of a parsed text with their head nouns, in order.
 
-    spaCy's noun chunks, but for two things that alt-texts are full of: a list without verbs ("sun, car, a tree") is
-    taken apart at its commas, and punctuation around a phrase is left out. Mere pronouns name nothing and are skipped.
+    spaCy's noun chunks, but for what captions and alt-texts are full of: a list without verbs ("sun, car, a tree") is
+    taken apart at its commas, "the word" and the word that follows are one phrase, and punctuation around a phrase is
+    left out. Mere pronouns name nothing and are skipped.
     """
-    phrases = []
+    phrases: list[tuple[Span, Token]] = []
     for chunk in document.noun_chunks:
+        if phrases and _is_quoted(phrases[-1], chunk):
+            phrases[-1] = document[phrases[-1][0].start : chunk.end], phrases[-1][1]
+            continue
         first = chunk.start
         for token in chunk:
             is_comma = (
@@ -46,6 +51,12 @@ def noun_phrases(document: Doc) -> list[tuple[Span, Token]]:
                     phrases.append((part, chunk.root if chunk.root in nouns else nouns[-1]))
                 first = token.i + 1
     return phrases
+
+
+def _is_quoted(before: tuple[Span, Token], chunk: Span) -> bool:
+    """Whether a chunk is what is written: "STOP" after "the word"."""
+    span, head = before
+    return head.lemma_.lower() in _WRITING and span.end == chunk.start and span.text.split()[-1] == head.text
 
 
 def _trimmed(span: Span) -> Span:

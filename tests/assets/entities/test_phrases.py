@@ -39,8 +39,21 @@ def test_what_is_no_entity_is_dropped_with_a_reason() -> None:
         ("the word STOP", "word"),
         ("the text", "text"),
         ("the", "the"),
+        ("a two-tone teal", "teal"),
+        ("an orange", "orange"),
         ("a very old and very very very big tree", "tree"),
-    ) == ["", "background", "background", "background", "", "text", "background", "too_long"]
+    ) == [
+        "",
+        "background",
+        "background",
+        "background",
+        "",
+        "text",
+        "background",
+        "background",
+        "",
+        "too_long",
+    ]
 
 
 def test_mentions_again_are_dropped_and_other_things_of_one_kind_are_not() -> None:

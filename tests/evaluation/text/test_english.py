@@ -71,6 +71,13 @@ def test_phrases_stand_in_the_caption_with_their_heads(finder: PhraseFinder) -> 
     assert "it" not in [row["phrase"] for row in rows]
 
 
+def test_the_word_and_what_is_written_are_one_phrase(finder: PhraseFinder) -> None:
+    found = phrases(finder, "a yellow cat at the top on a teal background with the word SALE")
+    assert found[-1] == ("the word SALE", "word")
+    assert ("a yellow cat", "cat") in found
+    assert phrases(finder, "the words of a song") == [("the words", "word"), ("a song", "song")]
+
+
 def test_lists_without_verbs_are_taken_apart(finder: PhraseFinder) -> None:
     assert phrases(finder, "sun, car, a small tree") == [
         ("sun", "sun"),
