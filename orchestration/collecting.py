@@ -19,9 +19,10 @@ from assets.versioning.impact import Impact, impact
 from assets.versioning.subjects import find_subject
 from orchestration.removing import mark_models
 from orchestration.resources.files import FileFacts
+from orchestration.resources.history import place_of
 from orchestration.resources.pending import PENDING
 from orchestration.resources.records import now
-from orchestration.resources.store import ManifestStore, place_of
+from orchestration.resources.store import ManifestStore
 
 KEEP_VERSIONS = 3
 GRACE_SECONDS = 3600.0

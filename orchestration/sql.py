@@ -13,7 +13,8 @@ import duckdb
 
 from assets.interfaces import Manifest
 from assets.versioning.naming import find, parse_time
-from orchestration.resources.store import NO_PARTITION, ManifestStore
+from orchestration.resources.history import NO_PARTITION
+from orchestration.resources.store import ManifestStore
 from training.errors import FoundryError
 
 

@@ -12,31 +12,29 @@ Layout below the root, for a name and partition (``_`` where there is none)::
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from assets.interfaces import GateResult, Manifest, Provenance, StoredFile, WorkItem
 from assets.steps import STEPS
 from orchestration.resources.files import Files, StoreError
-from orchestration.resources.manifests import content_digest, from_json, provenance_key, to_json
+from orchestration.resources.history import History, label_of, place_of
+from orchestration.resources.manifests import content_digest
 from orchestration.resources.parquet_reading import plan_work, read_file, read_pieces, verify_local
 from orchestration.resources.parquet_writing import write_files
 from orchestration.resources.pending import PENDING, PendingFolder
-from orchestration.resources.records import Records, now, stamp
+from orchestration.resources.records import Records, now
 from training.digests import OUTSIDE_MODEL_DIGEST, sha256_file
 
 if TYPE_CHECKING:
     import pyarrow.dataset as pads
 
-NO_PARTITION = "_"
 
-
-class ManifestStore:
+class ManifestStore(History):
     """Implements :class:`assets.interfaces.Store` on a local folder or any fsspec URL.
 
     Every byte is checked against its manifest before it is used; a file that was checked once by this process
@@ -44,57 +42,8 @@ class ManifestStore:
     """
 
     def __init__(self, root: str | Path) -> None:
-        self.files = Files(str(root))
+        super().__init__(Files(str(root)))
         self.records = Records(self.files)
-
-    # -- what is there ---------------------------------------------------------------------------------
-
-    def names(self) -> list[str]:
-        """Names of everything stored, sorted."""
-        return [name for name in self.files.children("") if not name.startswith(("_", "."))]
-
-    def partitions(self, name: str) -> list[str]:
-        """Partition keys of ``name`` that have a version, sorted."""
-        keys = [key for key in self.files.children(name) if key != NO_PARTITION]
-        return [key for key in keys if self.files.exists(f"{name}/{key}/current.json")]
-
-    def current(self, name: str, partition: str | None = None) -> Manifest | None:
-        """Newest version, or None when there is none. Raises StoreError on an unreadable manifest."""
-        path = f"{place_of(name, partition)}/current.json"
-        if not self.files.exists(path):
-            return None
-        try:
-            return from_json(self.files.read(path))
-        except (ValueError, KeyError, TypeError) as error:
-            raise StoreError(
-                f"{self.files.address(path)} is not a manifest ({error}). Every earlier manifest is kept in the "
-                "folder versions/ beside it: copy the newest one over it, or materialize the asset again."
-            ) from error
-
-    def versions(self, name: str, partition: str | None = None) -> list[Manifest]:
-        """Every version there ever was, oldest first."""
-        folder = f"{place_of(name, partition)}/versions"
-        names = [name for name in self.files.children(folder) if name.endswith(".json") and name[0] != "."]
-        found = [from_json(data) for data in self.files.read_many([f"{folder}/{name}" for name in names])]
-        return sorted(found, key=lambda manifest: manifest.created_at)
-
-    def require(self, name: str, partition: str | None = None, *, require_gate: bool = False) -> Manifest:
-        """Newest version; raises StoreError when it is missing or when its gate failed or never ran."""
-        manifest = self.current(name, partition)
-        label = _label(name, partition)
-        if manifest is None:
-            raise StoreError(f"{label} has not been materialized yet. Materialize it first.")
-        if require_gate and (manifest.gate is None or not manifest.gate.passed):
-            findings = (
-                "its gate never ran"
-                if manifest.gate is None
-                else f"its gate failed: {dict(manifest.gate.findings)}"
-            )
-            raise StoreError(
-                f"{label} is refused because {findings}. Mend what the checks on its asset page name, "
-                "materialize it again, and then this."
-            )
-        return manifest
 
     # -- tables ----------------------------------------------------------------------------------------
 
@@ -177,9 +126,7 @@ class ManifestStore:
         ]
         num_rows = sum(file.num_rows or 0 for file in files)
         digest = content_digest(tuple(named))
-        return self._swap(
-            Manifest(name, partition, "table", digest, files, num_rows, provenance, gate, now())
-        )
+        return self.swap(Manifest(name, partition, "table", digest, files, num_rows, provenance, gate, now()))
 
     def work_items(
         self,
@@ -222,25 +169,6 @@ class ManifestStore:
         """Each file of a version with an address under which any process on this storage finds it."""
         return [(self.files.url(file.path), file) for file in manifest.files]
 
-    def check_stored(self, manifest: Manifest) -> None:
-        """Raise StoreError, saying when and why, where a version's bytes were collected."""
-        record = self.collected(manifest)
-        if record is not None:
-            raise StoreError(
-                f"Version {manifest.digest[:12]} of {_label(manifest.name, manifest.partition)} was collected on "
-                f"{record['when'][:19]} ({record['because']}): its bytes are gone, its manifest stays in the history. "
-                "Read a version that `foundry versions` shows as stored, or materialize it again."
-            )
-
-    def collected(self, manifest: Manifest) -> dict[str, Any] | None:
-        """When and why a version's bytes were removed (``when``, ``because``); None where they were not."""
-        path = self.collected_path(manifest)
-        return json.loads(self.files.read(path)) if self.files.exists(path) else None
-
-    def collected_path(self, manifest: Manifest) -> str:
-        """Where the removal of a version's bytes is written down."""
-        return f"{place_of(manifest.name, manifest.partition)}/collected/{manifest.digest}.json"
-
     # -- folders ---------------------------------------------------------------------------------------
 
     def publish_folder(
@@ -259,7 +187,7 @@ class ManifestStore:
         }
         if not sources:
             raise StoreError(
-                f"{folder} holds no files, so there is nothing to publish as {_label(name, partition)}."
+                f"{folder} holds no files, so there is nothing to publish as {label_of(name, partition)}."
             )
         relative_files = tuple(
             StoredFile(relative, sha256_file(path), path.stat().st_size) for relative, path in sources.items()
@@ -271,7 +199,7 @@ class ManifestStore:
         files = tuple(
             StoredFile(f"{base}/{file.path}", file.sha256, file.size_bytes) for file in relative_files
         )
-        return self._swap(Manifest(name, partition, "folder", digest, files, None, provenance, gate, now()))
+        return self.swap(Manifest(name, partition, "folder", digest, files, None, provenance, gate, now()))
 
     def local_folder(self, name: str, partition: str | None = None, *, require_gate: bool = False) -> Path:
         """A local, verified copy of the newest folder version (the folder itself on a local store)."""
@@ -280,6 +208,7 @@ class ManifestStore:
     def local_version(self, manifest: Manifest) -> Path:
         """A local, verified copy of any folder version. Raises StoreError when it is damaged or was collected."""
         self.check_stored(manifest)
+        manifest = self._as_on_disk(manifest)
         base = folder_base(manifest)
         if self.files.is_local:
             self.verify(manifest)
@@ -292,6 +221,16 @@ class ManifestStore:
                 self.files.fetch(file.path, local.local(relative))
             local.verify(relative, file.sha256)
         return copy
+
+    def _as_on_disk(self, manifest: Manifest) -> Manifest:
+        """The newest manifest of the same content: cards travel outside the digest, and a later one replaced them."""
+        current = self.current(manifest.name, manifest.partition)
+        if current is not None and current.digest == manifest.digest:
+            return current
+        versions = self.versions(manifest.name, manifest.partition)
+        return next(
+            (version for version in reversed(versions) if version.digest == manifest.digest), manifest
+        )
 
     def address(self, manifest: Manifest) -> str:
         """URL under which a person finds the version."""
@@ -309,26 +248,7 @@ class ManifestStore:
             else:
                 self.files.verify(file.path, file.sha256)
 
-    # -- the one place where a version becomes the newest ------------------------------------------------
-
-    def _swap(self, manifest: Manifest) -> Manifest:
-        place = place_of(manifest.name, manifest.partition)
-        self.files.remove(self.collected_path(manifest))
-        key = f"{stamp(manifest.created_at)}-{manifest.digest[:16]}-{provenance_key(manifest.provenance)[:8]}"
-        self.files.write(f"{place}/versions/{key}.json", to_json(manifest))
-        self.files.write(f"{place}/current.json", to_json(manifest))
-        return manifest
-
 
 def folder_base(manifest: Manifest) -> str:
     """Path of a folder version below the store's root."""
     return f"{place_of(manifest.name, manifest.partition)}/folders/{manifest.digest}"
-
-
-def place_of(name: str, partition: str | None) -> str:
-    """Folder of a name and partition below the store's root."""
-    return f"{name}/{NO_PARTITION if partition is None else partition}"
-
-
-def _label(name: str, partition: str | None) -> str:
-    return f"'{name}'" if partition is None else f"'{name}' (partition '{partition}')"

@@ -107,6 +107,7 @@ def test_folders_keep_their_digest_when_only_the_card_changes(store: ManifestSto
     local = store.local_folder("backbone", "xs")
     assert (local / "model_card.md").read_text() == "two"
     assert (local / "vae/config.json").read_text() == "{}"
+    assert store.local_version(first) == local, "an older manifest of the same content has the newer card"
 
 
 def test_a_flipped_byte_in_a_folder_is_found(tmp_path: Path) -> None:
