@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
 import pyarrow as pa
@@ -39,14 +39,14 @@ def sample_work(
     return work_for(store, partition, model, pa.table({"sample_id": pa.array(samples, pa.string())}))
 
 
-def text_units(texts: Mapping[str, str], model: PerceptionModel) -> Units:
+def text_units(texts: Mapping[str, str], model: PerceptionModel, also_keep: Collection[str] = ()) -> Units:
     """One unit a distinct text by its id, which stands for the text."""
 
     def items(todo: Sequence[str]) -> list[WorkItem]:
         rows = pa.table({"text_id": list(todo), "text": [texts[name] for name in todo]})
         return table_items(rows, BATCHES_PER_ITEM * model.resources.batch_size)
 
-    return Units(dict.fromkeys(texts, ""), items)
+    return Units(dict.fromkeys(texts, ""), items, also_keep)
 
 
 def table_items(table: pa.Table, rows_per_item: int) -> list[WorkItem]:

@@ -99,11 +99,14 @@ def text_embeddings(
     generated = store.read_table("recaptions", key, ["caption", "keep"])
     kept = generated.filter(generated["keep"])["caption"]
     texts = distinct_texts([*alt_texts.to_pylist(), *kept.to_pylist()])
+    dropped = distinct_texts(
+        generated["caption"].to_pylist()
+    )  # encoded before, perhaps: a threshold may come back
     derivation = Derivation(
         step.name, step.name, model, "text_id", TEXT_EMBEDDINGS, ["text_id"], step.function_version
     )
     done = refresh_table(
-        store, compute, derivation, text_units(texts, model), provenance, key, context.log.info,
+        store, compute, derivation, text_units(texts, model, dropped), provenance, key, context.log.info,
         retry_failed=config.retry_failed,
     )  # fmt: skip
     return materialized(store, done.manifest, done.counts, schema=TEXT_EMBEDDINGS)

@@ -219,7 +219,10 @@ def entity_masks(
     compute: dg.ResourceParam[Compute],
     perception: dg.ResourceParam[Perception],
 ) -> dg.MaterializeResult:
-    """Which pixels of its box each kept entity covers. Empty where the profile names no model for masks."""
+    """Which pixels of its box each kept entity covers. Empty where the profile names no model for masks.
+
+    Masks of entities that a threshold has dropped since stay, as their descriptions do.
+    """
     from assets.entities.steps import entity_units, kept_entities, with_samples
 
     key, step = context.partition_key, STEPS["entity_masks"]
@@ -227,14 +230,15 @@ def entity_masks(
     provenance = provenance_of(store, step, key, settings(config), model_inputs(perception, "masks"))
     if model is None:
         return materialized(store, store.write_table(step.name, ENTITY_MASKS.empty_table(), provenance, key))
-    entities = kept_entities(store.read_table("entity_annotations", key))
+    annotations = store.read_table("entity_annotations", key)
+    entities, ever = kept_entities(annotations), frozenset(annotations["entity_id"].to_pylist())
     derivation = Derivation(
         step.name, step.name, model, "entity_id", MASKS, ["entity_id"], step.function_version
     )
     done = refresh_table(
-        store, compute, derivation, entity_units(store, key, model, entities), provenance, key, context.log.info,
+        store, compute, derivation, entity_units(store, key, model, entities, ever), provenance, key, context.log.info,
         retry_failed=config.retry_failed,
-        select=lambda rows: with_samples(rows, entities),
+        select=lambda rows: with_samples(rows, annotations),
     )  # fmt: skip
     metadata = {**done.counts, "entities": entities.num_rows, "model": model.name}
     return materialized(store, done.manifest, metadata, schema=ENTITY_MASKS)
