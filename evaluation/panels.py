@@ -45,6 +45,7 @@ def panels_of_bars(panels: Sequence[Panel], groups: Sequence[str]) -> bytes:
         raise FoundryError(
             f"panels of bars: found {len(panels)} panels and {len(groups)} groups; at least one of each is needed"
         )
+    names = list(dict.fromkeys(name for panel in panels for name in panel.series))
     figure, all_axes = _figure(2.6 * len(panels) + 0.6, 3.2, len(panels))
     for axes, panel in zip(all_axes, panels, strict=True):
         for number, (name, values) in enumerate(panel.series.items()):
@@ -52,14 +53,18 @@ def panels_of_bars(panels: Sequence[Panel], groups: Sequence[str]) -> bytes:
                 raise FoundryError(
                     f"panel {panel.title!r}: series {name!r} has {len(values)} values; {len(groups)} are needed"
                 )
-            _bars(axes, number, len(panel.series), name, values, one_series=len(panel.series) == 1)
+            # A series has its colour in every panel; where there is only one, groups are told apart instead.
+            color = COLORS[names.index(name) % len(COLORS)] if len(names) > 1 else None
+            _bars(axes, number, len(panel.series), name, values, color)
         axes.set_xticks(range(len(groups)), [group[:24] for group in groups], rotation=30, ha="right")
         axes.set_title(panel.title, loc="left")
         axes.grid(visible=False, axis="x")
         axes.set_ylim(bottom=0)
-    handles, labels = all_axes[0].get_legend_handles_labels()
-    if len(labels) > 1:
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4))
+    if len(names) > 1:
+        found = dict(
+            pair for axes in all_axes for pair in zip(*axes.get_legend_handles_labels()[::-1], strict=True)
+        )
+        figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=min(len(found), 4))
     return png_bytes(figure)
 
 
@@ -69,13 +74,12 @@ def _bars(
     count: int,
     name: str,
     values: Sequence[Interval | float | None],
-    *,
-    one_series: bool,
+    color: str | None,
 ) -> None:
     width = 0.8 / count
     places = np.arange(len(values)) + (number - (count - 1) / 2) * width
     heights = [value.value if isinstance(value, Interval) else value for value in values]
-    colors = [COLORS[(index if one_series else number) % len(COLORS)] for index in range(len(values))]
+    colors = [color or COLORS[index % len(COLORS)] for index in range(len(values))]
     axes.bar(
         places, [height or 0.0 for height in heights], width=0.9 * width, color=colors, label=name.lstrip("_")
     )
@@ -88,7 +92,7 @@ def _bars(
             ends = [[max(0.0, height - value.low)], [max(0.0, value.high - height)]]
             axes.errorbar(place, height, yerr=ends, color=INK, capsize=2, linewidth=0.9)
             top = max(value.high, height)
-        if one_series:
+        if color is None:
             axes.annotate(
                 f"{height:,.3g}", (place, top), (0, 3), textcoords="offset points", ha="center", fontsize=8
             )

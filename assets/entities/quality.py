@@ -23,6 +23,18 @@ if TYPE_CHECKING:
 DRAWING_PX = 32
 """Side at which clean drawings are measured: about the size at which scenes show them."""
 
+# What scoring reads: masks, of all columns by far the largest, are not among it.
+BOX_COLUMNS = ("sample_id", "annotator", "phrase", "box_xyxy_norm", "model")
+ANNOTATION_COLUMNS = ("sample_id", "phrase", "description", "box_xyxy_norm", "keep", "model")
+REGION_COLUMNS = (
+    "sample_id",
+    "region_index",
+    "names",
+    "box_xyxy_norm",
+    "text",
+    "background_color",
+    "model",
+)
 IMAGE_TEXT_SPLITS = ("train", "held_out_images", "held_out_concepts")
 
 
@@ -70,16 +82,17 @@ def truth_rows(store: Store, known: Known, resamples: int = 500) -> list[dict[st
         remark = "no truth table: only composed scenes have one"
         return [measure("against the truth", "all", None, remark=remark)]
     truth, held_out = store.read_table("scene_truth"), known.held_out_names
-    regions, recaptions = store.read_all("regions"), store.read_all("recaptions")
+    regions = store.read_all("regions", REGION_COLUMNS)
+    recaptions = store.read_all("recaptions", ["sample_id", "caption", "keep", "model"])
     sample_ids = set(pc.unique(recaptions["sample_id"]).to_pylist())
     scores = perception_scores(regions, truth, recaptions, held_out, resamples=resamples)
     is_caption = pc.starts_with(scores["metric"], "mention")
     rows = _measures(scores.filter(is_caption), "recaptions", _made_by(recaptions))
     rows += _measures(scores.filter(pc.invert(is_caption)), "regions", _made_by(regions))
-    for name, boxes in entities_by_annotator(store.read_all("entity_boxes")).items():
+    for name, boxes in entities_by_annotator(store.read_all("entity_boxes", BOX_COLUMNS)).items():
         scores = entity_scores(boxes, truth, sample_ids, held_out, resamples=resamples)
         rows += _measures(scores, f"entity_boxes of {name}", _made_by(boxes))
-    annotations = store.read_all("entity_annotations")
+    annotations = store.read_all("entity_annotations", ANNOTATION_COLUMNS)
     kept = annotations.filter(annotations["keep"])
     scores = entity_scores(kept, truth, sample_ids, held_out, resamples=resamples)
     rows += _measures(scores, "entity_annotations", _made_by(kept))
