@@ -47,11 +47,24 @@ def load_rows(parts: Sequence[RowsOfFile], columns: Sequence[str]) -> pa.Table:
 def read_file(url: str, sha256: str, columns: Sequence[str] | None) -> pa.Table:
     """All rows of a stored file at once, which reads columns in parallel. Raises as :func:`load_rows` does."""
     with open_parquet(url, sha256) as file:
-        check_columns(file, url, columns or [])
-        try:
-            table = file.read(columns=None if columns is None else list(columns))
-        except (pa.ArrowInvalid, OSError) as error:
-            raise _unreadable(url, error) from error
+        return _all_rows(file, url, columns)
+
+
+def read_bytes(data: bytes, url: str, columns: Sequence[str] | None) -> pa.Table:
+    """As :func:`read_file`, for a file whose bytes were fetched and verified as a whole."""
+    try:
+        file = pq.ParquetFile(pa.BufferReader(data))
+    except (pa.ArrowInvalid, OSError) as error:
+        raise _unreadable(url, error) from error
+    return _all_rows(file, url, columns)
+
+
+def _all_rows(file: pq.ParquetFile, url: str, columns: Sequence[str] | None) -> pa.Table:
+    check_columns(file, url, columns or [])
+    try:
+        table = file.read(columns=None if columns is None else list(columns))
+    except (pa.ArrowInvalid, OSError) as error:
+        raise _unreadable(url, error) from error
     return table if columns is None else table.select(list(columns))
 
 

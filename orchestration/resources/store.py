@@ -24,7 +24,13 @@ from assets.steps import STEPS
 from orchestration.resources.files import Files, StoreError
 from orchestration.resources.history import History, label_of, place_of
 from orchestration.resources.manifests import content_digest
-from orchestration.resources.parquet_reading import plan_work, read_file, read_pieces, verify_local
+from orchestration.resources.parquet_reading import (
+    plan_work,
+    read_bytes,
+    read_file,
+    read_pieces,
+    verify_local,
+)
 from orchestration.resources.parquet_writing import write_files
 from orchestration.resources.pending import PENDING, PendingFolder
 from orchestration.resources.records import Records, now
@@ -38,7 +44,8 @@ class ManifestStore(History):
     """Implements :class:`assets.interfaces.Store` on a local folder or any fsspec URL.
 
     Every byte is checked against its manifest before it is used; a file that was checked once by this process
-    and has not changed since (same size and time) is not read again for that.
+    and has not changed since (same size and time) is not read again for that. Only pieces of a remote file
+    (:meth:`iterate`, :meth:`work_items`) are checked page by page, by the checksums inside the file.
     """
 
     def __init__(self, root: str | Path) -> None:
@@ -61,7 +68,13 @@ class ManifestStore(History):
     def read_version(self, manifest: Manifest, columns: Sequence[str] | None = None) -> pa.Table:
         """Rows of any version, bytes verified. Raises StoreError when they are damaged or were collected."""
         self.check_stored(manifest)
-        return pa.concat_tables([read_file(url, file.sha256, columns) for url, file in self._urls(manifest)])
+        return pa.concat_tables([self._read_file(url, file, columns) for url, file in self._urls(manifest)])
+
+    def _read_file(self, url: str, file: StoredFile, columns: Sequence[str] | None) -> pa.Table:
+        """A remote file is fetched once, as a whole, so that what was verified is what is used."""
+        if self.files.is_local:
+            return read_file(url, file.sha256, columns)
+        return read_bytes(self.files.read_verified(file.path, file.sha256), url, columns)
 
     def scan(self, manifest: Manifest, *, verify: bool = True) -> pads.Dataset:
         """A version as a lazy Arrow dataset, for queries that read a few columns or rows of a large table.

@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from assets.interfaces import Provenance
+from orchestration.collecting import Rules, collect, plan_collection
 from orchestration.resources import parquet_writing
 from orchestration.resources.files import StoreError
 from orchestration.resources.parquet_writing import cut_rows, row_sizes_bytes
@@ -236,6 +237,8 @@ def test_a_flipped_byte_in_a_remote_page_is_found(tmp_path: Path) -> None:
     store.files.write(path, bytes(data))
     with pytest.raises(StoreError, match="not readable Parquet"):
         item.load()
+    with pytest.raises(StoreError, match="damaged"):
+        store.read_table("t", columns=[])
 
 
 def test_results_of_an_unfinished_run_come_back_and_damage_is_left_out(store: ManifestStore) -> None:
@@ -265,6 +268,32 @@ def test_a_killed_process_leaves_what_it_appended(tmp_path: Path) -> None:
     )
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == -9
     assert [table["key"].to_pylist() for table in ManifestStore(tmp_path).pending("t").read()] == [["a"]]
+
+
+def test_a_killed_write_leaves_the_earlier_version_and_its_leftovers_are_found(tmp_path: Path) -> None:
+    store = ManifestStore(tmp_path)
+    store.write_table("t", some_rows(5), MADE)
+    code = (
+        "import os, sys, pyarrow as pa\n"
+        "from assets.interfaces import Provenance\n"
+        "from orchestration.resources import parquet_writing\n"
+        "from orchestration.resources.store import ManifestStore\n"
+        "parquet_writing.ROW_GROUP_ROWS = parquet_writing.FILE_ROWS = 2\n"
+        "def rows():\n"
+        "    yield pa.table({'value': [1, 2, 3, 4, 5]})\n"
+        "    yield pa.table({'value': [6, 7, 8]})\n"
+        "    os.kill(os.getpid(), 9)\n"
+        "ManifestStore(sys.argv[1]).write_batches('t', rows(), Provenance('t', 1))"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == -9
+    assert store.read_table("t").equals(some_rows(5))
+    assert len(store.versions("t")) == 1
+    rules = Rules(grace_seconds=-1)
+    plan = plan_collection(store, rules)
+    assert len(plan.orphans) >= 3, "finished files and the one that was being written"
+    collect(store, plan, rules)
+    assert len(store.files.walk("t/_/files")) == 1
+    assert store.read_table("t").equals(some_rows(5))
 
 
 def _swap_many(root: str, first: int) -> None:
