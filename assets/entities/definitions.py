@@ -16,6 +16,7 @@ from assets.definitions import (
     check_result,
     check_spec,
     gate_check,
+    keep_figures,
     materialized,
     picture,
     settings,
@@ -31,6 +32,7 @@ from assets.schemas import (
     LAYOUT_BENCHMARK,
 )
 from assets.selection import dropped_counts, landed_of, model_inputs, required
+from assets.sheets import figure_jpeg
 from assets.steps import STEPS, provenance_of
 from assets.units import Derivation
 from evaluation.schemas import MASKS, PHRASES
@@ -290,6 +292,7 @@ def annotation_pages(
     landing: dg.ResourceParam[Landing],
 ) -> dg.MaterializeResult:
     """One static page to browse annotated samples: by concept, score, and the reason why something was dropped."""
+    from assets.entities.distributions import distribution_figures
     from assets.entities.pages import write_annotation_pages
 
     step = STEPS["annotation_pages"]
@@ -297,8 +300,14 @@ def annotation_pages(
     with tempfile.TemporaryDirectory(prefix="foundry-pages-") as scratch:
         facts = write_annotation_pages(Path(scratch), store, config.max_samples, concept_names(landing))
         manifest = store.publish_folder(step.name, Path(scratch), provenance)
+    figures = distribution_figures(store.read_all("entity_annotations"))
+    keep_figures(store, "entity_figures", figures, provenance)
     page = store.local_folder(step.name) / "index.html"
-    metadata = {**facts, "page": dg.MetadataValue.url(page.as_uri())}
+    metadata = {
+        **facts,
+        "page": dg.MetadataValue.url(page.as_uri()),
+        **{name.removesuffix(".png"): picture(figure_jpeg(png), name) for name, png in figures.items()},
+    }
     return materialized(store, manifest, metadata)
 
 

@@ -80,7 +80,7 @@ def report_data(store: Store, landing: Landing, models: Models, prompts_shown: i
             Figure("Judge's cosine over size", law_plot(fits, "judge_cosine", "parameters")),
         ],
         perception=measure_rows(store, "data_quality"),
-        data_figures=_figures(store, "data_quality_figures"),
+        data_figures=[*_figures(store, "data_quality_figures"), *_figures(store, "entity_figures")],
         judge=measure_rows(store, "judge_scores"),
         autoencoder=_autoencoder(store),
         captions=[
