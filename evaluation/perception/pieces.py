@@ -13,7 +13,7 @@ _JOIN_GAP_PX = 2
 _MIN_HALF_PX = 60
 # How alike two touching parts must be to be one object. Set on composed scenes of another seed than those measured.
 _WIDE_PASSAGE = 1.8  # contact over thickness: a part joined to another this widely is the same object
-_ALIKE = 1.55  # ... as are parts whose contact and whose overlap of colours (0..1) sum to more than this
+_ALIKE = 1.65  # ... as are parts whose contact and whose overlap of colours (0..1) sum to more than this
 
 
 @dataclass(frozen=True)
