@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -62,7 +64,7 @@ def area_and_score_figure(annotations: pa.Table) -> bytes:
     ):
         values = annotations[column].to_numpy().astype(np.float64)
         panels.append(Panel(title, {"kept": shares(values[kept]), "dropped": shares(values[~kept])}))
-    names = [f"{low:.1f}–{high:.1f}" for low, high in zip(_EDGES[:-1], _EDGES[1:], strict=True)]
+    names = [f"{low:.1f}–{high:.1f}" for low, high in pairwise(_EDGES)]
     return panels_of_bars(panels, names)
 
 

@@ -51,6 +51,7 @@ def quality_table(
     known: Known,
     judge_folder: Path | None,
     *,
+    published: pa.Table | None = None,
     images_per_split: int = 200,
     resamples: int = 500,
 ) -> pa.Table:
@@ -61,12 +62,13 @@ def quality_table(
             composed scenes, scene_truth.
         known: the world's concepts.
         judge_folder: model folder of the judge; None leaves the image-text score unknown.
+        published: boxes that came with the source, as rows of :data:`assets.schemas.ENTITY_BOXES`; one more annotator.
         images_per_split: images that the judge looks at in each split.
         resamples: bootstrap resamples behind each interval.
     """
     rows = [
         *truth_rows(store, known, resamples),
-        *agreement_rows(store, known, resamples),
+        *agreement_rows(store, known, resamples, published),
         *image_text_rows(store, judge_folder, images_per_split),
     ]
     return pa.Table.from_pylist(rows, schema=MEASURES)
@@ -162,13 +164,18 @@ def drawn_attributes(drawings: Mapping[str, str], size_px: int = DRAWING_PX) -> 
     return answer
 
 
-def agreement_rows(store: Store, known: Known, resamples: int = 500) -> list[dict[str, Any]]:
+def agreement_rows(
+    store: Store, known: Known, resamples: int = 500, published: pa.Table | None = None
+) -> list[dict[str, Any]]:
     """Agreement of every two annotators of ``entity_boxes``; nothing where one alone is configured."""
     from assets.entities.concepts import concept_of
     from evaluation.intervals import Interval
     from evaluation.metrics.agreement import annotator_agreement
 
     boxes = store.read_all("entity_boxes", ["sample_id", "annotator", "phrase", "box_xyxy_norm"])
+    if published is not None:
+        annotated = pc.is_in(published["sample_id"], value_set=pc.unique(boxes["sample_id"]))
+        boxes = pa.concat_tables([boxes, published.filter(annotated).select(boxes.column_names)])
     rows = []
     for pair in annotator_agreement(
         boxes, lambda phrase: concept_of(phrase, known.drawings), resamples=resamples

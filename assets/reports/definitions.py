@@ -96,6 +96,7 @@ def data_quality(
     here to score, and by nothing that makes captions or entities.
     """
     from assets.corpus.concepts import drawings_by_concept, held_out_names
+    from assets.corpus.published import as_entity_boxes
     from assets.entities.quality import Known, quality_table
     from assets.entities.quality_figure import quality_figure
     from assets.measures import measures_markdown
@@ -106,8 +107,9 @@ def data_quality(
     known = Known(drawings_by_concept(landing), held_out_names(landing))
     judge = store.local_folder("judge_clip", require_gate=True)
     table = quality_table(
-        store, known, judge, images_per_split=config.images_per_split, resamples=config.resamples
-    )
+        store, known, judge, published=as_entity_boxes(landing.folder),
+        images_per_split=config.images_per_split, resamples=config.resamples,
+    )  # fmt: skip
     manifest = store.write_table(step.name, table, provenance)
     metadata: dict[str, Any] = {"measures": dg.MetadataValue.md(measures_markdown(table))}
     figure = quality_figure(table)

@@ -16,12 +16,16 @@ from assets.versioning.naming import State, state_of
 from assets.versioning.subjects import Subject, is_one_of, keys_of, stored_versions
 
 SAMPLES_FILE = "samples.parquet"
+MAY_SHOW = "may show it"
 HELD_OUT = frozenset({"held_out_images", "held_out_concepts"})
 
 
 @dataclass(frozen=True)
 class Holding:
-    """A version that holds something of the subject; ``num_rows`` of it, found by ``by`` (the columns that matched)."""
+    """A version that holds something of the subject; ``num_rows`` of it, found by ``by`` (the columns that matched).
+
+    Pages of pictures that were made from such a version count too, with no rows and MAY_SHOW.
+    """
 
     name: str
     partition: str | None
@@ -64,6 +68,7 @@ def impact(store: Store, subject: Subject) -> Impact:
     holdings: list[Holding] = []
     if subject.is_known:
         holdings = [*_holding_tables(store, subject), *_holding_folders(store, subject)]
+        holdings += _showing_folders(store, subject, holdings)
     models = _models(store, subject, holdings)
     return Impact(subject, subject.image_id in store.takedowns(), holdings, models)
 
@@ -141,6 +146,17 @@ def _holding_folders(store: Store, subject: Subject) -> Iterator[Holding]:
         if splits:
             label = (version.name, version.partition, version.digest, state, len(splits))
             yield Holding(*label, "sample_id", tuple(sorted(set(splits.values()))))
+
+
+def _showing_folders(store: Store, subject: Subject, holdings: list[Holding]) -> Iterator[Holding]:
+    """Pages and figures made from something that holds it: they may show it, and nothing in them tells."""
+    held = {(input_label(holding.name, holding.partition), holding.digest) for holding in holdings}
+    known = {(holding.name, holding.digest) for holding in holdings}
+    for version, state in _versions(store, subject, "folder"):
+        if is_model(version) or (version.name, version.digest) in known:
+            continue
+        if held & set(version.provenance.inputs.items()):
+            yield Holding(version.name, version.partition, version.digest, state, 0, MAY_SHOW)
 
 
 def splits_in_dataset(store: Store, version: Manifest, sample_ids: frozenset[str]) -> dict[str, str]:
