@@ -196,3 +196,14 @@ def test_bad_limits_and_tables_are_named() -> None:
     with pytest.raises(FoundryError, match="boxes table lacks the columns annotator"):
         select_entities(boxes({}).drop_columns("annotator"))
     assert select_entities(boxes()).num_rows == 0
+
+
+def test_slices_and_chunks_are_read_as_they_are() -> None:
+    table = boxes(
+        *(
+            {"sample_id": str(index % 3), "box_index": index, "box_xyxy_norm": [0, 0, 0.1 * index, 0.5]}
+            for index in range(8)
+        )
+    )
+    assert select_entities(table.slice(3, 4)) == select_entities(boxes(*table.to_pylist()[3:7]))
+    assert select_entities(pa.concat_tables([table.slice(4), table.slice(0, 4)])) == select_entities(table)
