@@ -32,15 +32,15 @@ def write_annotation_pages(
         "samples_shown": len(samples),
         "samples_annotated": len(pc.unique(annotations["sample_id"])),
         "entities": annotations.num_rows,
-        **{
-            f"entities dropped: {reason}": count
-            for reason, count in count_reasons(annotations).items()
-            if reason
-        },
+        **{_label(reason): count for reason, count in count_reasons(annotations).items()},
     }
     facts = {name.replace("_", " "): f"{value:,}" for name, value in counts.items()}
     write_pages(folder, samples, title="Annotated samples", facts=facts)
     return counts
+
+
+def _label(reason: str) -> str:
+    return "entities kept" if reason == "kept" else f"dropped, {reason}"
 
 
 def _images(store: Store, wanted: Sequence[str]) -> list[pa.Table]:
