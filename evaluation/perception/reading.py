@@ -22,6 +22,7 @@ from training.errors import FoundryError
 
 DETECTOR_SIDE_PX = 256
 UPSAMPLING = 4
+_ALIKE_IN_BOTH_CASES = frozenset("cosvwxz")
 
 
 def packaged_models() -> Path:
@@ -104,4 +105,12 @@ class WordReader:
 
 def _clean(text: str) -> str:
     """Latin letters, digits and the marks inside words; other signs are nearly always ornaments misread."""
-    return re.sub(r"[^A-Za-z0-9&'!?. -]", "", text).strip()
+    kept = re.sub(r"[^A-Za-z0-9&'!?. -]", "", text).strip()
+    return " ".join(in_one_case(word) for word in kept.split())
+
+
+def in_one_case(word: str) -> str:
+    """Capitals where a capital follows the first letter and all small ones look like capitals: "zoO" is "ZOO"."""
+    small = [letter for letter in word if letter.islower()]
+    has_capital = any(letter.isupper() for letter in word[1:])
+    return word.upper() if has_capital and all(letter in _ALIKE_IN_BOTH_CASES for letter in small) else word

@@ -14,7 +14,7 @@ import evaluation.schemas
 from evaluation.perception.bank import ConceptBank
 from evaluation.perception.embedded import EmbeddedPerceiver, build_embedded_perceiver
 from evaluation.perception.identity import MINILM_SHA256, digest_with_bank, perception_digest
-from evaluation.perception.reading import WordReader, verify_weights
+from evaluation.perception.reading import WordReader, in_one_case, verify_weights
 from evaluation.perception.run_lengths import decode_mask
 from tests.evaluation.perception.composites import background, paste, png, write
 from tests.evaluation.perception.conftest import VOCABULARY, bank_pictures
@@ -103,6 +103,21 @@ def test_reading_finds_words_only_where_there_are_some() -> None:
     assert 0.5 < score <= 1
     assert reader.read(canvas, (0.0, 0.0, 1.0, 0.3)) == ("", 0.0)
     assert reader.read(background("plain", "red", "red")) == ("", 0.0)
+
+
+def test_small_letters_that_look_like_capitals() -> None:
+    read = ["zoO", "zOO", "Cox", "sale", "iOS", "STOP", "x", "CAFe", ""]
+    assert [in_one_case(word) for word in read] == [
+        "ZOO",
+        "ZOO",
+        "Cox",
+        "sale",
+        "iOS",
+        "STOP",
+        "x",
+        "CAFe",
+        "",
+    ]
 
 
 def test_other_ocr_weights_are_refused(tmp_path: Path) -> None:
