@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 PIECES_AT_ONCE = 2
 """One that is worked on and one whose rows are loaded meanwhile, so that the model never waits."""
 
-PIECES_QUEUED = 8
-"""Ray Data looks for finished pieces ten times a second: at the end, small pieces have to bridge that time."""
+PIECES_QUEUED = 5
+"""Ray Data looks for finished pieces ten times a second: at the end, small pieces have to bridge that time. With more,
+the first worker to start would take most of the work."""
 
 MOST_SET_ASIDE = 16
 """More pieces whose workers died are no accident of single rows."""
