@@ -27,7 +27,7 @@ def boxes(*rows: dict[str, Any]) -> pa.Table:
     base = {
         "sample_id": "s", "box_index": 0, "phrase_index": 0, "phrase": "apple", "box_xyxy_norm": [0.0, 0.0, 0.5, 0.5],
         "score": 0.9, "name_score": 0.9, "model": "m", "model_digest": "d" * 64, "function_version": 1,
-        "annotator": "embedded", "phrases_digest": "p",
+        "annotator": "embedded",
     }  # fmt: skip
     return pa.Table.from_pylist([{**base, **row} for row in rows], schema=ENTITY_BOXES)
 
