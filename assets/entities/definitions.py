@@ -301,7 +301,8 @@ def annotation_pages(
         facts = write_annotation_pages(Path(scratch), store, config.max_samples, concept_names(landing))
         manifest = store.publish_folder(step.name, Path(scratch), provenance)
     figures = distribution_figures(store.read_all("entity_annotations"))
-    keep_figures(store, "entity_figures", figures, provenance)
+    if figures:
+        keep_figures(store, "entity_figures", figures, provenance)
     page = store.local_folder(step.name) / "index.html"
     metadata = {
         **facts,

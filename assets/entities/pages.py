@@ -8,24 +8,26 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from assets.entities.browse import choose_samples, count_reasons, gather_samples, write_pages
+from assets.entities.browse import PAGE_FILE, choose_samples, count_reasons, gather_samples, write_pages
 from assets.interfaces import Store
-from training.errors import FoundryError
+from training.run_folder import write_bytes_atomic
 
+_EMPTY = (
+    b"<!doctype html><meta charset=utf-8><title>Annotated samples</title>"
+    b"<p>entity_annotations holds no entity at all: look at its asset page. Did the detector find boxes?</p>\n"
+)
 _IMAGE_COLUMNS = ["sample_id", "image", "split", "alt_text", "license", "attribution"]
 
 
 def write_annotation_pages(
     folder: Path, store: Store, max_samples: int, concept_names: Sequence[str]
 ) -> dict[str, int]:
-    """Write the page into ``folder`` and return counts. Raises FoundryError when nothing is annotated yet."""
+    """Write the page into ``folder`` and return counts. Without any entity the page says so."""
     annotations = store.read_all("entity_annotations")
     chosen = choose_samples(annotations, max_samples)
     if not chosen:
-        raise FoundryError(
-            "entity_annotations holds no entity at all, so there is nothing to browse. Look at its asset page: "
-            "did the detector find boxes?"
-        )
+        write_bytes_atomic(folder / PAGE_FILE, _EMPTY)
+        return {"samples_shown": 0, "samples_annotated": 0, "entities": 0}
     images = pa.concat_tables(list(_images(store, chosen)))
     samples = gather_samples(chosen, images, store.read_all("recaptions"), annotations, concept_names)
     counts = {
