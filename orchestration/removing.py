@@ -69,6 +69,10 @@ def _next_steps(effect: Impact, undo: bool) -> list[str]:
     steps.append(
         f"Delete the original yourself: landing folders are not touched ({_places(effect.subject)})."
     )
+    steps.append(
+        "Nor is anything else outside the store: previews in Dagster's event log, run folders and judge_dataset beside "
+        "the store, report.html until the next report, and exports that were made."
+    )
     return steps
 
 

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from assets.interfaces import Manifest, Store
 from training.errors import FoundryError
 
@@ -74,6 +76,19 @@ class _Sides:
     values: tuple[str, ...]
     new_columns: tuple[str, ...]
     gone_columns: tuple[str, ...]
+    nested: frozenset[str]
+
+    def hashed(self, columns: Sequence[str]) -> str:
+        """What is given to DuckDB's ``hash`` for some columns.
+
+        It does not tell NULL from [] and [NULL]: lists and structs are hashed with their text too, which does.
+        """
+        parts = []
+        for column in columns:
+            parts.append(_quote(column))
+            if column in self.nested:
+                parts.append(f"{_quote(column)}::VARCHAR")
+        return ", ".join(parts)
 
 
 def _open_sides(
@@ -108,6 +123,12 @@ def _open_sides(
         tuple(column for column in common if column not in keys),
         tuple(column for column in after if column not in before),
         tuple(column for column in before if column not in after),
+        frozenset(
+            field.name
+            for data in [*datasets[0], *datasets[1]]
+            for field in data.schema
+            if pa.types.is_nested(field.type)
+        ),
     )
 
 
@@ -117,15 +138,13 @@ def _match(sides: _Sides) -> None:
     Rows are compared by 64-bit hashes of all columns and of the key together, so that only the few that differ are
     ever held; more than fit in memory spill to disk.
     """
-    row_hashes = (
-        f"hash({_list(sides.keys)}) AS key_hash, hash('row', {_list(sides.keys + sides.values)}) AS row_hash"
-    )
+    row_hashes = f"hash({sides.hashed(sides.keys)}) AS key_hash, hash('row', {sides.hashed(sides.keys + sides.values)}) AS row_hash"
     sides.connection.execute(
         f"""CREATE TEMP TABLE surplus AS SELECT key_hash, row_hash, sum(sign) AS surplus FROM (
             SELECT {row_hashes}, 1 AS sign FROM side_b UNION ALL SELECT {row_hashes}, -1 FROM side_a)
         GROUP BY key_hash, row_hash HAVING sum(sign) <> 0"""
     )
-    hashes = "".join(f", hash({_quote(column)}) AS {_hash_name(column)}" for column in sides.values)
+    hashes = "".join(f", hash({sides.hashed([column])}) AS {_hash_name(column)}" for column in sides.values)
     for side, sign in (("a", -1), ("b", 1)):
         sides.connection.execute(
             f"""CREATE TEMP TABLE rows_{side} AS
@@ -185,7 +204,7 @@ def _values_of(sides: _Sides, side: str) -> dict[tuple[int, int], tuple[Any, ...
     """Values of the shown rows of one side, by the hashes of key and row."""
     if not sides.values:
         return {}
-    keys, columns = _list(sides.keys), _list(sides.keys + sides.values)
+    keys, columns = sides.hashed(sides.keys), sides.hashed(sides.keys + sides.values)
     rows = sides.connection.execute(
         f"""SELECT DISTINCT ON (key_hash, row_hash) key_hash, row_hash, {_list(sides.values)} FROM (
             SELECT *, hash({keys}) AS key_hash, hash('row', {columns}) AS row_hash FROM side_{side})

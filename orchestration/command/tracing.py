@@ -83,6 +83,8 @@ def _show_impact(found: Impact, *, as_json: bool) -> None:
         )
     if found.is_removed:
         console.print("[yellow]removed[/yellow]: new versions leave it out")
+    if not found.subject.is_known:
+        console.print("It is in no version whose bytes are there; what was marked before is still listed.")
     rows = [_version_row(asdict(holding)) for holding in found.holdings]
     print_rows(rows, as_json=False, title="versions that hold it")
     print_rows(

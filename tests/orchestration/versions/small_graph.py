@@ -55,6 +55,7 @@ class SmallGraph:
             self.tables([picture for picture in pictures if picture.group == group], group, word)
         self.shards([picture for picture in pictures if picture.split != "judge"], word)
         self.model("backbone", recipe, ["training_shards"], {"dataset": {"splits": ["train"]}, "seed": 1})
+        self.model("annotation_pages", None, ["landed_images@g0", "recaptions@g0"], {})
         inputs = [input_label("curated_images", group) for group in ("g0", "g1")]
         self.model("judge_clip", None, inputs, {"dataset": {"splits": ["judge"]}})
 
@@ -155,7 +156,7 @@ class SmallGraph:
     def model(
         self, name: str, partition: str | None, labels: Sequence[str], config: Mapping[str, object]
     ) -> Manifest:
-        """A model folder made from the newest versions that ``labels`` name."""
+        """A folder made from the newest versions that ``labels`` name; a model where its settings name a data set."""
         inputs = {}
         for label in labels:
             source, _, key = label.partition("@")

@@ -104,6 +104,19 @@ def rows_of(**captions: str) -> pa.Table:
     )
 
 
+@pytest.mark.parametrize(
+    "values", [(None, []), ([], [None]), ([None], [""]), (["a, b"], ["a", "b"]), (["NULL"], [None])]
+)
+def test_lists_that_look_alike_differ(values: tuple[Any, Any], tmp_path: Path) -> None:
+    store = ManifestStore(tmp_path)
+    for value in values:
+        names = pa.array([value], pa.list_(pa.string()))
+        store.write_table(
+            "curated_images", pa.table({"sample_id": ["a"], "names": names}), Provenance("curated_images", 1)
+        )
+    assert diff(store, "curated_images").changed_columns == {"names": 1}
+
+
 def test_changed_columns_and_reasons_are_named(tmp_path: Path) -> None:
     store = ManifestStore(tmp_path)
     made = Provenance(

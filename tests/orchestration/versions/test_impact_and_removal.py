@@ -49,12 +49,16 @@ def test_every_table_and_model_that_an_image_went_into_is_named(graph: SmallGrap
         "text_embeddings",
         "image_latents",
     )
-    assert holders(found) == {f"{name}@g0" for name in tables} | {"training_shards@None"}
+    assert holders(found) == {f"{name}@g0" for name in tables} | {
+        "training_shards@None",
+        "annotation_pages@None",
+    }
     assert roles(found) == {"backbone": "trained on"}
     by_name = {holding.name: holding for holding in found.holdings}
     assert by_name["text_embeddings"].num_rows == 2, "its alt-text and its caption"
     assert by_name["text_embeddings"].by == "text_id"
     assert by_name["training_shards"].splits == ("train",)
+    assert by_name["annotation_pages"].by == "may show it"
 
 
 @pytest.mark.parametrize(
