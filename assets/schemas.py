@@ -97,7 +97,7 @@ RECAPTIONS = pa.schema(
     [
         *CAPTIONS,
         described("num_words", pa.int32(), "words in the caption"),
-        *KEPT,  # low_confidence or duplicate
+        *KEPT,  # empty, low_confidence, duplicate or too_many
     ]
 )
 

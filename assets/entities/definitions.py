@@ -52,7 +52,7 @@ class EntityAnnotationsConfig(DerivedConfig):
     """Settings of ``entity_annotations``: filters, in the order in which they strike."""
 
     min_score: float = Field(
-        0.2, description="entities whose phrase fits the box less are dropped", ge=0, le=1
+        0.3, description="entities whose phrase fits the box less are dropped", ge=0, le=1
     )
     min_detector_score: float = Field(
         0.0, description="boxes of which the detector is less sure are dropped", ge=0, le=1

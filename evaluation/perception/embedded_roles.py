@@ -31,7 +31,7 @@ from training.errors import FoundryError
 from training.packaged import MINILM_FILES
 
 DETECTOR_NAME = "embedded: regions grounded by name"
-DETECTOR_VERSION = 1  # raise when boxes change
+DETECTOR_VERSION = 2  # raise when boxes change
 DESCRIBER_NAME = "embedded: measured attributes"
 DESCRIBER_VERSION = 1  # raise when descriptions change
 MASKS_NAME = "embedded: masks of regions"

@@ -9,7 +9,8 @@ where similarity is 1 if the phrase says the name, else the cosine of sentence v
 :data:`WRONG_COLOR`). Written words ground a phrase that quotes them, with the reader's confidence.
 
 Phrases and regions are paired one to one for the largest sum of scores; "two dogs" may take two regions. A region
-that no phrase means keeps a phrase of its own, so that nothing found is lost.
+that no phrase means keeps a phrase of its own, so that nothing found is lost; without a name that is "a red object",
+which counts :data:`NAMELESS_SCORE`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from evaluation.perception.colors import COLOR_WORDS
 from evaluation.perception.wording import NUMBERS, noun_phrase, plural, with_article
 
 WRONG_COLOR = 0.5
+NAMELESS_SCORE = 0.35
+"""Image-text score of "a red object" on a region without a name: true, as colours are measured, but saying little."""
 _ARTICLES = frozenset(("a", "an", "the", "some", "this", "that", "these", "those", "its", "their"))
 _COLORS = frozenset((*COLOR_WORDS, "grey"))
 _COUNTS = {word: number for number, word in NUMBERS.items()}
@@ -158,8 +161,10 @@ def _grounded(region: Mapping[str, Any], phrase: _Asked, name_score: float) -> G
 def _own(region: Mapping[str, Any]) -> GroundedBox:
     if region["text"]:
         score = float(region["text_score"])
+    elif region["names"]:
+        score = float(region["name_scores"][0])
     else:
-        score = float(region["name_scores"][0]) if region["names"] else 0.0
+        score = NAMELESS_SCORE * objectness(region)
     return _named(region, -1, own_phrase(region), score)
 
 

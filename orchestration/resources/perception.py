@@ -29,6 +29,18 @@ class EmbeddedSettings(BaseModel):
     )
     k: int = Field(2, ge=1, le=5, description="captions per image")
     seed: int = Field(0, ge=0, description="seed of the order in which captions tell things")
+    min_similarity: float = Field(
+        0.55, ge=0, le=1, description="detector: cosine below which two names mean different things"
+    )
+    min_grounding: float = Field(
+        0.1, ge=0, le=1, description="detector: image-text score below which a phrase grounds no region"
+    )
+    min_mask_iou: float = Field(
+        0.7,
+        ge=0,
+        le=1,
+        description="masks: overlap of a region's box with the entity's from which it is its mask",
+    )
 
 
 class NanoDetSettings(BaseModel):
@@ -186,9 +198,9 @@ class ProfilePerception:
             "captioner": partial(embedded_roles.captioner, k=settings.k, seed=settings.seed),
             "phrases": embedded_roles.phrases,
             "nouns": embedded_roles.nouns,
-            "detector": embedded_roles.detector,
+            "detector": partial(embedded_roles.detector, settings.min_similarity, settings.min_grounding),
             "describer": embedded_roles.describer,
-            "masks": embedded_roles.masks,
+            "masks": partial(embedded_roles.masks, settings.min_mask_iou),
         }
         found = makers[role]()
         rows = TEXT_ROWS if role in ("phrases", "nouns") else LIGHT_ROWS

@@ -1,4 +1,4 @@
-"""Encoded images as the models take them: RGB, at most so large, transparent parts on white."""
+"""Encoded images as the models take them: upright RGB, at most so large, transparent parts on white."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ MIN_CROP_PX = 16
 
 
 def open_image(data: bytes, unit: str, max_side: int) -> Image.Image:
-    """Decode an image and reduce it to at most ``max_side`` pixels on its longer side.
+    """Decode an image, turn it upright, and reduce it to at most ``max_side`` pixels on its longer side.
 
     Raises FoundryError naming the ``unit`` (its sample or entity) when the bytes are no image.
     """
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     try:
-        image: Image.Image = Image.open(io.BytesIO(data))
+        image: Image.Image = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
         image.load()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise FoundryError(

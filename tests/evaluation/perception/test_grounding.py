@@ -34,7 +34,7 @@ def test_phrases_find_their_regions_and_nothing_found_is_lost() -> None:
         ["the sky", "a red apple", "a dog"],
         region("cat", 0.9, LOW, color="yellow"), region("apple", 0.8, LEFT), region(box=RIGHT),
     )  # fmt: skip
-    assert summary(boxes) == [(-1, "a yellow cat", 0.9), (1, "a red apple", 0.8), (-1, "a red object", 0.0)]
+    assert summary(boxes) == [(-1, "a yellow cat", 0.9), (1, "a red apple", 0.8), (-1, "a red object", 0.35)]
     assert boxes[1].box_xyxy_norm == LEFT
     assert {box.score for box in boxes} == {1.0}
 

@@ -46,3 +46,11 @@ def test_crop_shows_the_box() -> None:
     image.paste((255, 255, 255), (40, 60, 60, 90))
     assert crop(image, (0.4, 0.6, 0.6, 0.9), 0.0).getextrema() == ((255, 255),) * 3
     assert crop(Image.new("RGB", (5, 7)), (0.5, 0.5, 0.6, 0.6), 0.0).size == (5, 7)
+
+
+def test_a_rotated_photograph_stands_upright() -> None:
+    buffer = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    Image.new("RGB", (40, 20)).save(buffer, "JPEG", exif=exif)
+    assert open_image(buffer.getvalue(), "sample a", 512).size == (20, 40)
