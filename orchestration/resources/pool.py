@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 PIECES_AT_ONCE = 2
 """One that is worked on and one whose rows are loaded meanwhile, so that the model never waits."""
 
-PIECES_QUEUED = 5
+PIECES_QUEUED = 4
 """Ray Data looks for finished pieces ten times a second: at the end, small pieces have to bridge that time. With more,
 the first worker to start would take most of the work."""
 

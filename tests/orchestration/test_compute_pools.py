@@ -97,6 +97,7 @@ def test_a_row_that_kills_every_worker_is_found_and_all_others_are_answered(
     assert sum("workers died with" in line for line in said) == 2
 
 
+@pytest.mark.slow
 def test_workers_that_always_die_are_given_up_soon(ray_compute: RayCompute, tmp_path: Path) -> None:
     broken = worker(tmp_path, deadly=range(400))
     with pytest.raises(FoundryError, match="die again and again.*0 were answered"):
@@ -104,6 +105,7 @@ def test_workers_that_always_die_are_given_up_soon(ray_compute: RayCompute, tmp_
     assert len(list(tmp_path.glob("build-*"))) <= 20
 
 
+@pytest.mark.slow
 def test_a_model_whose_loading_kills_its_worker_is_given_up(ray_compute: RayCompute) -> None:
     with pytest.raises(FoundryError, match="die while deadly_build is built"):
         list(ray_compute.map_shards(BatchWorker(deadly_build), items_of(100, 50), TWO, quiet))
