@@ -173,8 +173,12 @@ def pandas(folder: Path, num_images: int) -> Any:
     """Pandas with the columns that are needed, all in memory."""
     import pandas as pd
 
-    images = pd.read_parquet(_files(folder, "images"), columns=["sample_id", "split"])
-    kept = pd.read_parquet(_files(folder, "entities"), columns=["sample_id", "phrase", "score", "keep"])
+    def read(name: str, columns: list[str]) -> Any:
+        files: Any = _files(folder, name)  # pandas takes a list of files; its type hints do not know
+        return pd.read_parquet(files, columns=columns)
+
+    images = read("images", ["sample_id", "split"])
+    kept = read("entities", ["sample_id", "phrase", "score", "keep"])
     kept = kept[kept["keep"]].astype({"score": "float64"})
     per_image = kept.groupby("sample_id").agg(n=("score", "size"), mean_score=("score", "mean")).reset_index()
     joined = images.merge(per_image, on="sample_id", how="left").fillna({"n": 0})

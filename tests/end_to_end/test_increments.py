@@ -67,7 +67,10 @@ def test_nothing_new_asks_no_model(runs: Runs, store: ManifestStore) -> None:
 
 def test_a_changed_threshold_selects_again_and_asks_no_model(runs: Runs, store: ManifestStore) -> None:
     captions, entities = store.read_table("recaptions", GROUP), store.read_table("entity_annotations", GROUP)
-    stricter = {"recaptions": {"captions_per_image": 1}, "entity_annotations": {"min_score": 0.9}}
+    stricter: dict[str, dict[str, Any]] = {
+        "recaptions": {"captions_per_image": 1},
+        "entity_annotations": {"min_score": 0.9},
+    }
     computed = runs.refresh(**stricter)
     assert set(computed.values()) == {0}
     fewer, kept = store.read_table("recaptions", GROUP), store.read_table("entity_annotations", GROUP)
