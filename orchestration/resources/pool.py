@@ -70,27 +70,25 @@ def run_pool(pool: Pool, pieces: Sequence[Piece]) -> Generator[Answer, None, lis
     die on more than a few pieces.
     """
     import ray
-    from ray.data import DataContext
 
     run = uuid.uuid4().hex
     answered: set[int] = set()
     died: list[Piece] = []
-    with DataContext.current(_settings()):
-        blocks = _stream(pool, pieces, run)
-        try:
-            for block in blocks:
-                answer = unpacked_answer(block)
-                if answer.rows is None:
-                    died.append(pieces[answer.index])
-                    _refuse_when_broken(pool, len(died), len(answered))
-                elif answer.index not in answered:  # twice, where a worker died after answering
-                    answered.add(answer.index)
-                    yield answer
-        except ray.exceptions.RayError as error:
-            raise FoundryError(f"The pool of {_name(pool)} was lost: {error}") from error
-        finally:
-            blocks.close()
-            pool.ledger.forget.remote(run)
+    blocks = _stream(pool, pieces, run)
+    try:
+        for block in blocks:
+            answer = unpacked_answer(block)
+            if answer.rows is None:
+                died.append(pieces[answer.index])
+                _refuse_when_broken(pool, len(died), len(answered))
+            elif answer.index not in answered:  # twice, where a worker died after answering
+                answered.add(answer.index)
+                yield answer
+    except ray.exceptions.RayError as error:
+        raise FoundryError(f"The pool of {_name(pool)} was lost: {error}") from error
+    finally:
+        blocks.close()
+        pool.ledger.forget.remote(run)
     if len(answered) + len(died) != len(pieces):
         raise WorkerFailed(f"{len(answered):,} of {len(pieces):,} pieces of work were answered")
     return died
@@ -141,6 +139,7 @@ def _settings() -> DataContext:
 def _stream(pool: Pool, pieces: Sequence[Piece], run: str) -> Generator[pa.Table, None, None]:
     """Packed answers; closing the generator ends the pool."""
     import ray.data
+    from ray.data import DataContext
 
     resources = pool.resources
     inline, shared = _loads(pool.items, pieces)
@@ -148,26 +147,27 @@ def _stream(pool: Pool, pieces: Sequence[Piece], run: str) -> Generator[pa.Table
         Order(index, piece, tuple(inline.get(span.item) for span in piece))
         for index, piece in enumerate(pieces)
     ]
-    dataset = ray.data.from_blocks([order.packed() for order in orders]).map_batches(
-        PoolWorker,
-        fn_constructor_kwargs={
-            "worker": pool.worker,
-            "resources": resources,
-            "shared": shared,
-            "ledger": pool.ledger,
-            "run": run,
-        },
-        batch_format="pyarrow",
-        batch_size=None,
-        compute=ray.data.ActorPoolStrategy(
-            size=min(resources.actors, len(orders)),
-            max_concurrent_calls_per_actor=PIECES_AT_ONCE,
-            max_tasks_in_flight_per_actor=PIECES_QUEUED,
-            enable_true_multi_threading=True,  # loading alone is concurrent: see PoolWorker
-        ),
-        num_cpus=resources.cpus,
-        num_gpus=resources.gpus or None,
-    )
+    with DataContext.current(_settings()):  # a dataset keeps the settings it was made under
+        dataset = ray.data.from_blocks([order.packed() for order in orders]).map_batches(
+            PoolWorker,
+            fn_constructor_kwargs={
+                "worker": pool.worker,
+                "resources": resources,
+                "shared": shared,
+                "ledger": pool.ledger,
+                "run": run,
+            },
+            batch_format="pyarrow",
+            batch_size=None,
+            compute=ray.data.ActorPoolStrategy(
+                size=min(resources.actors, len(orders)),
+                max_concurrent_calls_per_actor=PIECES_AT_ONCE,
+                max_tasks_in_flight_per_actor=PIECES_QUEUED,
+                enable_true_multi_threading=True,  # loading alone is concurrent: see PoolWorker
+            ),
+            num_cpus=resources.cpus,
+            num_gpus=resources.gpus or None,
+        )
     yield from dataset.iter_batches(batch_format="pyarrow", batch_size=None)
 
 

@@ -29,25 +29,28 @@ NUM_WORKERS = 2
 BATCH_SIZE = 8
 ROWS_PER_FILE = 256
 DIFFERENT_FILES = 4
+SECONDS_TO_SETTLE = 5.0
+"""Ray starts processes in reserve when a pool ends."""
 
 
 class StandIn:
-    """Sleeps for each batch and notes when: one line a batch, one file a worker."""
+    """Sleeps for each batch and notes when, and what CPU that took: one line a batch, one file a worker."""
 
     def __init__(self, notes: str, seconds: float) -> None:
         self._notes = os.open(f"{notes}/{os.getpid()}", os.O_CREAT | os.O_APPEND | os.O_WRONLY)
         self._seconds = seconds
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.thread_time()
         time.sleep(self._seconds)
-        os.write(self._notes, f"{start} {time.perf_counter()}\n".encode())
+        cpu = time.thread_time() - cpu
+        os.write(self._notes, f"{start} {time.perf_counter()} {cpu}\n".encode())
         return pa.table({"num_bytes": pc.binary_length(batch["image"])})
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One run. CPU is of this process and all below it, from the first answer to the last."""
+    """One run. CPU is of this process and all below it, from the first answer to the last, without the stand-in's."""
 
     rows: int
     wall_seconds: float
@@ -62,16 +65,21 @@ class Measured:
         )
 
 
-def cpu_seconds() -> float:
-    """User and system time of this process and everything it started."""
-    total = 0.0
+def cpu_seconds() -> dict[int, float]:
+    """User and system time of this process and of each that it started, by process id."""
+    seconds = {}
     for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
         try:
             times = process.cpu_times()
         except psutil.NoSuchProcess:
             continue
-        total += times.user + times.system
-    return total
+        seconds[process.pid] = times.user + times.system
+    return seconds
+
+
+def cpu_since(before: dict[int, float]) -> float:
+    """CPU seconds since then, of processes that are still there (an earlier pool's actors may just have ended)."""
+    return sum(seconds - before.get(pid, 0.0) for pid, seconds in cpu_seconds().items())
 
 
 def measured(answers: Callable[[], Iterator[pa.Table]], notes: Path, rows: int) -> Measured:
@@ -81,7 +89,7 @@ def measured(answers: Callable[[], Iterator[pa.Table]], notes: Path, rows: int) 
     first = next(arriving).num_rows
     cpu_before = cpu_seconds()
     others = sum(table.num_rows for table in arriving)
-    cpu = cpu_seconds() - cpu_before
+    cpu = cpu_since(cpu_before)
     wall = time.perf_counter() - begin
     assert first + others == rows
     workers = [
@@ -89,7 +97,8 @@ def measured(answers: Callable[[], Iterator[pa.Table]], notes: Path, rows: int) 
     ]  # others never worked
     span = max(times[-1, 1] for times in workers) - min(times[0, 0] for times in workers)
     busy = sum(float((times[:, 1] - times[:, 0]).sum()) for times in workers)
-    return Measured(rows, wall, span, busy / (NUM_WORKERS * span), 1e3 * cpu / others)
+    stand_in = sum(float(times[:, 2].sum()) for times in workers) / rows
+    return Measured(rows, wall, span, busy / (NUM_WORKERS * span), 1e3 * (cpu / others - stand_in))
 
 
 def image_files(folder: Path, bytes_per_image: int, rows: int) -> list[Path]:
@@ -115,6 +124,14 @@ def reading_ms_per_image(files: list[Path]) -> float:
     start = time.process_time()
     rows = sum(read_images(file).num_rows for file in files)
     return 1e3 * (time.process_time() - start) / rows
+
+
+def resting_share() -> float:
+    """CPU seconds a second of Ray's processes while nothing is asked of them."""
+    time.sleep(SECONDS_TO_SETTLE)
+    before = cpu_seconds()
+    time.sleep(4)
+    return cpu_since(before) / 4
 
 
 def notes_in(folder: Path, name: str) -> Path:
@@ -174,6 +191,7 @@ def test_busy_share_and_cost_per_image(
     seconds = milliseconds / 1e3
     notes, plain_notes = notes_in(tmp_path, "ours"), notes_in(tmp_path, "plain")
     plain = measured(lambda: plain_ray_data(files, seconds, plain_notes), plain_notes, rows)
+    time.sleep(SECONDS_TO_SETTLE)
     own = measured(lambda: ours(compute, files, seconds, notes), notes, rows)
     print(
         f"\n{rows:,} images of {kilobytes} KB, {milliseconds} ms a batch of {BATCH_SIZE}, {NUM_WORKERS} workers"
@@ -181,7 +199,8 @@ def test_busy_share_and_cost_per_image(
     print(plain.line("plain Ray Data"))
     print(own.line("map_shards"))
     reading = reading_ms_per_image(files)
-    print(f"of this, reading Parquet in one process costs {reading:.3f} ms an image")
+    resting = 1e3 * resting_share() * own.span_seconds / rows
+    print(f"of this {reading:.3f} ms are reading Parquet, and {resting:.3f} ms Ray's processes at rest")
     assert own.busy_share >= 0.95
     if milliseconds == 20:
         assert own.cpu_ms_per_image - reading <= 0.2
