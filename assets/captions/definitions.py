@@ -60,10 +60,10 @@ class CaptionStatisticsConfig(dg.Config):
 
     longest_words: int = Field(40, description="caption lengths are counted up to so many words", ge=1)
     min_density_gain: float = Field(
-        1.0, description="least nouns per image of recaptioned over those of original captions", ge=0
+        0.5, description="least nouns per image of recaptioned over those of original captions", ge=0
     )
     min_diversity_ratio: float = Field(
-        0.5, description="least different nouns of recaptioned over those of original captions", ge=0
+        0.2, description="least different nouns of recaptioned over those of original captions", ge=0
     )
     max_near_duplicate_share: float = Field(
         1.0, description="largest share of generated captions that nearly repeat another one", ge=0, le=1

@@ -149,7 +149,9 @@ def test_own_pictures_run_through_the_graph(tmp_path: Path) -> None:
     done = foundry(home, "demo", "--data", "boxes")
     assert done.code == 0, done.out + done.err
     boxes = Workspace(home.home, "smoke", "boxes")
-    scores = foundry(boxes, "sql", "SELECT DISTINCT value FROM perception_scores", "--json").rows()
-    assert [row["value"] for row in scores] == [None], "without truth, accuracies are unknown"
+    query = "SELECT value, remark FROM data_quality WHERE measure = 'against the truth'"
+    (score,) = foundry(boxes, "sql", query, "--json").rows()
+    assert score["value"] is None, "without truth, accuracies are unknown"
+    assert "no truth table" in score["remark"]
     quarantined = foundry(boxes, "sql", "SELECT key, reason FROM quarantine", "--json").rows()
     assert quarantined == [{"key": "broken.png", "reason": "broken_image"}]

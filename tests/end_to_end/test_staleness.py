@@ -16,13 +16,16 @@ from orchestration.profile import load_profile
 from orchestration.workspace import Workspace
 
 
+BEFORE = STEPS["recaptions"].function_version
+
+
 @pytest.fixture
 def raised(monkeypatch: pytest.MonkeyPatch) -> None:
     """The code of a later day: the function behind ``recaptions`` has another version."""
-    later = {**STEPS, "recaptions": dataclasses.replace(STEPS["recaptions"], function_version=2)}
+    later = {**STEPS, "recaptions": dataclasses.replace(STEPS["recaptions"], function_version=99)}
     for module in ("assets.steps", "orchestration.catalog"):
         monkeypatch.setattr(f"{module}.STEPS", later)
-    assert steps.STEPS["recaptions"].function_version == 2
+    assert steps.STEPS["recaptions"].function_version == 99
 
 
 def test_everything_is_fresh_after_the_demo(smoke: Workspace) -> None:
@@ -36,7 +39,7 @@ def test_a_raised_version_makes_its_partitions_stale_with_the_reason(smoke: Work
     profile = load_profile("smoke")
     rows = asset_freshness(profile, surroundings_of(smoke, profile), "recaptions")
     assert [(row.partition, row.state) for row in rows] == [("group-00", "stale"), ("group-01", "stale")]
-    assert rows[0].because == "function version 1 is now 2"
+    assert rows[0].because == f"function version {BEFORE} is now 99"
 
 
 @pytest.mark.usefixtures("raised")
@@ -50,7 +53,7 @@ def test_the_check_and_the_sensor_report_it(smoke: Workspace) -> None:
     assert isinstance(result, dg.AssetCheckResult)
     assert not result.passed
     assert result.metadata["partitions_stale"].value == 2
-    because = "function version 1 is now 2"
+    because = f"function version {BEFORE} is now 99"
     assert result.metadata["stale"] == dg.MetadataValue.json({"group-00": because, "group-01": because})
 
     sensor = staleness_sensor(profile, surroundings)
