@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -78,6 +79,15 @@ def dagster(smoke: Workspace) -> Iterator[DagsterClient]:
         os.environ.update(before)
         stopped = ui.stop_server(server)
     assert stopped == 0, "webserver and daemon did not stop by themselves"
+
+
+def copy_of(workspace: Workspace, home: Path) -> Workspace:
+    """The same workspace in another place, its landed shards included, to be spoiled."""
+    copy = Workspace(home, workspace.profile, workspace.data)
+    shutil.copytree(workspace.root, copy.root)
+    if not copy.landing.exists():  # that of composed scenes lies inside
+        shutil.copytree(workspace.landing, copy.landing)
+    return copy
 
 
 def flip_byte(path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import socket
 import time
 from pathlib import Path
@@ -14,13 +13,7 @@ from PIL import Image
 
 from orchestration.resources.store import ManifestStore
 from orchestration.workspace import Workspace
-from tests.end_to_end.conftest import flip_byte, foundry
-
-
-def copy_of(workspace: Workspace, home: Path) -> Workspace:
-    """The same workspace in another place, to be spoiled."""
-    shutil.copytree(workspace.root, home / workspace.root.name)
-    return Workspace(home, workspace.profile, workspace.data)
+from tests.end_to_end.conftest import copy_of, flip_byte, foundry
 
 
 def test_a_second_demo_finds_everything_fresh_and_says_so(smoke: Workspace) -> None:
@@ -52,7 +45,7 @@ def test_lineage_goes_back_to_landed_data(smoke: Workspace, store: ManifestStore
         assert landed is not None
         assert versions[f"landed_images@{group}"]["digest"] == landed.digest
     assert any(name.startswith("shard:") for name in versions)
-    assert {"autoencoder", "training_shards", "perception", "text_encoder"} <= set(versions)
+    assert {"autoencoder", "training_shards", "regions", "captioner", "text_encoder"} <= set(versions)
     inside = json.loads((store.local_folder("backbone", "unet-tiny") / "lineage.json").read_text())
     assert [record["digest"] for record in inside] == [record["digest"] for record in records]
 

@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pyarrow as pa
 import pyarrow.compute as pc
+import pytest
 
 from orchestration.resources.store import ManifestStore
 from orchestration.workspace import Workspace
-from tests.end_to_end.conftest import foundry
+from tests.end_to_end.conftest import copy_of, foundry
 
 GROUP = "group-00"
 
 
-def test_only_the_failed_sample_is_asked_again(smoke: Workspace, store: ManifestStore) -> None:
-    good, units = store.require("regions", GROUP), store.require("regions_units", GROUP)
+def test_only_the_failed_sample_is_asked_again(smoke: Workspace, tmp_path: Path) -> None:
+    workspace = copy_of(smoke, tmp_path)
+    store = ManifestStore(workspace.store)
+    good = store.read_table("regions", GROUP)
+    units = {row["key"]: row for row in store.read_table("regions_units", GROUP).to_pylist()}
     failed = _as_if_failed(store)
-    assert foundry(smoke, "retry-failed", "recaptions").out.startswith("no unit of recaptions has failed")
-    done = foundry(smoke, "retry-failed", "regions", "--json")
+    nothing = foundry(workspace, "retry-failed", "recaptions")
+    assert nothing.out.startswith("no unit of recaptions has failed")
+    done = foundry(workspace, "retry-failed", "regions", "--json")
     assert done.code == 0, done.err
     assert done.rows() == [
         {"asset": "regions", "partition": GROUP, "retried": 1, "still_failing": 0, "first_error": ""}
     ]
-    assert store.require("regions", GROUP).digest == good.digest
-    after = {row["key"]: row for row in store.read_table("regions_units", GROUP).to_pylist()}
-    before = {row["key"]: row for row in store.read_version(units).to_pylist()}
-    assert after[failed] == {**before[failed], "num_attempts": before[failed]["num_attempts"] + 1}
-    assert {key: row for key, row in after.items() if key != failed} == {
-        key: row for key, row in before.items() if key != failed
-    }
+    # Scores may differ in their last digits: a network's sums depend on how many images it looks at at once.
+    after, exact = store.read_table("regions", GROUP), [n for n in good.column_names if n != "name_scores"]
+    assert after.select(exact).equals(good.select(exact))
+    scores = zip(after["name_scores"].to_pylist(), good["name_scores"].to_pylist(), strict=True)
+    assert all(found == pytest.approx(known, abs=1e-4) for found, known in scores)
+    again = {row["key"]: row for row in store.read_table("regions_units", GROUP).to_pylist()}
+    assert again == {**units, failed: {**units[failed], "num_attempts": units[failed]["num_attempts"] + 1}}
 
 
 def test_an_asset_that_no_model_makes_is_refused(smoke: Workspace) -> None:

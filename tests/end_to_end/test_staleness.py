@@ -15,7 +15,6 @@ from orchestration.freshness import asset_freshness, graph_freshness
 from orchestration.profile import load_profile
 from orchestration.workspace import Workspace
 
-
 BEFORE = STEPS["recaptions"].function_version
 
 

@@ -112,9 +112,9 @@ def test_one_changed_shard_of_150_is_refreshed_and_changes_the_models_recorded_i
     )
     (run,) = dagster.runs(tags=[{"key": "dagster/sensor_name", "value": "landing_folder"}])
     group = next(tag["value"] for tag in run["tags"] if tag["key"] == "dagster/partition")
-    page = dagster.asset("recaptions", group)["assetMaterializations"][0]
+    page = dagster.asset("regions", group)["assetMaterializations"][0]
     counts = {entry["label"]: entry.get("intValue") for entry in page["metadataEntries"]}
-    assert counts["images_perceived"] == 1, "only the changed shard's sample was perceived"
+    assert counts["units_computed"] == 1, "only the changed shard's sample was perceived"
     wait_for(lambda: _shown_version(dagster, "training_shards") != before, 120, "the dataset to follow")
 
     run_id = dagster.launch("train_model", ["backbone"], "transformer-tiny", {"images_total": 80})
