@@ -126,14 +126,15 @@ class RayCompute:
         """See :class:`assets.interfaces.Compute`. A Ray Data actor pool: each actor loads its model once.
 
         Items are loaded in the actors, the next one while the model is at work on the last one; only rows that were
-        answered come here. At most ``inline_rows`` rows are worked on in this process: for a handful of new images,
-        starting actors would take longer than looking at the images.
+        answered come here. Few rows that need no GPU are worked on in this process (``inline_rows`` of the resources,
+        else of this compute): for a handful of new images, starting actors takes longer than looking at the images.
 
         A row on which its worker's process dies is found by trying ever smaller pieces. Raises DeadlyRows with such
         rows after all others have been answered.
         """
         total = sum(item.num_rows for item in items)
-        if total <= self._inline_rows or not items:
+        few = self._inline_rows if resources.inline_rows is None else resources.inline_rows
+        if not items or (total <= few and not resources.gpus):
             yield from self._inline.map_shards(worker, items, resources, log)
             return
         ray = self._connected()
