@@ -209,14 +209,15 @@ def test_actor_pools_work_on_every_row_exactly_once(ray_compute: RayCompute) -> 
         assert set(rows["threads"].to_pylist()) == {1}
 
 
-def test_light_work_stays_in_this_process_whatever_the_compute_prefers() -> None:
-    items = [WorkItem(40, partial(numbers, 0, 40))]
-    worker, nowhere = BatchWorker(build_doubler, {"factor": 2}), RayCompute(2, "nowhere:1", inline_rows=10)
-    light = Resources(inline_rows=40)
-    assert sum(table.num_rows for table in nowhere.map_shards(worker, items, light, print)) == 40
-    for heavy in (Resources(), Resources(inline_rows=39), Resources(inline_rows=1000, gpus=1)):
-        with pytest.raises(FoundryError, match="No Ray cluster answers"):
-            list(nowhere.map_shards(worker, items, heavy, print))
+def test_light_work_stays_in_this_process(ray_compute: RayCompute) -> None:
+    items, worker = [WorkItem(40, partial(numbers, 0, 40))], BatchWorker(build_doubler, {"factor": 2})
+    for light, is_dispatched in ((40, False), (39, True)):
+        said: list[str] = []
+        found = ray_compute.map_shards(worker, items, Resources(inline_rows=light), said.append)
+        assert sum(table.num_rows for table in found) == 40
+        assert any("dispatched" in line for line in said) == is_dispatched
+    with pytest.raises(FoundryError, match="GPU"):
+        list(ray_compute.map_shards(worker, items, Resources(inline_rows=1000, gpus=1), print))
 
 
 def test_no_rows_need_no_cluster() -> None:
