@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-LARGEST_PIECE_BATCHES = 32
+LARGEST_PIECE_BATCHES = 64
 """A result travels when its piece is done, so this bounds what a dead worker costs."""
 
 PIECES_LEFT_PER_WORKER = 4
@@ -44,7 +44,7 @@ def rows_in(piece: Piece) -> int:
 def plan_pieces(rows_of_items: Sequence[int], batch_size: int, num_workers: int) -> list[Piece]:
     """Pieces that cover every row of every item once, in order of the items.
 
-    Sizes fall towards the end: with W workers and R rows left a piece has about R / (4 W) rows, at most 32 batches and
+    Sizes fall towards the end: with W workers and R rows left a piece has about R / (4 W) rows, at most 64 batches and
     at least one. Items are cut at whole batches, and only where they are larger than a piece.
     """
     pieces: list[Piece] = []
