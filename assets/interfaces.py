@@ -255,6 +255,7 @@ class Resources:
     actors: int = 1
     batch_size: int = 32
     inline_rows: int | None = None
+    keep_loaded: bool = False
 
 
 BatchFunction = Callable[[pa.Table], pa.Table]

@@ -31,7 +31,7 @@ STAGE_OF_STEP: Mapping[str, str] = {
     "entity_annotations": "perception",
     "entity_masks": "perception",
     "layout_benchmark": "perception",
-    "annotation_pages": "perception",
+    "annotation_pages": "report",
     "text_embeddings": "embeddings",
     "image_latents": "embeddings",
     "training_shards": "embeddings",
@@ -93,7 +93,7 @@ def phases(profile: Profile, surroundings: Surroundings, train_autoencoder: bool
     largest_first = sorted(profile.backbones, key=lambda key: _size(profile, key), reverse=True)
     judge = stale("train_judge", ["judge_clip"], [None])
     yield Phase("training backbones and judge", judge + stale("train_model", models, largest_first))
-    conclusions = ["evaluation_table", "data_quality", "scaling_laws", "report"]
+    conclusions = ["annotation_pages", "evaluation_table", "data_quality", "scaling_laws", "report"]
     yield Phase("scores, laws and report", stale("draw_conclusions", conclusions, [None]))
 
 

@@ -24,7 +24,7 @@ AUTOENCODER = dg.define_asset_job(
 )
 DATASET = dg.define_asset_job(
     "assemble_dataset",
-    ["caption_statistics", "layout_benchmark", "annotation_pages", "training_shards"],
+    ["caption_statistics", "layout_benchmark", "training_shards"],
     description="Put all shard groups together: statistics, benchmark, and the one dataset that models depend on.",
 )
 JUDGE = dg.define_asset_job("train_judge", ["judge_clip"], description="Train the judge of alignment.")
@@ -33,7 +33,7 @@ MODEL = dg.define_asset_job(
 )
 CONCLUSIONS = dg.define_asset_job(
     "draw_conclusions",
-    ["evaluation_table", "data_quality", "scaling_laws", "report"],
+    ["annotation_pages", "evaluation_table", "data_quality", "scaling_laws", "report"],
     description="Score data and models, fit the laws, write the report.",
 )
 

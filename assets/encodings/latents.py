@@ -59,5 +59,5 @@ def latent_model(folder: Path, digest: str, image_size: int) -> Model:
         digest=input_digest(digest, image_size),
         make=lambda: BatchWorker(LatentEncoder, arguments),
         reads=("image",),
-        resources=Resources(batch_size=64, inline_rows=INLINE_ROWS),
+        resources=Resources(batch_size=64, inline_rows=INLINE_ROWS, keep_loaded=True),
     )

@@ -61,5 +61,5 @@ def text_model(batch_size: int) -> Model:
         name=ENCODER_NAME,
         digest=minilm_digest(),
         make=lambda: BatchWorker(CaptionEncoder, {"batch_size": batch_size}),
-        resources=Resources(batch_size=1024, inline_rows=INLINE_ROWS),
+        resources=Resources(batch_size=1024, inline_rows=INLINE_ROWS, keep_loaded=True),
     )

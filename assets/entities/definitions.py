@@ -338,5 +338,5 @@ def build_definitions(
             checks=[leaks, prompts],
             automation=dg.AutomationCondition.eager(),
         ),
-        build_asset(annotation_pages, configs["annotation_pages"]),
+        build_asset(annotation_pages, configs["annotation_pages"], automation=dg.AutomationCondition.eager()),
     ]

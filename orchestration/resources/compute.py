@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -10,13 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from assets.faults import DeadlyRows
-from assets.interfaces import BatchWorker, Resources, WorkItem
+from assets.interfaces import BatchFunction, BatchWorker, Resources, WorkItem
 from orchestration.resources.connecting import OBJECT_STORE_BYTES, connect, room_for
 from orchestration.resources.following import follow
 from orchestration.resources.ledger import start_ledger
 from orchestration.resources.pieces import Piece, cut_smaller, plan_pieces
 from orchestration.resources.pool import Pool, build_function, run_pool
 from orchestration.resources.rate import Rate
+from training.digests import sha256_bytes
 from training.errors import TrainingFailed
 from training.run_folder import RunFolder
 
@@ -24,11 +27,16 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SECONDS_TO_STOP = 8.0
+MOST_LOADED = 12
+"""Small models that a process keeps loaded; the one used longest ago goes first."""
 Log = Callable[[str], None]
 
 
 class InlineCompute:
-    """Everything in this process: for tests, and for stepping through with a debugger."""
+    """Everything in this process: for tests, for light work, and for stepping through with a debugger."""
+
+    def __init__(self) -> None:
+        self._loaded: OrderedDict[str, BatchFunction] = OrderedDict()
 
     def train(self, run_folder: Path, resources: Resources, log: Log) -> None:
         """See :class:`assets.interfaces.Compute`."""
@@ -52,7 +60,7 @@ class InlineCompute:
         import torch  # so that its threads are set even where the batch function imports it later
 
         torch.set_num_threads(resources.threads)
-        function = build_function(worker, resources.threads)
+        function = self._function(worker, resources)
         rate = Rate(log, sum(item.num_rows for item in items))
         for item in items:
             rows = item.load()
@@ -61,6 +69,18 @@ class InlineCompute:
                 yield function(batch)
                 rate.add(batch.num_rows)
         rate.finish()
+
+    def _function(self, worker: BatchWorker, resources: Resources) -> BatchFunction:
+        """The batch function, built anew unless it is one that stays loaded."""
+        if not resources.keep_loaded:
+            return build_function(worker, resources.threads)
+        key = sha256_bytes(pickle.dumps((worker, resources.threads)))
+        if key not in self._loaded:
+            self._loaded[key] = build_function(worker, resources.threads)
+            if len(self._loaded) > MOST_LOADED:
+                self._loaded.popitem(last=False)
+        self._loaded.move_to_end(key)
+        return self._loaded[key]
 
 
 class RayCompute:

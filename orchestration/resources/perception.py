@@ -95,7 +95,7 @@ class EmbeddedRegions:
     @property
     def resources(self) -> Resources:
         """One worker on this machine's processors."""
-        return Resources(threads=self._threads)
+        return Resources(threads=self._threads, keep_loaded=True)
 
     def worker(self) -> BatchWorker:
         """On this machine workers read the bank from the cache; to other machines its 5 MB travel along."""
@@ -209,7 +209,7 @@ class ProfilePerception:
             found.digest,
             partial(BatchWorker, found.factory, found.kwargs),
             found.reads,
-            Resources(threads=self._threads, batch_size=256, inline_rows=rows),
+            Resources(threads=self._threads, batch_size=256, inline_rows=rows, keep_loaded=True),
         )
 
     def _nanodet(self, name: str, role: Role, settings: NanoDetSettings) -> PerceptionModel:

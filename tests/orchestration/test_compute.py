@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import socket
@@ -16,7 +17,7 @@ import pyarrow as pa
 import pytest
 
 from assets.interfaces import BatchFunction, BatchWorker, Resources, WorkItem
-from orchestration.resources.compute import InlineCompute, RayCompute
+from orchestration.resources.compute import MOST_LOADED, InlineCompute, RayCompute
 from orchestration.workspace import PROJECT_ROOT
 from tests.end_to_end.dagster_client import free_port, wait_for
 from training.digests import folder_digest
@@ -175,15 +176,20 @@ def _listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+BUILDS = itertools.count()
+
+
 class Doubler:
     """A batch function that doubles, and says in which process."""
 
     def __init__(self, factor: int) -> None:
         self.factor = factor
+        self.build = next(BUILDS)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         values = np.asarray(batch["value"]) * self.factor
-        return pa.table({"value": values, "threads": [_threads()] * len(values)})
+        count = len(values)
+        return pa.table({"value": values, "threads": [_threads()] * count, "build": [self.build] * count})
 
 
 def _threads() -> int:
@@ -218,6 +224,23 @@ def test_light_work_stays_in_this_process(ray_compute: RayCompute) -> None:
         assert any("dispatched" in line for line in said) == is_dispatched
     with pytest.raises(FoundryError, match="GPU"):
         list(ray_compute.map_shards(worker, items, Resources(inline_rows=1000, gpus=1), print))
+
+
+def test_small_models_stay_loaded_and_the_oldest_goes() -> None:
+    compute, items = InlineCompute(), [WorkItem(4, partial(numbers, 0, 4))]
+
+    def built(factor: int, *, keep: bool) -> set[int]:
+        worker = BatchWorker(build_doubler, {"factor": factor})
+        found = list(compute.map_shards(worker, items, Resources(keep_loaded=keep), print))
+        return {number for table in found for number in table["build"].to_pylist()}
+
+    first = built(2, keep=True)
+    assert built(2, keep=True) == first
+    assert built(2, keep=False) != first
+    assert built(3, keep=True) != first
+    for factor in range(10, 10 + MOST_LOADED):
+        built(factor, keep=True)
+    assert built(2, keep=True) != first
 
 
 def test_no_rows_need_no_cluster() -> None:
