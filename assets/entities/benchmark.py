@@ -107,7 +107,10 @@ def check_leaks(
     same_images = sorted({*prompts["image_id"].to_pylist()} & {*train["image_id"].to_pylist()})
     near = near_duplicates(prompts, train)
     texts = [words for _, words in _training_texts(sources)]
-    mentioning = {name: sum(mentions(words, name) for words in texts) for name in sorted(held_out_names)}
+    mentioning = {
+        name: {number for number, words in enumerate(texts) if mentions(words, name)}
+        for name in sorted(held_out_names)
+    }
     num_prompts = len(pc.unique(benchmark["sample_id"]))
     findings: dict[str, Any] = {
         "selection": selection,
@@ -120,10 +123,8 @@ def check_leaks(
         "near_duplicates_in_training": len(near),
         "examples_of_leaks": [*same_samples[:3], *same_images[:3], *(f"{a} ~ {b}" for a, b in near[:3])],
         "training_captions": len(texts),
-        "training_captions_that_mention_held_out_names": sum(
-            any(mentions(words, name) for name in held_out_names) for words in texts
-        ),
-        "mentions_by_name": {name: count for name, count in mentioning.items() if count},
+        "training_captions_that_mention_held_out_names": len(set().union(*mentioning.values())),
+        "mentions_by_name": {name: len(numbers) for name, numbers in mentioning.items() if numbers},
     }
     passed = not same_samples and not same_images and not near
     if not num_prompts:

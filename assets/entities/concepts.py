@@ -74,7 +74,7 @@ def mentions(words: Sequence[str], name: str) -> bool:
     """Whether the words of ``name`` stand among ``words`` side by side, the last one perhaps in the plural."""
     wanted = _name_forms(name)
     size = len(wanted)
-    if not size:
+    if not size or wanted[-1].isdisjoint(words):  # by far the most frequent answer, found quickly
         return False
     return any(
         all(words[start + offset] in forms for offset, forms in enumerate(wanted))
