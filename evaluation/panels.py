@@ -59,6 +59,7 @@ def panels_of_bars(panels: Sequence[Panel], groups: Sequence[str]) -> bytes:
         axes.set_xticks(range(len(groups)), [group[:24] for group in groups], rotation=30, ha="right")
         axes.set_title(panel.title, loc="left")
         axes.grid(visible=False, axis="x")
+        axes.margins(y=0.12)  # room for the figures above the bars
         axes.set_ylim(bottom=0)
     if len(names) > 1:
         found = dict(
@@ -112,6 +113,11 @@ def lines(curves: Sequence[Line], *, title: str, x_label: str, y_label: str, log
         )
     if log_axes:
         axes.set(xscale="log", yscale="symlog")
+        for axis in (
+            axes.xaxis,
+            axes.yaxis,
+        ):  # plain numbers: labels are shown as they are, never as formulas
+            axis.set_major_formatter(lambda value, position=None: f"{value:,.0f}")
     axes.set_ylim(bottom=0)
     axes.set_title(title, loc="left")
     axes.set(xlabel=x_label, ylabel=y_label)

@@ -32,6 +32,7 @@ from assets.reports.ledger import LEDGER_FILE, LedgerRow, ledger_rows
 from assets.reports.perceiving import SWAPPED
 from evaluation.claims.registry import ClaimResult, claim_results
 from evaluation.intervals import Interval, mean_interval
+from evaluation.metrics.scoring import NUMBERS_OF_OBJECTS
 
 Answer = Literal["yes", "no", "unknown"]
 LIMITS = (
@@ -79,7 +80,9 @@ def report_data(store: Store, landing: Landing, models: Models, prompts_shown: i
             ),
             Figure("Judge's cosine over size", law_plot(fits, "judge_cosine", "parameters")),
         ],
-        perception=measure_rows(store, "data_quality"),
+        perception=[
+            row for row in measure_rows(store, "data_quality") if row.group not in NUMBERS_OF_OBJECTS
+        ],
         data_figures=[*_figures(store, "data_quality_figures"), *_figures(store, "entity_figures")],
         judge=measure_rows(store, "judge_scores"),
         autoencoder=_autoencoder(store),
