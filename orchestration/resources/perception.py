@@ -216,7 +216,6 @@ class ProfilePerception:
         from evaluation.perception.nanodet import (
             NANODET_NAME,
             NANODET_READS,
-            build_nanodet_worker,
             nanodet_digest,
         )
 
@@ -228,7 +227,7 @@ class ProfilePerception:
         return Model(
             NANODET_NAME,
             nanodet_digest(**limits),
-            partial(BatchWorker, build_nanodet_worker, {**limits, "threads": self._threads}),
+            partial(_fetched_nanodet, {**limits, "threads": self._threads}),
             NANODET_READS,
             Resources(threads=self._threads, batch_size=16),
         )
@@ -264,6 +263,16 @@ class ProfilePerception:
                     f"profile.yaml: perception.{role} is '{name}', which reads regions, but perception.regions is "
                     "empty. Set it to an embedded model."
                 )
+
+
+def _fetched_nanodet(arguments: Mapping[str, Any]) -> BatchWorker:
+    """A worker of NanoDet. Raises FoundryError, before any work starts, where its files were not fetched."""
+    from evaluation.perception.downloads import NANODET as PAYLOAD
+    from evaluation.perception.downloads import payload_files
+    from evaluation.perception.nanodet import build_nanodet_worker
+
+    payload_files(PAYLOAD)
+    return BatchWorker(build_nanodet_worker, arguments)
 
 
 def _hub_model(name: str, role: Role, settings: Mapping[str, Any], cache: Path) -> PerceptionModel:

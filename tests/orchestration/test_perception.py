@@ -114,3 +114,14 @@ def test_a_missing_checkpoint_is_named_when_its_digest_is_needed(tmp_path: Path)
     assert model is not None
     with pytest.raises(FoundryError, match="none"):
         _ = model.digest
+
+
+def test_files_that_were_not_fetched_are_named_before_work_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FOUNDRY_CACHE", str(tmp_path / "cache"))
+    models = {"embedded": {"family": "embedded"}, "nano": {"family": "nanodet"}}
+    model = _perception(tmp_path, models=models, detectors=("nano",)).model("detector")
+    assert model is not None
+    with pytest.raises(FoundryError, match="foundry demo-data"):
+        model.worker()
