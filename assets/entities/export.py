@@ -19,7 +19,7 @@ from assets.entities.card import CardFacts, dataset_card
 from assets.entities.exported import Selection, TableName, dropped_rows, leak_findings, model_rows
 from assets.entities.formats import coco, huggingface, layoutsam, layoutsam_eval, webdataset
 from assets.entities.formats.parquet_shards import list_shards
-from assets.entities.formats.records import AnnotatedImage, whole_folder
+from assets.entities.formats.records import EXPORT_FILE, AnnotatedImage, whole_folder
 from assets.entities.tally import Tally
 from assets.interfaces import Store
 from assets.schemas import SPLITS
@@ -140,7 +140,7 @@ def export_dataset(
         facts = _card_facts(store, selection, tally, title, format_name, form, out_split)
         header = _header(staging, form, out_split, tally.num_images)
         (staging / "README.md").write_text(dataset_card(facts, header), encoding="utf-8")
-        (staging / "export.json").write_text(
+        (staging / EXPORT_FILE).write_text(
             json.dumps(selection.request | {"versions": selection.versions}, indent=1)
         )
     return ExportReport(

@@ -148,17 +148,26 @@ def read_json(path: Path) -> Any:
         raise FoundryError(f"{path}: is not JSON ({error}). Download or export it again.") from error
 
 
+EXPORT_FILE = "export.json"
+"""What tells an export from any other folder."""
+
+
 @contextmanager
 def whole_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """A hidden folder beside ``folder`` to write into; it becomes ``folder`` when the block ends well.
 
-    Raises FoundryError for a folder that is not empty (unless ``overwrite``) or cannot be written; on any error what
+    Raises FoundryError for a folder that is not empty (unless ``overwrite``), for one that is no earlier export (its
+    :data:`EXPORT_FILE` is missing: nobody's own files are replaced), or one that cannot be written; on any error what
     was there before is still there.
     """
     if folder.exists() and not folder.is_dir():
         raise FoundryError(f"{folder}: is a file; give a folder")
     if folder.is_dir() and any(folder.iterdir()) and not overwrite:
         raise FoundryError(f"{folder}: is not empty. Give another folder, or say --overwrite to replace it.")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / EXPORT_FILE).is_file():
+        raise FoundryError(
+            f"{folder}: holds files, but no {EXPORT_FILE} of an earlier export, so it is not replaced. Give another folder."
+        )
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))

@@ -188,6 +188,9 @@ def test_folders_are_replaced_only_when_asked(store: ManifestStore, tmp_path: Pa
     (folder / "mine.txt").write_text("mine")
     with pytest.raises(FoundryError, match="is not empty"):
         export_dataset(store, folder, "webdataset")
+    with pytest.raises(FoundryError, match=r"no export.json of an earlier export, so it is not replaced"):
+        export_dataset(store, folder, "webdataset", overwrite=True)
+    (folder / "export.json").write_text("{}")
     with pytest.raises(FoundryError, match="no image"):
         export_dataset(store, folder, "webdataset", split="judge", overwrite=True)
     assert (folder / "mine.txt").read_text() == "mine", "a failed export leaves what was there"
