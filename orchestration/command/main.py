@@ -92,7 +92,7 @@ def export_(
     table: Annotated[str, typer.Option(help="training, or benchmark for the layout benchmark")] = "training",
     split: Annotated[str, typer.Option(help="split of the training table")] = "train",
     limit: Annotated[int | None, typer.Option(min=1, help="only the first so many images")] = None,
-    overwrite: Annotated[bool, typer.Option(help="replace a folder that holds something")] = False,
+    overwrite: Annotated[bool, typer.Option(help="replace an earlier export")] = False,
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
