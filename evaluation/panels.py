@@ -117,13 +117,17 @@ def lines(curves: Sequence[Line], *, title: str, x_label: str, y_label: str, log
             axes.xaxis,
             axes.yaxis,
         ):  # plain numbers: labels are shown as they are, never as formulas
-            axis.set_major_formatter(lambda value, position=None: f"{value:,.0f}")
+            axis.set_major_formatter(_plain)
     axes.set_ylim(bottom=0)
     axes.set_title(title, loc="left")
     axes.set(xlabel=x_label, ylabel=y_label)
     if len(curves) > 1:
         axes.legend(loc="best")
     return png_bytes(figure)
+
+
+def _plain(value: float, position: object = None) -> str:
+    return f"{value:,.0f}"
 
 
 def _figure(width_inches: float, height_inches: float, columns: int) -> tuple[Figure, list[Axes]]:
