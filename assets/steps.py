@@ -99,7 +99,7 @@ _ALL = (
         "layout_benchmark",
         "entities",
         1,
-        ("landed_images", "curated_images", "recaptions", "caption_nouns", "entity_annotations"),
+        ("landed_images", "curated_images", "recaptions", "entity_annotations"),
         None,
         ("parquet",),
     ),
@@ -170,7 +170,6 @@ _ALL = (
         1,
         (
             "landed_images",
-            "curated_images",
             "regions",
             "recaptions",
             "entity_boxes",

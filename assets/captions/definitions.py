@@ -235,7 +235,7 @@ def build_definitions(
     gate = check_spec(
         "caption_statistics",
         "density_and_diversity",
-        "The mixed captions name at least as much, and as many different things, as the originals alone.",
+        "Generated captions are as dense and as varied, against the originals, as the settings ask for.",
         blocking=True,
     )
     return [

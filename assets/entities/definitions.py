@@ -94,7 +94,6 @@ CONFIGS: Mapping[str, type[dg.Config]] = {
 }
 _ROLES: Mapping[str, Role] = {
     "entity_phrases": "phrases",
-    "entity_annotations": "describer",
     "entity_masks": "masks",
 }
 
@@ -104,9 +103,17 @@ def other_inputs(name: str, config: dg.Config, surroundings: Surroundings) -> di
     perception = surroundings.perception
     if name == "entity_boxes":
         return {f"detector:{key}": model.digest for key, model in perception.detectors().items()}
+    if name == "entity_annotations":
+        return annotation_inputs(perception)
     if name in ("layout_benchmark", "annotation_pages"):
         return concept_inputs(surroundings.landing)
     return model_inputs(perception, _ROLES.get(name))
+
+
+def annotation_inputs(perception: Perception) -> dict[str, str]:
+    """The describer, and which of the detectors annotates: their order is the profile's, and it decides."""
+    name, detector = next(iter(perception.detectors().items()))
+    return {**model_inputs(perception, "describer"), f"annotator:{name}": detector.digest}
 
 
 def entity_phrases(
@@ -191,7 +198,7 @@ def entity_annotations(
 
     key, step = context.partition_key, STEPS["entity_annotations"]
     model = required(perception, "describer")
-    provenance = provenance_of(store, step, key, settings(config), model_inputs(perception, "describer"))
+    provenance = provenance_of(store, step, key, settings(config), annotation_inputs(perception))
     boxes = store.read_table("entity_boxes", key)
     first = boxes.filter(pc.equal(boxes["annotator"], next(iter(perception.detectors()))))
     selected = select_entities(first, **settings(config))

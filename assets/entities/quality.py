@@ -58,7 +58,7 @@ def quality_table(
     """Every figure about the data as rows of :data:`assets.measures.MEASURES`.
 
     Args:
-        store: holds curated_images, landed_images, regions, recaptions, entity_boxes, entity_annotations and, for
+        store: holds landed_images, regions, recaptions, entity_boxes, entity_annotations and, for
             composed scenes, scene_truth.
         known: the world's concepts.
         judge_folder: model folder of the judge; None leaves the image-text score unknown.

@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 import pytest
 
+from assets.entities.definitions import annotation_inputs
 from assets.interfaces import Perception, PerceptionModel, Role
 from orchestration.profile import PerceptionProfile, load_profile
 from orchestration.resources.perception import ProfilePerception
@@ -56,6 +57,8 @@ def test_two_detectors_in_their_order(tmp_path: Path) -> None:
     first = perception.model("detector")
     assert first is not None
     assert (first.name, first.reads) == ("NanoDet-g 416 (COCO-80)", ("image",))
+    turned = _perception(tmp_path, models=models, detectors=("embedded", "nano"))
+    assert annotation_inputs(perception) != annotation_inputs(turned), "who annotates is in the provenance"
 
 
 @pytest.mark.parametrize(
