@@ -159,7 +159,7 @@ _ALL = (
     Step(
         "evaluation_table",
         "reports",
-        1,
+        2,
         ("backbone", "generated_samples", "judge_clip", "training_shards", "landed_images"),
         None,
         ("pytorch", "parquet"),

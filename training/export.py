@@ -16,7 +16,8 @@ from torch import Tensor
 
 from training.backbones import denoise
 from training.errors import FoundryError
-from training.sampling import Denoiser, build_scheduler
+from training.noising import Noising
+from training.sampling import Denoiser, scheduler_of
 from training.spec import TrainingSpecification
 
 PROBE = "probe.safetensors"
@@ -24,7 +25,7 @@ PROBE_TOKENS = 8
 AUTOENCODER_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
 
 
-def export_pipeline(folder: Path, backbone: Any, autoencoder_folder: Path, prediction: str) -> None:
+def export_pipeline(folder: Path, backbone: Any, autoencoder_folder: Path, noising: Noising) -> None:
     """Write backbone, autoencoder, scheduler and index, and what the model says to a fixed input."""
     part = "transformer" if isinstance(backbone, PixArtTransformer2DModel) else "unet"
     folder.mkdir(parents=True)
@@ -32,7 +33,7 @@ def export_pipeline(folder: Path, backbone: Any, autoencoder_folder: Path, predi
     (folder / "vae").mkdir()
     for name in AUTOENCODER_FILES:
         shutil.copyfile(autoencoder_folder / name, folder / "vae" / name)
-    build_scheduler(prediction).save_pretrained(folder / "scheduler")
+    scheduler_of(noising).save_pretrained(folder / "scheduler")
     index = _pipeline_index(type(backbone).__name__, part)
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
     save_file({"output": probe(backbone)}, folder / PROBE)

@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 
 import torch
 
+from training.averages import WeightAverage, build_averages, power_group
 from training.checkpoints import (
     TrainingState,
     load_checkpoint,
@@ -24,9 +25,11 @@ from training.checkpoints import (
 from training.errors import TrainingFailed, TrainingStopped
 from training.metrics_log import Interval, MetricsLog
 from training.objectives import Objective
-from training.optimization import WeightAverage, build_optimizer, learning_rate_at, set_learning_rate
+from training.optimization import build_optimizer, learning_rate_at, set_learning_rate
+from training.power_average import write_snapshot
+from training.precision import Precision
 from training.randomness import Draw, SampleOrder, stream_key
-from training.run_folder import Progress, RunFolder, State
+from training.run_folder import Progress, RunFolder, State, replace_folder
 from training.spec import Execution, Recipe
 
 SECONDS_BETWEEN_WRITES = 1.0  # bound on how often progress and metrics go to disk
@@ -44,8 +47,8 @@ class Loop:
         self.parameters = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
         self.device_type = self.parameters[0].device.type
         self.optimizer = build_optimizer(recipe, self.module)
-        half_life = recipe.ema_half_life_images
-        self.average = WeightAverage(self.module, half_life) if half_life else None
+        self.averages = build_averages(recipe, self.module)
+        self.precision = Precision(recipe.precision, self.device_type)
         self.order = SampleOrder(recipe.seed, objective.num_samples)
         self.metrics = MetricsLog(folder.metrics)
         self.interval = Interval()
@@ -54,6 +57,11 @@ class Loop:
         self.last_row: dict[str, float] = {}
         self.notes: list[str] = []
         self._resume()
+
+    @property
+    def average(self) -> WeightAverage | None:
+        """The average whose weights are the model; None where the recipe asks for none."""
+        return next(iter(self.averages.values()), None)
 
     def train(self, should_stop: Callable[[], bool]) -> None:
         """Train to ``images_total``. Raises TrainingStopped after a checkpoint, TrainingFailed for a bad loss."""
@@ -64,6 +72,7 @@ class Loop:
                 self._stop()
             previous = self.images_seen
             self._step()
+            self._keep_weights(previous)
             now = time.monotonic()
             self.train_seconds = before + now - started
             ended = self.images_seen >= self.recipe.images_total
@@ -88,15 +97,16 @@ class Loop:
         part = math.ceil(count / self.recipe.micro_batches)
         for start in range(0, count, part):
             self._backward(draw.part(start, min(start + part, count)), count)
+        self.precision.unscale(self.optimizer)
         limit = self.recipe.clip_norm or math.inf
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, limit, foreach=True)
-        self.optimizer.step()
+        self.precision.step(self.optimizer)
         self.optimizer.zero_grad(set_to_none=True)
         self.images_seen += count
         self.interval.images += count
-        self.interval.add(count, {"grad_norm": norm})
-        if self.average:
-            self.average.update(self.images_seen, count)
+        self.interval.add(count, self.precision.norm_scalars(norm))
+        for average in self.averages.values():
+            average.update(self.images_seen, count)
 
     def _seed_torch(self) -> None:
         """Seed what modules may draw themselves (dropout); torch.manual_seed asks every backend, half a ms a step."""
@@ -107,15 +117,10 @@ class Loop:
 
     def _backward(self, draw: Draw, batch_images: int) -> None:
         images = len(draw.rows)
-        with self._precision():
+        with self.precision.autocast():
             loss, scalars = self.objective.loss(self.objective.load(draw), draw)
-        (loss * (images / batch_images)).backward()
+        self.precision.scaled(loss * (images / batch_images)).backward()
         self.interval.add(images, {"loss": loss.detach(), **scalars})
-
-    def _precision(self) -> AbstractContextManager[object]:
-        if self.recipe.precision == "bf16":
-            return torch.autocast(self.device_type, dtype=torch.bfloat16)
-        return nullcontext()
 
     def _close_interval(self) -> None:
         """Make a row of the batches since the last one. Raises TrainingFailed when loss or gradient is not finite."""
@@ -152,8 +157,8 @@ class Loop:
             "model": dict(self.module.state_dict()),
             "optimizer": optimizer_tensors(self.optimizer, self.module),
         }
-        if self.average:
-            tensors["ema"] = self.average.tensors()
+        tensors |= {group: average.tensors() for group, average in self.averages.items()}
+        tensors |= self.precision.state()
         state = TrainingState(self.images_seen, self.train_seconds, tensors)
         save_checkpoint(self.folder.checkpoints, state, self.execution.keep_checkpoints)
 
@@ -164,8 +169,9 @@ class Loop:
             return
         self.module.load_state_dict(dict(state.tensors["model"]))
         restore_optimizer(self.optimizer, self.module, state.tensors["optimizer"])
-        if self.average:
-            self.average.restore(dict(state.tensors["ema"]))
+        for group, average in self.averages.items():
+            average.restore(state.tensors[group])
+        self.precision.restore(state.tensors)
         self.images_seen = state.images_seen
         self.train_seconds = state.train_seconds
         rows = self.folder.read_metrics().to_pylist()
@@ -193,6 +199,23 @@ class Loop:
                 seconds_left=left / speed if speed else None,
             )
         )
+
+    def _keep_weights(self, previous: int) -> None:
+        """Write the snapshots and averages that are due after this step, before any checkpoint counts it."""
+        if any(previous < count <= self.images_seen for count in self.execution.snapshot_images):
+            self._write_snapshot()
+        ended = self.images_seen >= self.recipe.images_total
+        every = self.recipe.power_ema_every_images
+        if every and (ended or _crossed(previous, self.images_seen, every)):
+            for sigma_rel in self.recipe.power_ema_sigma_rels:
+                group = power_group(sigma_rel)
+                write_snapshot(
+                    self.folder, self.images_seen, group, sigma_rel, self.averages[group].tensors()
+                )
+
+    def _write_snapshot(self) -> None:
+        with self.average.swapped_in() if self.average else nullcontext():
+            replace_folder(self.folder.snapshots / f"{self.images_seen:015d}", self.objective.export_weights)
 
     def _write_samples(self) -> None:
         self.module.eval()

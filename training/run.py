@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
 
@@ -20,7 +20,7 @@ from training.digests import OUTSIDE_MODEL_DIGEST, folder_digest, folder_size_by
 from training.errors import FoundryError, TrainingStopped
 from training.loop import Loop
 from training.objectives import build_objective
-from training.run_folder import Done, Progress, RunFolder, write_error
+from training.run_folder import Done, Progress, RunFolder, replace_folder
 from training.spec import Execution, TrainingSpecification
 
 EXIT_FAILED = 1
@@ -100,22 +100,16 @@ def _train(
 
 
 def _write_model(folder: RunFolder, loop: Loop) -> None:
-    """Export into a temporary folder and rename; with EMA the average is the model and ``raw/`` holds the rest."""
-    temporary = folder.path / ".model.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
+    """Export the model; with an average that is the model, and ``raw/`` holds the last weights."""
     loop.module.eval()
-    try:
+
+    def write(place: Path) -> None:
+        with loop.average.swapped_in() if loop.average else nullcontext():
+            loop.objective.export(place)
         if loop.average:
-            with loop.average.swapped_in():
-                loop.objective.export(temporary)
-            loop.objective.export_weights(temporary / "raw")
-        else:
-            loop.objective.export(temporary)
-        shutil.rmtree(folder.model, ignore_errors=True)
-        temporary.rename(folder.model)
-    except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise write_error(folder.model, error) from error
+            loop.objective.export_weights(place / "raw")
+
+    replace_folder(folder.model, write)
 
 
 def _finish(folder: RunFolder, spec: TrainingSpecification, loop: Loop) -> None:

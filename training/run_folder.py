@@ -5,6 +5,8 @@ execution.json   how it is run here
 progress.json    images seen, speed, loss, state; replaced atomically
 metrics/         Parquet parts named by the images seen at their last row
 samples/         PNG sheets
+snapshots/       the backbone after given numbers of images, each a folder of its weights
+power_averages/  power-function averages kept for choosing a width later
 checkpoints/     the last few, each a folder with a manifest of digests
 model/           the result
 done.json        content digest of model/; present only when all is written
@@ -16,8 +18,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -72,6 +75,8 @@ class RunFolder:
         self.lock_path = self.path / "lock"
         self.metrics = self.path / "metrics"
         self.samples = self.path / "samples"
+        self.snapshots = self.path / "snapshots"
+        self.power_averages = self.path / "power_averages"
         self.checkpoints = self.path / "checkpoints"
         self.model = self.path / "model"
 
@@ -172,6 +177,23 @@ def write_bytes_atomic(path: Path, data: bytes, *, durable: bool = True) -> None
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise write_error(path, error) from error
+
+
+def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill a folder beside this one, then put it in its place; half a folder is never seen.
+
+    Raises FoundryError when it cannot be written.
+    """
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise write_error(folder, error) from error
 
 
 def write_error(path: Path, error: OSError) -> FoundryError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from training.backbones import denoise
 from training.errors import FoundryError
-from training.noising import NUM_TIMESTEPS, Noising
+from training.noising import BETAS, NUM_TIMESTEPS, Noising
 from training.prompts import Prompts
 from training.run_folder import write_error
 
@@ -47,21 +47,20 @@ class Denoiser:
         part, kind = backbone_part(folder)
         source = folder / "raw" if raw and (folder / "raw").is_dir() else folder / part
         config = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
-        names = {value: key for key, value in PREDICTION_TYPES.items()}
         return cls(
             kind.from_pretrained(source, low_cpu_mem_usage=False).eval().to(device),
             AutoencoderKL.from_pretrained(folder / "vae", low_cpu_mem_usage=False).eval().to(device),
-            Noising(names[config["prediction_type"]]),
+            noising_of(config),
         )
 
     @classmethod
-    def from_parts(cls, backbone: nn.Module, autoencoder_folder: Path, prediction: str) -> Denoiser:
-        """A denoiser around a backbone in memory, for samples during training."""
+    def from_parts(cls, backbone: nn.Module, autoencoder_folder: Path, noising: Noising | str) -> Denoiser:
+        """A denoiser around a backbone in memory, for samples during training; a prediction alone will do."""
         device = next(backbone.parameters()).device
         autoencoder = (
             AutoencoderKL.from_pretrained(autoencoder_folder, low_cpu_mem_usage=False).eval().to(device)
         )
-        return cls(backbone, autoencoder, Noising(prediction))
+        return cls(backbone, autoencoder, Noising(noising) if isinstance(noising, str) else noising)
 
     @torch.inference_mode()
     def predict_clean(
@@ -91,16 +90,41 @@ def backbone_part(folder: Path) -> tuple[str, Any]:
     )
 
 
-def build_scheduler(prediction: str) -> DPMSolverMultistepScheduler:
-    """DPM-Solver++ (order 2) for a prediction: flow sigmas on the flow path, scaled-linear betas else."""
+def build_scheduler(
+    prediction: str, schedule: str = "scaled_linear", *, zero_terminal_snr: bool = False
+) -> DPMSolverMultistepScheduler:
+    """DPM-Solver++ (order 2) for a prediction: flow sigmas on the flow path, the betas of the schedule else."""
+    beta_schedule, first, last = BETAS[schedule]
     return DPMSolverMultistepScheduler(
         num_train_timesteps=NUM_TIMESTEPS,
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
+        beta_start=first,
+        beta_end=last,
+        beta_schedule=beta_schedule,
         prediction_type=PREDICTION_TYPES[prediction],
         use_flow_sigmas=Noising(prediction).is_flow_path,
+        rescale_betas_zero_snr=zero_terminal_snr,
     )
+
+
+def scheduler_of(noising: Noising) -> DPMSolverMultistepScheduler:
+    """:func:`build_scheduler` of a noise process."""
+    return build_scheduler(noising.prediction, noising.schedule, zero_terminal_snr=noising.zero_terminal_snr)
+
+
+def noising_of(config: Mapping[str, Any]) -> Noising:
+    """The noise process that a scheduler's configuration describes. Raises FoundryError for one we do not know."""
+    predictions = {value: key for key, value in PREDICTION_TYPES.items()}
+    schedules = {beta_schedule: name for name, (beta_schedule, _, _) in BETAS.items()}
+    prediction, schedule = (
+        config.get("prediction_type", "epsilon"),
+        config.get("beta_schedule", "scaled_linear"),
+    )
+    if prediction not in predictions or schedule not in schedules:
+        raise FoundryError(
+            f"scheduler_config.json: prediction_type '{prediction}' with beta_schedule '{schedule}'; known are "
+            f"{', '.join(predictions)} with {', '.join(schedules)}"
+        )
+    return Noising(predictions[prediction], schedules[schedule], bool(config.get("rescale_betas_zero_snr")))
 
 
 def initial_noise(seeds: Sequence[int], shape: Sequence[int]) -> Float[Tensor, "n c h w"]:
@@ -158,7 +182,7 @@ def _sample_latents(
     config, device = denoiser.backbone.config, denoiser.device
     states, mask = _conditions(prompts, guided=guidance > 1)
     states, mask = states.to(device), mask.to(device)
-    scheduler = build_scheduler(denoiser.noising.prediction)
+    scheduler = scheduler_of(denoiser.noising)
     scheduler.set_timesteps(steps)
     latents = initial_noise(seeds, (config.in_channels, config.sample_size, config.sample_size)).to(device)
     latents = latents * scheduler.init_noise_sigma

@@ -32,6 +32,7 @@ TRAINING_SEMANTICS_VERSION = 2
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 DIGEST_PATTERN = r"^[0-9a-f]{64}$"
 
+SigmaRel = Annotated[float, Field(gt=0, le=0.288)]
 Digest = Annotated[str, Field(pattern=DIGEST_PATTERN)]
 
 
@@ -74,8 +75,16 @@ class Recipe(Section):
     ema_half_life_images: Positive | None = Field(
         default=None, description="half life of the weight average; None for none"
     )
+    power_ema_sigma_rels: tuple[SigmaRel, ...] = Field(
+        default=(),
+        max_length=4,
+        description="widths of power-function averages; two let any width follow later",
+    )
+    power_ema_every_images: Positive | None = Field(
+        default=None, description="keep the power-function averages after every so many images"
+    )
     seed: int = Field(default=0, ge=0, lt=2**63)
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     diffusion: DiffusionOptions | None = None
     autoencoder: AutoencoderOptions | None = None
     contrastive: ContrastiveOptions | None = None
@@ -103,6 +112,10 @@ class Recipe(Section):
         if self.warmup_images > self.images_total:
             raise ValueError(
                 f"'warmup_images' is {self.warmup_images}, above images_total {self.images_total}; lower it"
+            )
+        if self.power_ema_every_images and not self.power_ema_sigma_rels:
+            raise ValueError(
+                "'power_ema_every_images' needs widths; give power_ema_sigma_rels, such as [0.05, 0.1]"
             )
         if self.batch_size % self.micro_batches:
             raise ValueError(
@@ -152,6 +165,16 @@ class Execution(Section):
         default=None, description="also after so many images; for tests"
     )
     keep_checkpoints: int = Field(default=2, ge=1, le=100)
+    snapshot_images: tuple[Positive, ...] = Field(
+        default=(), description="keep the backbone once it has seen so many images, ascending"
+    )
+    channels_last: bool | None = Field(
+        default=None, description="memory format of convolutional backbones; None: on a GPU only"
+    )
+    activation_checkpointing: bool = Field(
+        default=False,
+        description="compute activations again in the backward pass: less memory, a third more work",
+    )
     sample_every_images: Positive | None = Field(
         default=None, description="write a sheet of samples; None for never"
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
 
 from training.backbones import build_backbone, denoise, takes_mask
 from training.errors import FoundryError
@@ -44,13 +44,16 @@ class DiffusionObjective:
         self.spec = spec
         self.options: DiffusionOptions = recipe.diffusion
         self.device = device
-        self.noising = Noising(self.options.prediction)
+        self.noising = Noising(
+            self.options.prediction, self.options.noise_schedule, self.options.zero_terminal_snr
+        )
         self.shards = TrainingShards.open(input_folder(execution, "dataset"))
         check_input_digests(spec, self.shards)
         self.rows = self.shards.select(recipe.dataset.splits, recipe.dataset.max_samples)
         self.num_samples = len(self.rows)
         self.caption_keys = self.shards.sample_keys(self.rows)
         self.module = build_backbone(recipe.backbone, recipe.seed).to(device)
+        _place(self.module, execution, device)
         self._check_shapes()
         # A model whose stock pipeline passes no mask must meet the same padding in training.
         self.pad_to = None if takes_mask(self.module) else self.shards.description.max_tokens
@@ -95,14 +98,17 @@ class DiffusionObjective:
         noisy = self.noising.add_noise(batch.latents, noise, level)
         output = self.forward(self.module, noisy, self.noising.timestep(level), batch.states, batch.mask)
         target = self.noising.target(batch.latents, noise, level)
-        loss = (output.float() - target).square().mean()
-        return loss, self._caption_counts(batch.captions)
+        squared = (output.float() - target).square()
+        if self.options.min_snr_gamma is not None:
+            weights = self.noising.min_snr_weights(level, self.options.min_snr_gamma)
+            squared = squared * weights[:, None, None, None]
+        return squared.mean(), self._caption_counts(batch.captions)
 
     def export(self, folder: Path) -> None:
         """Write a diffusers pipeline folder without text encoder."""
         from training.export import export_pipeline
 
-        export_pipeline(folder, self.module, self.autoencoder_folder, self.options.prediction)
+        export_pipeline(folder, self.module, self.autoencoder_folder, self.noising)
 
     def export_weights(self, folder: Path) -> None:
         """Write the backbone alone."""
@@ -118,7 +124,7 @@ class DiffusionObjective:
         )
         null = self.shards.gather_text(self.shards.null_text(1), self.shards.description.max_tokens)
         prompts = Prompts(text.states, text.mask, null.states[0], null.mask[0])
-        denoiser = Denoiser.from_parts(self.module, self.autoencoder_folder, self.options.prediction)
+        denoiser = Denoiser.from_parts(self.module, self.autoencoder_folder, self.noising)
         images = sample_with(
             denoiser, prompts, list(range(len(rows))), execution.sample_steps, execution.sample_guidance
         )
@@ -146,6 +152,15 @@ class DiffusionObjective:
                 f"backbone '{self.spec.recipe.backbone}' takes latents and text width {wanted}, the dataset "
                 f"{self.shards.folder} holds {found}; name a backbone of this latent space"
             )
+
+
+def _place(module: nn.Module, execution: Execution, device: str) -> None:
+    """Memory format and recomputation, which change no result but for its last bits."""
+    wanted = execution.channels_last if execution.channels_last is not None else device == "cuda"
+    if wanted and not takes_mask(module):  # UNets
+        module.to(memory_format=torch.channels_last)
+    if execution.activation_checkpointing:
+        module.enable_gradient_checkpointing()
 
 
 def check_input_digests(spec: TrainingSpecification, shards: TrainingShards) -> None:
