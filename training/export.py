@@ -29,7 +29,7 @@ def export_pipeline(folder: Path, backbone: Any, autoencoder_folder: Path, noisi
     """Write backbone, autoencoder, scheduler and index, and what the model says to a fixed input."""
     part = "transformer" if isinstance(backbone, PixArtTransformer2DModel) else "unet"
     folder.mkdir(parents=True)
-    backbone.save_pretrained(folder / part)
+    save_backbone(backbone, folder / part)
     (folder / "vae").mkdir()
     for name in AUTOENCODER_FILES:
         shutil.copyfile(autoencoder_folder / name, folder / "vae" / name)
@@ -37,6 +37,18 @@ def export_pipeline(folder: Path, backbone: Any, autoencoder_folder: Path, noisi
     index = _pipeline_index(type(backbone).__name__, part)
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
     save_file({"output": probe(backbone)}, folder / PROBE)
+
+
+def save_backbone(backbone: Any, folder: Path) -> None:
+    """Write a backbone's weights and configuration; safetensors wants them in plain order."""
+    is_channels_last = any(
+        p.ndim == 4 and not p.is_contiguous() and p.is_contiguous(memory_format=torch.channels_last)
+        for p in backbone.parameters()
+    )
+    backbone.to(memory_format=torch.contiguous_format)
+    backbone.save_pretrained(folder)
+    if is_channels_last:
+        backbone.to(memory_format=torch.channels_last)
 
 
 def _pipeline_index(backbone_class: str, part: str) -> dict[str, Any]:

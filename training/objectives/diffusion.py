@@ -112,7 +112,9 @@ class DiffusionObjective:
 
     def export_weights(self, folder: Path) -> None:
         """Write the backbone alone."""
-        self.module.save_pretrained(folder)
+        from training.export import save_backbone
+
+        save_backbone(self.module, folder)
 
     def write_samples(self, path: Path, execution: Execution) -> None:
         """A sheet of samples for the first alt-texts of the data, the same noise every time."""
