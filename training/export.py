@@ -79,7 +79,7 @@ def probe(backbone: Any) -> Tensor:
     mask = torch.arange(PROBE_TOKENS) < torch.tensor([[PROBE_TOKENS], [3]])
     timestep = torch.tensor([100.0, 900.0])
     parts = [part.to(device) for part in (noisy, timestep, states, mask)]
-    return denoise(backbone, *parts).float().cpu()
+    return denoise(backbone, *parts).float().cpu().contiguous()
 
 
 def reload_equals_saved(folder: Path, tolerance: float = 1e-4) -> float:
