@@ -146,13 +146,13 @@ def test_snapshots_are_what_the_model_was_then(runs: RunMaker, tmp_path: Path) -
 
 
 def test_memory_format_and_recomputation_change_rounding_only(runs: RunMaker) -> None:
-    results = []
+    losses = []
     for name, execution in {
         "plain": {},
         "placed": {"channels_last": True, "activation_checkpointing": True},
     }.items():
         folder = runs.prepare(name, execution, backbone="UNet-tiny")
         run(folder.path)
-        results.append(load_file(folder.model / "unet/diffusion_pytorch_model.safetensors"))
-    for key, value in results[0].items():
-        torch.testing.assert_close(results[1][key], value, atol=2e-4, rtol=1e-3)
+        losses.append(folder.read_metrics()["loss"].to_numpy())
+    # Weights before a normalisation have no gradient but rounding, which Adam blows up: losses tell.
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
