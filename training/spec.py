@@ -51,7 +51,7 @@ class Recipe(Section):
     )
     objective: Literal["diffusion", "autoencoder", "contrastive"] = "diffusion"
     backbone: str | None = Field(
-        default=None, description="registry name in training/backbones.py; for diffusion"
+        default=None, description="registry name, see `foundry backbones`; for diffusion"
     )
     parent: str | None = Field(
         default=None, pattern=NAME_PATTERN, description="recipe whose weights this one starts from"

@@ -67,7 +67,7 @@ def evaluate(
 
 def model_facts(store: Store, models: Models, name: str) -> ModelFacts:
     """Recipe as it was trained (overrides included), size, cost and digest of a recipe's newest model."""
-    from training.backbones import count_parameters, macs_per_image
+    from training.backbones import count_parameters, macs_per_image, variant
 
     manifest = store.require("backbone", name, require_gate=True)
     recipe = load_recipe(manifest.provenance.config, f"provenance of backbone '{name}'")
@@ -77,7 +77,7 @@ def model_facts(store: Store, models: Models, name: str) -> ModelFacts:
         )
     return ModelFacts(
         recipe=recipe,
-        family="unet" if recipe.backbone.lower().startswith("unet") else "transformer",
+        family="unet" if variant(recipe.backbone).class_name.startswith("UNet") else "transformer",
         parameters=count_parameters(recipe.backbone),
         forward_gflops=2 * macs_per_image(recipe.backbone) / 1e9,
         training_seconds=_training_seconds(models, manifest.digest),
