@@ -108,7 +108,7 @@ def _sampling_of(name: str) -> Measurement:
         width = pooled_dim(model.config)
         conditions = Conditions(torch.randn(2, width).to(device, format_) if width else None)
         timing = time_calls(
-            lambda: denoise(model, noisy, timestep, states, mask, conditions),
+            lambda: denoise(model, noisy, timestep, states, mask, conditions=conditions),
             device,
             warmup=0 if smoke else 3,
             calls=2 if smoke else 20,
@@ -188,7 +188,7 @@ def _speed(case: Case, timing: Timing, forward_flops: float, device: str) -> Row
 
 
 def _case(name: str, batch_size: int, smoke: bool) -> Case:
-    return Case(SMOKE_BACKBONE[name], 2, "bf16") if smoke else Case(name, batch_size, "bf16")
+    return Case(SMOKE_BACKBONE[name], 2) if smoke else Case(name, batch_size, "bf16")
 
 
 def _gib(count: int | None) -> float | None:
