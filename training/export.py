@@ -202,11 +202,12 @@ def model_card_text(
     """A model card in Markdown: what it is, what it was trained on, measured results, and the exact call."""
     recipe = spec.recipe
     rows = "\n".join(f"| {name} | {value} |" for name, value in results.items()) or "| none yet | |"
+    started = f"Backbone `{recipe.backbone}`" if recipe.backbone else f"Started from `{recipe.parent}`"
     inputs = "\n".join(f"- {name}: `{digest}`" for name, digest in sorted(spec.inputs.items()))
     return f"""\
 # {recipe.name}
 
-Backbone `{recipe.backbone}`, objective {recipe.objective}, {recipe.images_total:,} images seen at batch
+{started}, objective {recipe.objective}, {recipe.images_total:,} images seen at batch
 {recipe.batch_size}, seed {recipe.seed}. Spec hash `{spec.spec_hash}`.
 
 Made from (content digests):
