@@ -18,7 +18,7 @@ from training.backbones import denoise
 from training.errors import FoundryError
 from training.noising import Noising
 from training.sampling import AUTOENCODER_FILES, Denoiser, scheduler_of
-from training.schedulers import few_step_scheduler_of, is_few_step
+from training.schedulers import FEW_STEPS, few_step_scheduler_of, is_few_step
 from training.spec import TrainingSpecification
 
 PROBE = "probe.safetensors"
@@ -191,7 +191,7 @@ def usage_code(folder: Path, prompt: str = "a red apple", max_tokens: int = 32) 
     unet, few_step = (Path(folder) / "unet").is_dir(), is_few_step(folder)
     pipeline = _pipeline_name("unet" if unet else "transformer", few_step=few_step)
     encode = _ENCODE.format(pipeline=pipeline, max_tokens=max_tokens, prompt=prompt)
-    steps, guidance = (4, 1.0) if few_step else (20, 3.0)
+    steps, guidance = (FEW_STEPS, 1.0) if few_step else (20, 3.0)
     call = _UNET_CALL if unet else _PIXART_CALL
     return encode + call.format(pipeline=pipeline, steps=steps, guidance=guidance)
 

@@ -11,6 +11,8 @@ from diffusers import DPMSolverMultistepScheduler, LCMScheduler
 from training.errors import FoundryError
 from training.noising import BETAS, NUM_TIMESTEPS, PREDICTION_TYPES, Noising
 
+FEW_STEPS = 4  # of a consistency model, where nobody says otherwise
+
 
 def few_step_scheduler_of(noising: Noising) -> LCMScheduler | DPMSolverMultistepScheduler:
     """The stock scheduler that samples a consistency model: its answer, noised afresh to the next level, and so on.

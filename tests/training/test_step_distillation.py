@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler
+from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -18,9 +20,10 @@ from training.errors import TrainingStopped
 from training.export import reload_equals_saved, usage_code
 from training.noising import PREDICTION_TYPES, Noising
 from training.objectives.step_distillation import StepDistillationObjective
+from training.prompts import Prompts
 from training.randomness import SampleOrder
 from training.run import run
-from training.sampling import Denoiser, sample
+from training.sampling import Denoiser, sample, sample_with
 from training.text_encoders import MiniLMEncoder
 
 PREDICTIONS = ["flow", "clean", "epsilon", "v"]
@@ -252,6 +255,31 @@ def test_an_interrupted_student_ends_bit_equal(runs: RunMaker) -> None:
     raw = "raw/diffusion_pytorch_model.safetensors"
     expected, found = load_file(whole.model / raw), load_file(broken.model / raw)
     assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_a_student_may_be_its_own_target(runs: RunMaker) -> None:
+    recipe = {**student(target_half_life_images=None, huber=0.1), "images_total": 24}
+    with_teacher(runs)
+    folder = runs.prepare(**recipe)
+    asked = iter([False, False, True])
+    with pytest.raises(TrainingStopped):
+        run(folder.path, lambda: next(asked))
+    run(folder.path)
+    assert folder.read_done() is not None
+
+
+def test_samples_while_training_are_drawn_as_a_student_is(runs: RunMaker, tmp_path: Path) -> None:
+    made = objective(with_teacher(runs))
+    made.write_samples(tmp_path / "sheet.png", runs.execution(sample_count=2))
+    drawn = np.asarray(Image.open(tmp_path / "sheet.png"))
+    rows = made.rows[:2]
+    texts = made.shards.gather_text(made.shards.text_of(rows, np.zeros_like(rows)), 12)
+    prompts = Prompts(texts.states, texts.mask, texts.states[0], texts.mask[0])
+    denoiser = Denoiser.from_parts(made.module, runs.autoencoder, made.noising, few_step=True)
+    expected = sample_with(denoiser, prompts, [0, 1], steps=4, guidance=1.0)
+    assert np.array_equal(drawn, np.concatenate(list(expected), axis=1))
+    plain = Denoiser.from_parts(made.module, runs.autoencoder, made.noising)
+    assert not np.array_equal(expected, sample_with(plain, prompts, [0, 1], steps=4, guidance=1.0))
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,9 @@ class DiffusionBatch:
 
 
 class DiffusionObjective:
-    """Owns the backbone and the training shards."""
+    """Owns the backbone and the training shards. ``few_step`` tells one whose model is sampled in 1 to 4 steps, unguided."""
+
+    few_step = False
 
     def __init__(self, spec: TrainingSpecification, execution: Execution, device: str) -> None:
         recipe = spec.recipe
@@ -115,7 +117,7 @@ class DiffusionObjective:
         """Write a diffusers pipeline folder without text encoder."""
         from training.export import export_pipeline
 
-        export_pipeline(folder, self.module, self.autoencoder_folder, self.noising)
+        export_pipeline(folder, self.module, self.autoencoder_folder, self.noising, few_step=self.few_step)
 
     def export_weights(self, folder: Path) -> None:
         """Write the backbone alone."""
@@ -126,6 +128,7 @@ class DiffusionObjective:
     def write_samples(self, path: Path, execution: Execution) -> None:
         """A sheet of samples for the first alt-texts of the data, the same noise every time."""
         from training.sampling import Denoiser, sample_with, write_sheet
+        from training.schedulers import FEW_STEPS
 
         rows = self.rows[: execution.sample_count]
         text = self.shards.gather_text(
@@ -133,10 +136,13 @@ class DiffusionObjective:
         )
         null = self.shards.gather_text(self.shards.null_text(1), self.shards.description.max_tokens)
         prompts = Prompts(text.states, text.mask, null.states[0], null.mask[0])
-        denoiser = Denoiser.from_parts(self.module, self.autoencoder_folder, self.noising)
-        images = sample_with(
-            denoiser, prompts, list(range(len(rows))), execution.sample_steps, execution.sample_guidance
+        denoiser = Denoiser.from_parts(
+            self.module, self.autoencoder_folder, self.noising, few_step=self.few_step
         )
+        steps, guidance = (
+            (FEW_STEPS, 1.0) if self.few_step else (execution.sample_steps, execution.sample_guidance)
+        )
+        images = sample_with(denoiser, prompts, list(range(len(rows))), steps, guidance)
         write_sheet(path, images)
 
     def _caption_counts(self, captions: np.ndarray) -> dict[str, Tensor | float]:

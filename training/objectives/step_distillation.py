@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,6 +34,8 @@ from training.spec import DiffusionOptions, Execution, StepDistillationOptions, 
 
 class StepDistillationObjective(DiffusionObjective):
     """Owns the student (``module``), the frozen teacher and the target network, and the training shards."""
+
+    few_step = True
 
     def __init__(self, spec: TrainingSpecification, execution: Execution, device: str) -> None:
         options = spec.recipe.step_distillation
@@ -110,12 +111,6 @@ class StepDistillationObjective(DiffusionObjective):
         """Move the target network towards the student (Song et al. 2023, eq. 8)."""
         if self.average:
             self.average.update(images_seen, batch_size)
-
-    def export(self, folder: Path) -> None:
-        """Write a diffusers pipeline folder whose scheduler samples a consistency model."""
-        from training.export import export_pipeline
-
-        export_pipeline(folder, self.module, self.autoencoder_folder, self.noising, few_step=True)
 
     def _target(
         self,
