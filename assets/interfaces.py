@@ -397,6 +397,7 @@ class Models:
     runs: Path
     resources: Resources
     profile: str
+    step_distilled: Mapping[str, Recipe] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

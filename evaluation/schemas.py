@@ -62,6 +62,33 @@ ALIGNMENT_SCORES = pa.schema(
     ]
 )
 
+FEW_STEP_SCORES = pa.schema(
+    [
+        described("recipe", pa.string(), "recipe of the student"),
+        described("teacher", pa.string(), "recipe of its teacher"),
+        described("model", pa.string(), "teacher or student"),
+        described("num_steps", pa.int32(), "evaluations of the model's scheduler"),
+        described(
+            "judge_cosine", pa.float64(), "mean judge cosine of held-out prompts and pictures, [-1, 1]"
+        ),
+        described("judge_cosine_low", pa.float64(), "lower end of the 95 % interval"),
+        described("judge_cosine_high", pa.float64(), "upper end of the 95 % interval"),
+        described(
+            "above_teacher", pa.float64(), "cosine minus the teacher's in as many steps", nullable=True
+        ),
+        described("above_teacher_low", pa.float64(), "lower end of the 95 % interval", nullable=True),
+        described("above_teacher_high", pa.float64(), "upper end of the 95 % interval", nullable=True),
+        described(
+            "path_error",
+            pa.float64(),
+            "root mean square distance in 8-bit pixels to the teacher's picture in 16 steps from the same noise",
+            nullable=True,
+        ),
+        described("num_prompts", pa.int32(), "held-out prompts that were drawn"),
+        described("model_digest", pa.string(), "content digest of the student's folder"),
+    ]
+)
+
 SCALING_OBSERVATIONS = pa.schema(
     [
         described("family", pa.string(), "models that share a law: transformer or unet"),

@@ -66,6 +66,8 @@ def partition_keys(profile: Profile, name: str) -> list[str | None]:
     kind = STEPS[name].partitioned_by
     if kind == "groups":
         return list(profile.group_keys)
+    if kind == "step_distilled":
+        return list(profile.step_distilled)
     return list(profile.backbones) if kind == "recipes" else [None]
 
 
@@ -80,6 +82,8 @@ def expected_provenance(
         outside = landed_inputs(surroundings.landing, partition, surroundings.store.takedowns())
     else:
         outside = group.other_inputs(name, config, surroundings)
+    parent = None
     if group is models:
         recorded = models.resolved_config(name, partition, config, surroundings.models)
-    return provenance_of(surroundings.store, step, partition, recorded, outside)
+        parent = models.parent_of(name, partition, surroundings.models)
+    return provenance_of(surroundings.store, step, partition, recorded, outside, parent)

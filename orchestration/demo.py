@@ -37,6 +37,7 @@ STAGE_OF_STEP: Mapping[str, str] = {
     "training_shards": "embeddings",
     "autoencoder": "embeddings",
     "backbone": "backbones",
+    "step_distilled_backbone": "students",
     "judge_clip": "judge",
     "generated_samples": "evaluation",
     "evaluation_table": "evaluation",
@@ -93,6 +94,10 @@ def phases(profile: Profile, surroundings: Surroundings, train_autoencoder: bool
     largest_first = sorted(profile.backbones, key=lambda key: _size(profile, key), reverse=True)
     judge = stale("train_judge", ["judge_clip"], [None])
     yield Phase("training backbones and judge", judge + stale("train_model", models, largest_first))
+    yield Phase(
+        "distilling students",
+        stale("distil_steps", ["step_distilled_backbone"], list(profile.step_distilled)),
+    )
     conclusions = ["annotation_pages", "evaluation_table", "data_quality", "scaling_laws", "report"]
     yield Phase("scores, laws and report", stale("draw_conclusions", conclusions, [None]))
 

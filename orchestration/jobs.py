@@ -31,10 +31,15 @@ JUDGE = dg.define_asset_job("train_judge", ["judge_clip"], description="Train th
 MODEL = dg.define_asset_job(
     "train_model", _names("recipes"), description="Train one backbone and let it draw the held-out prompts."
 )
+STUDENT = dg.define_asset_job(
+    "distil_steps",
+    _names("step_distilled"),
+    description="Distil one few-step student from its teacher and hold the two side by side.",
+)
 CONCLUSIONS = dg.define_asset_job(
     "draw_conclusions",
     ["annotation_pages", "evaluation_table", "data_quality", "scaling_laws", "report"],
     description="Score data and models, fit the laws, write the report.",
 )
 
-ALL_JOBS = [SCENES, DATA, AUTOENCODER, DATASET, JUDGE, MODEL, CONCLUSIONS]
+ALL_JOBS = [SCENES, DATA, AUTOENCODER, DATASET, JUDGE, MODEL, STUDENT, CONCLUSIONS]

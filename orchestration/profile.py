@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from assets.models.parents import check_no_parents
 from orchestration.workspace import PROFILES_FOLDER
 from training.errors import FoundryError
 from training.packaged import SHIPPED_RECIPES
@@ -92,6 +93,9 @@ class Profile(BaseModel):
         description="run-config defaults by asset, which the Launchpad shows and can override",
     )
     backbones: Mapping[str, Recipe] = Field(default_factory=dict, description="recipes, one partition each")
+    step_distilled: Mapping[str, Recipe] = Field(
+        default_factory=dict, description="recipes of few-step students, one partition each"
+    )
     judge: Recipe
     autoencoder: Recipe
     world_path: Path
@@ -118,7 +122,8 @@ def load_profile(name: str) -> Profile:
         return Profile(
             **raw,
             name=name,
-            backbones=load_recipes(folder / "recipes.yaml"),
+            backbones=_backbones(folder / "recipes.yaml"),
+            step_distilled=_step_distilled(folder / "step_distilled.yaml"),
             judge=load_recipes(folder / "judge.yaml")["judge-clip"],
             autoencoder=_autoencoder_recipe(folder),
             world_path=folder / "world.yaml",
@@ -129,6 +134,24 @@ def load_profile(name: str) -> Profile:
         raise FoundryError(
             f"{folder / 'profile.yaml'}: field '{where}' is {first.get('input')!r}: {first['msg']}. Correct the file."
         ) from error
+
+
+def _backbones(path: Path) -> dict[str, Recipe]:
+    recipes = load_recipes(path)
+    check_no_parents(recipes, str(path))
+    return recipes
+
+
+def _step_distilled(path: Path) -> dict[str, Recipe]:
+    """Recipes of the few-step students; a profile without the file has none."""
+    recipes = load_recipes(path) if path.exists() else {}
+    for name, recipe in recipes.items():
+        if recipe.objective != "step_distillation":
+            raise FoundryError(
+                f"{path}, recipe '{name}': 'objective' is '{recipe.objective}'; say 'step_distillation', "
+                "or move the recipe to recipes.yaml"
+            )
+    return recipes
 
 
 def _autoencoder_recipe(folder: Path) -> Recipe:

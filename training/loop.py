@@ -24,7 +24,7 @@ from training.checkpoints import (
 )
 from training.errors import TrainingFailed, TrainingStopped
 from training.metrics_log import Interval, MetricsLog
-from training.objectives import Objective
+from training.objectives import Objective, StatefulObjective
 from training.optimization import build_optimizer, learning_rate_at, set_learning_rate
 from training.power_average import write_snapshot
 from training.precision import Precision
@@ -107,6 +107,8 @@ class Loop:
         self.interval.add(count, self.precision.norm_scalars(norm))
         for average in self.averages.values():
             average.update(self.images_seen, count)
+        if isinstance(self.objective, StatefulObjective):
+            self.objective.after_step(self.images_seen, count)
 
     def _seed_torch(self) -> None:
         """Seed what modules may draw themselves (dropout); torch.manual_seed asks every backend, half a ms a step."""
@@ -159,6 +161,8 @@ class Loop:
         }
         tensors |= {group: average.tensors() for group, average in self.averages.items()}
         tensors |= self.precision.state()
+        if isinstance(self.objective, StatefulObjective):
+            tensors["objective"] = self.objective.extra_state()
         state = TrainingState(self.images_seen, self.train_seconds, tensors)
         save_checkpoint(self.folder.checkpoints, state, self.execution.keep_checkpoints)
 
@@ -172,6 +176,8 @@ class Loop:
         for group, average in self.averages.items():
             average.restore(state.tensors[group])
         self.precision.restore(state.tensors)
+        if isinstance(self.objective, StatefulObjective):
+            self.objective.restore_extra_state(state.tensors["objective"])
         self.images_seen = state.images_seen
         self.train_seconds = state.train_seconds
         rows = self.folder.read_metrics().to_pylist()

@@ -31,6 +31,12 @@ BETAS: Mapping[str, tuple[str, float, float]] = MappingProxyType(
 """Beta schedules by name: what diffusers calls them, first and last beta (the cosine one has none, they are unused)."""
 
 
+PREDICTION_TYPES: Mapping[str, str] = MappingProxyType(
+    {"flow": "flow_prediction", "clean": "sample", "epsilon": "epsilon", "v": "v_prediction"}
+)
+"""Predictions by our name: what schedulers of diffusers call them."""
+
+
 @lru_cache(maxsize=8)
 def alphas_cumprod(
     schedule: str = "scaled_linear", zero_terminal_snr: bool = False

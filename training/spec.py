@@ -24,6 +24,7 @@ from training.options import DiffusionOptions as DiffusionOptions
 from training.options import Fraction as Fraction
 from training.options import Positive as Positive
 from training.options import Section as Section
+from training.options import StepDistillationOptions as StepDistillationOptions
 from training.validation import validate
 
 TRAINING_SEMANTICS_VERSION = 2
@@ -40,7 +41,9 @@ _SECTION_OF_OBJECTIVE: dict[str, type[Section]] = {
     "diffusion": DiffusionOptions,
     "autoencoder": AutoencoderOptions,
     "contrastive": ContrastiveOptions,
+    "step_distillation": StepDistillationOptions,
 }
+_STARTS_FROM_PARENT = ("diffusion", "step_distillation")  # objectives that may, or must, name a parent
 
 
 class Recipe(Section):
@@ -49,12 +52,12 @@ class Recipe(Section):
     name: str = Field(
         pattern=NAME_PATTERN, description="partition key: lower case letters, digits, dot, dash"
     )
-    objective: Literal["diffusion", "autoencoder", "contrastive"] = "diffusion"
+    objective: Literal["diffusion", "autoencoder", "contrastive", "step_distillation"] = "diffusion"
     backbone: str | None = Field(
-        default=None, description="registry name, see `foundry backbones`; for diffusion"
+        default=None, description="registry name, see `foundry backbones`; its parent's where left out"
     )
     parent: str | None = Field(
-        default=None, pattern=NAME_PATTERN, description="recipe whose weights this one starts from"
+        default=None, pattern=NAME_PATTERN, description="recipe whose published weights this one starts from"
     )
     dataset: DatasetSelection = DatasetSelection()
     images_total: Positive
@@ -88,6 +91,7 @@ class Recipe(Section):
     diffusion: DiffusionOptions | None = None
     autoencoder: AutoencoderOptions | None = None
     contrastive: ContrastiveOptions | None = None
+    step_distillation: StepDistillationOptions | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -106,9 +110,7 @@ class Recipe(Section):
                 raise ValueError(
                     f"section '{name}' does not belong to objective '{self.objective}'; remove it"
                 )
-        if (self.objective == "diffusion") != (self.backbone is not None):
-            rule = "needs" if self.objective == "diffusion" else "takes no"
-            raise ValueError(f"'backbone' is {self.backbone!r}; objective '{self.objective}' {rule} backbone")
+        self._check_start()
         if self.warmup_images > self.images_total:
             raise ValueError(
                 f"'warmup_images' is {self.warmup_images}, above images_total {self.images_total}; lower it"
@@ -122,6 +124,19 @@ class Recipe(Section):
                 f"'micro_batches' is {self.micro_batches}; batch_size {self.batch_size} must be its multiple"
             )
         return self
+
+    def _check_start(self) -> None:
+        """A backbone by name, a parent's, or both where they agree; other objectives know neither."""
+        starts = self.objective in _STARTS_FROM_PARENT
+        if starts and self.backbone is None and self.parent is None:
+            raise ValueError(f"'backbone' is None; objective '{self.objective}' needs backbone or parent")
+        if self.objective == "step_distillation" and self.parent is None:
+            raise ValueError("'parent' is None; objective 'step_distillation' needs parent, its teacher")
+        for name in () if starts else ("backbone", "parent"):
+            if getattr(self, name) is not None:
+                raise ValueError(
+                    f"'{name}' is {getattr(self, name)!r}; objective '{self.objective}' takes no {name}"
+                )
 
 
 class TrainingSpecification(Section):
@@ -141,6 +156,14 @@ class TrainingSpecification(Section):
                 f"this code trains semantics version {TRAINING_SEMANTICS_VERSION}; make a new run"
             )
         return version
+
+    @model_validator(mode="after")
+    def _parent_is_an_input(self) -> TrainingSpecification:
+        name = self.recipe.parent
+        if (name is None) == ("parent" in self.inputs):
+            rule = "drop the input" if name is None else "give the digest of its model folder"
+            raise ValueError(f"recipe '{self.recipe.name}' has parent {name!r}; 'inputs.parent': {rule}")
+        return self
 
     def canonical_json(self) -> str:
         """The one spelling that is hashed and written to ``spec.json``."""

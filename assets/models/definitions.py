@@ -8,9 +8,12 @@ from pydantic import Field
 
 from assets.definitions import build_asset, check_spec, gate_check, materialized, picture, with_defaults
 from assets.interfaces import Compute, Landing, Models, Store, Surroundings
+from assets.models.parents import child_sources, parent_version, recipes_of
+from assets.models.partitions import ModelPartitions
 from assets.models.training_runs import publish, resolve_recipe, run_metadata, train_to_end
 from assets.steps import STEPS, provenance_of
 from evaluation.schemas import GENERATED_SAMPLES
+from training.spec import Recipe
 
 
 class JudgeConfig(dg.Config):
@@ -31,6 +34,14 @@ class BackboneConfig(dg.Config):
     )
 
 
+class StepDistilledConfig(BackboneConfig):
+    """Settings of ``step_distilled_backbone``. A changed value is another specification and so another run."""
+
+    prompts_per_split: int = Field(
+        48, description="held-out prompts of each held-out split that student and teacher draw", ge=2
+    )
+
+
 class GeneratedSamplesConfig(dg.Config):
     """Settings of ``generated_samples``."""
 
@@ -44,11 +55,14 @@ CONFIGS: Mapping[str, type[dg.Config]] = {
     "judge_clip": JudgeConfig,
     "backbone": BackboneConfig,
     "generated_samples": GeneratedSamplesConfig,
+    "step_distilled_backbone": StepDistilledConfig,
 }
 
 
 def resolved_config(name: str, partition: str | None, config: dg.Config, models: Models) -> dict[str, Any]:
     """What goes into the provenance: for a model, the recipe as it will really be trained."""
+    if name == "step_distilled_backbone" and partition is not None:
+        return student_config(models.step_distilled[partition], config)
     if name == "backbone" and partition is not None:
         return resolve_recipe(models.backbones[partition], config.model_dump()).model_dump(mode="json")
     if name == "judge_clip":
@@ -56,11 +70,25 @@ def resolved_config(name: str, partition: str | None, config: dg.Config, models:
     return config.model_dump()
 
 
-def other_inputs(name: str, config: dg.Config, surroundings: Surroundings) -> dict[str, str]:
+def other_inputs(name: str, config: dg.Config, surroundings: Surroundings | None) -> dict[str, str]:
     """Digests of what these assets read from outside the graph."""
     from training.packaged import minilm_digest
 
-    return {"text_encoder": minilm_digest()} if name == "backbone" else {}
+    return {"text_encoder": minilm_digest()} if name in ("backbone", "step_distilled_backbone") else {}
+
+
+def parent_of(name: str, partition: str | None, models: Models) -> tuple[str, str] | None:
+    """Asset and partition of the model that a recipe starts from; None where it starts from scratch."""
+    if partition is None or not STEPS[name].parents:
+        return None
+    return parent_version(models, name, recipes_of(models, name)[partition])
+
+
+def student_config(recipe: Recipe, config: dg.Config) -> dict[str, Any]:
+    """The recipe as it will be trained, and how many prompts the comparison draws."""
+    overrides = config.model_dump()
+    prompts = overrides.pop("prompts_per_split")
+    return {**resolve_recipe(recipe, overrides).model_dump(mode="json"), "prompts_per_split": prompts}
 
 
 def backbone(
@@ -99,6 +127,51 @@ def backbone(
         **run_metadata(run),
         "loss_curve": picture(loss_curve(run), "training loss over images seen"),
         "samples": picture(preview(paths["dataset"], run.folder.model, key), "for held-out prompts"),
+    }
+    return materialized(store, manifest, metadata, [gate_check("finite_and_reloads", gate)])
+
+
+def step_distilled_backbone(
+    context: dg.AssetExecutionContext,
+    config: StepDistilledConfig,
+    store: dg.ResourceParam[Store],
+    compute: dg.ResourceParam[Compute],
+    models: dg.ResourceParam[Models],
+) -> dg.MaterializeResult:
+    """A student that draws in one to four steps what its teacher, a backbone, draws in many (consistency distillation).
+
+    Guidance is built in, so sample it without. Its page holds the two side by side: the judge's cosine by number of
+    steps, with intervals, and pictures from the same noise.
+    """
+    from assets.models.backbones import gate_of_model, loss_curve, student_card
+    from assets.models.few_steps import built_in_guidance, compare_with_teacher, scores_markdown
+
+    key, step = context.partition_key, STEPS["step_distilled_backbone"]
+    settings = student_config(models.step_distilled[key], config)
+    recipe = resolve_recipe(models.step_distilled[key], config.model_dump(exclude={"prompts_per_split"}))
+    parent, other = parent_version(models, step.name, recipe), other_inputs(step.name, config, None)
+    provenance = provenance_of(store, step, key, settings, other, parent)
+    sources = child_sources(store, provenance, parent)
+    run = train_to_end(recipe, {**sources.digests, **other}, sources.paths, models, compute, context.log.info)
+    gate = gate_of_model(run)
+    compared = compare_with_teacher(
+        store,
+        sources.paths["parent"],
+        run.folder.model,
+        recipe,
+        run.done.model_digest,
+        config.prompts_per_split,
+    )
+    card = student_card(run, models.profile, scores_markdown(compared.table), built_in_guidance(recipe))
+    manifest = publish(store, step.name, key, run, provenance, gate, card)
+    store.write_table("few_step_scores", compared.table, provenance, key)
+    metadata = {
+        **run_metadata(run),
+        "teacher": f"{parent[0]} {parent[1]}",
+        "guidance_built_in": built_in_guidance(recipe),
+        "steps": dg.MetadataValue.md(scores_markdown(compared.table)),
+        "samples": picture(compared.sheet, "teacher and student by number of steps"),
+        "loss_curve": picture(loss_curve(run), "distance to the target network over images seen"),
     }
     return materialized(store, manifest, metadata, [gate_check("finite_and_reloads", gate)])
 
@@ -170,19 +243,32 @@ def generated_samples(
 
 
 def build_definitions(
-    recipes: dg.PartitionsDefinition, defaults: Mapping[str, Mapping[str, Any]], pool: str
+    partitions: ModelPartitions, defaults: Mapping[str, Mapping[str, Any]], pool: str
 ) -> list[dg.AssetsDefinition]:
-    """The group's assets; ``recipes`` holds the names of the profile's recipes."""
+    """The group's assets; ``partitions`` holds the names of the profile's recipes and whose children they are."""
     configs = {name: with_defaults(base, defaults.get(name, {})) for name, base in CONFIGS.items()}
-    reloads = check_spec(
-        "backbone",
-        "finite_and_reloads",
-        "The loss stayed finite, and the published folder reloads to the same output as the model that was trained.",
-        blocking=True,
+    reloads, student_reloads = (
+        check_spec(
+            name,
+            "finite_and_reloads",
+            "The loss stayed finite, and the published folder reloads to the same output as the model that was trained.",
+            blocking=True,
+        )
+        for name in ("backbone", "step_distilled_backbone")
     )
     finite = check_spec("judge_clip", "finite_loss", "The judge's loss stayed finite.", blocking=True)
     return [
         build_asset(judge_clip, configs["judge_clip"], checks=[finite], pool=pool),
-        build_asset(backbone, configs["backbone"], partitions=recipes, checks=[reloads], pool=pool),
-        build_asset(generated_samples, configs["generated_samples"], partitions=recipes),
+        build_asset(
+            backbone, configs["backbone"], partitions=partitions.backbones, checks=[reloads], pool=pool
+        ),
+        build_asset(generated_samples, configs["generated_samples"], partitions=partitions.backbones),
+        build_asset(
+            step_distilled_backbone,
+            configs["step_distilled_backbone"],
+            partitions=partitions.step_distilled,
+            checks=[student_reloads],
+            pool=pool,
+            mappings=partitions.step_distilled_parents,
+        ),
     ]

@@ -38,6 +38,18 @@ class ModelRow:
 
 
 @dataclass(frozen=True)
+class StudentRow:
+    """A few-step student or its teacher at one number of steps; ``above_teacher`` is None for the teacher."""
+
+    recipe: str
+    teacher: str
+    model: str
+    num_steps: int
+    judge_cosine: Interval
+    above_teacher: Interval | None = None
+
+
+@dataclass(frozen=True)
 class Verdict:
     """A question the demo must answer for itself, such as whether it has learned something."""
 
@@ -140,6 +152,7 @@ class ReportData:
     facts: Mapping[str, str] = field(default_factory=dict)
     verdicts: Sequence[Verdict] = ()
     models: Sequence[ModelRow] = ()
+    students: Sequence[StudentRow] = ()
     samples: Sequence[SampleRow] = ()
     data_figures: Sequence[Figure] = ()
     training_figures: Sequence[Figure] = ()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from training.backbones import build_backbone, denoise, takes_mask
+from training.backbones import denoise, takes_mask
 from training.errors import FoundryError
 from training.noising import Noising
 from training.objectives import input_folder
@@ -33,16 +34,14 @@ class DiffusionBatch:
 
 
 class DiffusionObjective:
-    """Owns the backbone and the training shards."""
+    """Owns the backbone and the training shards. ``few_step`` tells one whose model is sampled in 1 to 4 steps, unguided."""
+
+    few_step = False
 
     def __init__(self, spec: TrainingSpecification, execution: Execution, device: str) -> None:
         recipe = spec.recipe
-        if recipe.diffusion is None or recipe.backbone is None:
-            raise FoundryError(
-                f"recipe '{recipe.name}': a diffusion recipe needs 'diffusion' and 'backbone'; add them"
-            )
         self.spec = spec
-        self.options: DiffusionOptions = recipe.diffusion
+        self.options, backbone = self.start(spec, execution)
         self.device = device
         self.noising = Noising(
             self.options.prediction, self.options.noise_schedule, self.options.zero_terminal_snr
@@ -52,13 +51,23 @@ class DiffusionObjective:
         self.rows = self.shards.select(recipe.dataset.splits, recipe.dataset.max_samples)
         self.num_samples = len(self.rows)
         self.caption_keys = self.shards.sample_keys(self.rows)
-        self.module = build_backbone(recipe.backbone, recipe.seed).to(device)
+        self.module = backbone.to(device)
         _place(self.module, execution, device)
         self._check_shapes()
         # A model whose stock pipeline passes no mask must meet the same padding in training.
         self.pad_to = None if takes_mask(self.module) else self.shards.description.max_tokens
         self.autoencoder_folder = input_folder(execution, "autoencoder")
         self.forward = torch.compile(denoise) if execution.compile else denoise
+
+    def start(self, spec: TrainingSpecification, execution: Execution) -> tuple[DiffusionOptions, Any]:
+        """Options and the backbone to train, from the seed or from the recipe's parent. Raises FoundryError."""
+        from training.parents import initial_backbone
+
+        options = spec.recipe.diffusion
+        if options is None:
+            raise FoundryError(f"recipe '{spec.recipe.name}': lacks the section 'diffusion'; add it")
+        noising = Noising(options.prediction, options.noise_schedule, options.zero_terminal_snr)
+        return options, initial_backbone(spec, execution, noising)
 
     def load(self, draw: Draw) -> DiffusionBatch:
         """Latents and the states of one caption each, some replaced by the empty text."""
@@ -108,7 +117,7 @@ class DiffusionObjective:
         """Write a diffusers pipeline folder without text encoder."""
         from training.export import export_pipeline
 
-        export_pipeline(folder, self.module, self.autoencoder_folder, self.noising)
+        export_pipeline(folder, self.module, self.autoencoder_folder, self.noising, few_step=self.few_step)
 
     def export_weights(self, folder: Path) -> None:
         """Write the backbone alone."""
@@ -119,6 +128,7 @@ class DiffusionObjective:
     def write_samples(self, path: Path, execution: Execution) -> None:
         """A sheet of samples for the first alt-texts of the data, the same noise every time."""
         from training.sampling import Denoiser, sample_with, write_sheet
+        from training.schedulers import FEW_STEPS
 
         rows = self.rows[: execution.sample_count]
         text = self.shards.gather_text(
@@ -126,10 +136,13 @@ class DiffusionObjective:
         )
         null = self.shards.gather_text(self.shards.null_text(1), self.shards.description.max_tokens)
         prompts = Prompts(text.states, text.mask, null.states[0], null.mask[0])
-        denoiser = Denoiser.from_parts(self.module, self.autoencoder_folder, self.noising)
-        images = sample_with(
-            denoiser, prompts, list(range(len(rows))), execution.sample_steps, execution.sample_guidance
+        denoiser = Denoiser.from_parts(
+            self.module, self.autoencoder_folder, self.noising, few_step=self.few_step
         )
+        steps, guidance = (
+            (FEW_STEPS, 1.0) if self.few_step else (execution.sample_steps, execution.sample_guidance)
+        )
+        images = sample_with(denoiser, prompts, list(range(len(rows))), steps, guidance)
         write_sheet(path, images)
 
     def _caption_counts(self, captions: np.ndarray) -> dict[str, Tensor | float]:
@@ -151,7 +164,7 @@ class DiffusionObjective:
         wanted = ((config.in_channels, config.sample_size, config.sample_size), text_dim)
         if found != wanted:
             raise FoundryError(
-                f"backbone '{self.spec.recipe.backbone}' takes latents and text width {wanted}, the dataset "
+                f"backbone '{self.spec.recipe.backbone or self.spec.recipe.parent}' takes latents and text width {wanted}, the dataset "
                 f"{self.shards.folder} holds {found}; name a backbone of this latent space"
             )
 
