@@ -11,9 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from training.backbones import build_backbone
+from training.backbones import blueprint, build_backbone
 from training.digests import sha256_file
 from training.errors import FoundryError
 from training.noising import Noising
@@ -99,8 +97,7 @@ def check_latent_space(recipe: Recipe, folder: Path, autoencoder_folder: Path) -
 
 def check_backbone(recipe: Recipe, backbone: Any) -> None:
     """Refuse a recipe that names another backbone than its parent is."""
-    with torch.device("meta"):
-        named = build_backbone(str(recipe.backbone))
+    named = blueprint(str(recipe.backbone))
     difference = first_difference(_architecture(named), _architecture(backbone))
     if difference is not None:
         key, wanted, found = difference

@@ -99,6 +99,8 @@ def test_a_step_of_the_ode_agrees_with_a_stock_solver(prediction: str) -> None:
 class GaussianTeacher(nn.Module):
     """The best denoiser of latents that are standard normal: x_0 = alpha x_t / (alpha^2 + sigma^2)."""
 
+    config = None
+
     def __init__(self, noising: Noising) -> None:
         super().__init__()
         self.noising = noising
@@ -114,6 +116,8 @@ class GaussianTeacher(nn.Module):
 
 class ScaleStudent(nn.Module):
     """One scale per grid point: f(x, t_n) = scales[n] x, which holds the exact consistency function."""
+
+    config = None
 
     def __init__(self, noising: Noising, scales: Tensor) -> None:
         super().__init__()
