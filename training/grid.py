@@ -224,7 +224,7 @@ def images_of_budgets(grid: Grid, size: str, macs_of: CountOf) -> tuple[int, ...
     if budgets.images is not None:
         return budgets.images
     assert budgets.gflops is not None
-    batch = grid.recipe.get("batch_size", Recipe.model_fields["batch_size"].default)
+    batch = _batch_size(grid)
     gflops_per_image = 6e-9 * macs_of(own.backbone)
     return tuple(max(round(gflops / gflops_per_image / batch), 1) * batch for gflops in budgets.gflops)
 
@@ -237,12 +237,12 @@ def recipe_of(grid: Grid, point: GridPoint, macs_of: CountOf) -> Recipe:
 def scored_counts(grid: Grid, point: GridPoint, macs_of: CountOf) -> tuple[int, ...]:
     """Images seen at which a run is scored, ascending: its budgets, and counts evenly spaced in their logarithm.
 
-    Raises FoundryError when fewer than six different ones come out.
+    All are whole batches, at whose end the loop keeps the weights; the last one may be a shorter batch. Raises FoundryError when fewer than six different ones come out.
     """
-    budgets = images_of_budgets(grid, point.size, macs_of)
+    budgets, batch = images_of_budgets(grid, point.size, macs_of), _batch_size(grid)
     first, last, number = grid.scored.first_images, budgets[-1], grid.scored.counts
     spaced = [round(first * (last / first) ** (place / (number - 1))) for place in range(number)]
-    counts = tuple(sorted({*spaced, *budgets}))
+    counts = tuple(sorted({min(-(-count // batch) * batch, last) for count in (*spaced, *budgets)}))
     if len(counts) < LEAST_COUNTS or first >= last:
         raise FoundryError(
             f"grid point '{point.name}': 'scored' gives {len(counts)} counts from {first} to {last} images; at least "
@@ -262,6 +262,10 @@ def check_pairs(grid: Grid, parameters_of: CountOf) -> None:
                 f"grid.yaml: pair '{pair.name}' compares {names[0]} with {left:,} parameters and {names[1]} with "
                 f"{right:,}, which differ by {difference:.1%}; at most {pair.within:.1%} is allowed, choose nearer sizes"
             )
+
+
+def _batch_size(grid: Grid) -> int:
+    return int(grid.recipe.get("batch_size", Recipe.model_fields["batch_size"].default))
 
 
 def _recipe(grid: Grid, point: GridPoint, images_total: int, where: str) -> Recipe:

@@ -88,9 +88,15 @@ def test_runs_are_scored_at_budgets_and_at_log_spaced_counts(tmp_path: Path) -> 
     assert counts == (8, 16, 32, 64, 80, 128, 256)
 
 
+def test_counts_are_whole_batches_and_the_end(tmp_path: Path) -> None:
+    grid = loaded(tmp_path, budgets={"images": [250]}, scored={"first_images": 9})
+    counts = scored_counts(grid, grid.points["grid.t.all.mixed.0"], MACS.__getitem__)
+    assert counts == (16, 24, 40, 72, 136, 250)
+
+
 def test_too_few_counts_are_refused(tmp_path: Path) -> None:
     grid = loaded(tmp_path, budgets={"images": [80]}, scored={"first_images": 78})
-    with pytest.raises(FoundryError, match="gives 3 counts from 78 to 80 images; at least 6"):
+    with pytest.raises(FoundryError, match="gives 1 counts from 78 to 80 images; at least 6"):
         scored_counts(grid, grid.points["grid.t.all.mixed.0"], MACS.__getitem__)
 
 
