@@ -133,11 +133,12 @@ _ALL = (
     Step(
         "training_shards",
         "encodings",
-        1,
+        2,
         (
             "landed_images",
             "curated_images",
             "recaptions",
+            "caption_nouns",
             "text_embeddings",
             "image_latents",
             "caption_statistics",

@@ -118,8 +118,8 @@ CLAIMS: tuple[Claim, ...] = (
     _empirical("mixed_captions", "mixing in generated captions beats alt-text alone", "TIFA 0.835 vs 0.810"),
     _empirical(
         "filtering_keeps_quality",
-        "at equal compute the curated data do no worse than all that landed",
-        "LensArt: 250M of 1B pairs kept",
+        "at equal compute the curated data beat all that landed",
+        "filtering 1B pairs to 250M keeps TIFA",
     ),
     _empirical("more_data", "at equal compute more images beat a part of them", "LensArt + SSTK over each"),
     _empirical("td4_4_equals_sdxl", "SDXL-TD4_4 about equals SDXL per step", "the same TIFA curve"),

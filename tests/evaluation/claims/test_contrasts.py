@@ -21,9 +21,9 @@ def cell(random: np.random.Generator, lower_by: float, seeds: int = 3, name: str
 
 def test_no_difference_is_called_one_in_a_twentieth_of_the_cases() -> None:
     random = np.random.default_rng(0)
-    intervals = [lower_over_cells([cell(random, 0.0)]) for _ in range(300)]
+    intervals = [lower_over_cells([cell(random, 0.0)]) for _ in range(120)]
     wrong = sum(not interval.low <= 0 <= interval.high for interval in intervals)
-    assert 0.01 <= wrong / 300 <= 0.08
+    assert 0 < wrong / 120 <= 0.1
 
 
 def test_a_difference_is_found_and_more_cells_find_smaller_ones() -> None:
