@@ -28,7 +28,7 @@ from assets.reports.data import (
     Verdict,
 )
 from assets.reports.evaluating import ALL_SPLITS, errors_by_sample, scores_of
-from assets.reports.laws import fit_families, law_plot
+from assets.reports.laws import fit_families, law_plot, of_recipes
 from assets.reports.ledger import LEDGER_FILE, LedgerRow, ledger_rows
 from assets.reports.perceiving import SWAPPED
 from evaluation.claims.registry import ClaimResult, claim_results
@@ -58,7 +58,7 @@ def report_data(store: Store, landing: Landing, models: Models, prompts_shown: i
     """Everything the report shows, out of the store."""
     table = store.read_table("evaluation_table")
     errors, alignment = store.read_table("denoising_errors"), store.read_table("alignment_scores")
-    observations = store.read_table("scaling_observations")
+    observations = of_recipes(store.read_table("scaling_observations"))
     fits = fit_families(observations, resamples=2000)
     claims = _claims(table, errors, models)
     return ReportData(
