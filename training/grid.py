@@ -161,9 +161,9 @@ class Grid(Section):
             for name in (pair.left, pair.right):
                 _known(f"pair '{pair.name}'", name, self.sizes)
         for contrast in self.contrasts:
-            known = self.data if contrast.axis == "data" else MIX_OF_CAPTIONS
+            values: Mapping[str, Any] = self.data if contrast.axis == "data" else MIX_OF_CAPTIONS
             for name in (contrast.left, contrast.right):
-                _known(f"contrast '{contrast.claim}'", name, known)
+                _known(f"contrast '{contrast.claim}'", name, values)
         return self
 
     @model_validator(mode="after")
