@@ -40,7 +40,7 @@ def launch(data: Data = None, as_json: AsJson = False) -> None:
         TextColumn("{task.completed:.0f}/{task.total:.0f}"),
     )
     with Progress(*columns, TimeElapsedColumn(), console=talk) as progress:
-        task: TaskID = progress.add_task("points", total=None)
+        task: TaskID = progress.add_task("points", total=0)
 
         def finished(outcome: Outcome) -> None:
             progress.advance(task)
