@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 import pyarrow as pa
 
 from training.digests import OUTSIDE_MODEL_DIGEST
+from training.grid import Grid
 from training.spec import Recipe
 
 if TYPE_CHECKING:
@@ -402,6 +403,7 @@ class Models:
     resources: Resources
     profile: str
     step_distilled: Mapping[str, Recipe] = field(default_factory=dict)
+    grid: Grid | None = None
 
 
 @dataclass(frozen=True)

@@ -225,8 +225,11 @@ TABLE_KEYS: Mapping[str, tuple[str, ...]] = {
     "quarantine": ("source", "shard", "position"),
     "recaptions": ("sample_id", "caption_index"),
     "regions": ("sample_id", "region_index"),
+    "model_observations": ("family", "recipe", "metric", "images_seen", "seed"),
+    "scaling_efficiency": ("size", "data", "mix", "metric", "target"),
     "scaling_laws": ("family", "metric", "abscissa", "form"),
     "scaling_observations": ("family", "recipe", "metric", "images_seen", "seed"),
+    "scaling_scores": ("recipe", "metric", "images_seen"),
     "scene_truth": ("sample_id",),
     "text_embeddings": ("text_id",),
 }

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from assets.interfaces import Provenance, Store
 from training.errors import FoundryError
 
-Partitioning = Literal["groups", "recipes", "step_distilled"] | None
+Partitioning = Literal["groups", "recipes", "step_distilled", "grid"] | None
 
 
 @dataclass(frozen=True)
@@ -133,11 +133,12 @@ _ALL = (
     Step(
         "training_shards",
         "encodings",
-        1,
+        2,
         (
             "landed_images",
             "curated_images",
             "recaptions",
+            "caption_nouns",
             "text_embeddings",
             "image_latents",
             "caption_statistics",
@@ -168,6 +169,23 @@ _ALL = (
         parents=("backbone",),
     ),
     Step(
+        "scaling_run",
+        "scaling",
+        1,
+        ("training_shards", "autoencoder"),
+        "grid",
+        ("ray", "pytorch", "huggingface"),
+    ),
+    Step(
+        "scaling_scores",
+        "scaling",
+        1,
+        ("scaling_run", "training_shards", "judge_clip", "caption_nouns"),
+        "grid",
+        ("ray", "pytorch", "parquet"),
+    ),
+    Step("scaling_grid", "scaling", 1, ("scaling_scores",), None, ("html",)),
+    Step(
         "evaluation_table",
         "reports",
         2,
@@ -190,13 +208,22 @@ _ALL = (
         None,
         ("pytorch", "parquet"),
     ),
-    Step("scaling_laws", "reports", 1, ("evaluation_table",), None, ("numpy", "parquet")),
+    Step(
+        "scaling_observations",
+        "scaling",
+        1,
+        ("evaluation_table", "scaling_scores"),
+        None,
+        ("parquet",),
+    ),
+    Step("scaling_laws", "reports", 1, ("scaling_observations",), None, ("numpy", "parquet")),
     Step(
         "report",
         "reports",
         1,
         (
             "scaling_laws",
+            "scaling_grid",
             "evaluation_table",
             "data_quality",
             "generated_samples",

@@ -55,6 +55,7 @@ def surroundings_of(workspace: Workspace, profile: Profile) -> Surroundings:
             ),
             profile=profile.name,
             step_distilled=profile.step_distilled,
+            grid=profile.grid,
         ),
     )
 
@@ -65,7 +66,11 @@ def build(workspace: Workspace) -> dg.Definitions:
     check_profile_defaults(profile)
     surroundings = surroundings_of(workspace, profile)
     groups = shard_groups(profile.group_keys)
-    partitions = {"models": model_partitions(surroundings.models), "reports": None}
+    partitions = {
+        "models": model_partitions(surroundings.models),
+        "scaling": recipe_partitions(profile.grid_keys),
+        "reports": None,
+    }
     assets = [
         asset
         for name, group in GROUPS.items()

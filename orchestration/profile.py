@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from assets.models.parents import check_no_parents
 from orchestration.workspace import PROFILES_FOLDER
 from training.errors import FoundryError
+from training.grid import Grid, load_grid
 from training.packaged import SHIPPED_RECIPES
 from training.spec import Recipe, load_recipes
 
@@ -115,9 +116,17 @@ class Profile(BaseModel):
     step_distilled: Mapping[str, Recipe] = Field(
         default_factory=dict, description="recipes of few-step students, one partition each"
     )
+    grid: Grid | None = Field(
+        None, description="the scaling grid, one partition a point; none without grid.yaml"
+    )
     judge: Recipe
     autoencoder: Recipe
     world_path: Path
+
+    @property
+    def grid_keys(self) -> list[str]:
+        """Partition keys of the scaling grid."""
+        return list(self.grid.points) if self.grid else []
 
     @property
     def group_keys(self) -> list[str]:
@@ -143,6 +152,7 @@ def load_profile(name: str) -> Profile:
             name=name,
             backbones=_backbones(folder / "recipes.yaml"),
             step_distilled=_step_distilled(folder / "step_distilled.yaml"),
+            grid=load_grid(folder / "grid.yaml") if (folder / "grid.yaml").exists() else None,
             judge=load_recipes(folder / "judge.yaml")["judge-clip"],
             autoencoder=_autoencoder_recipe(folder),
             world_path=folder / "world.yaml",

@@ -70,6 +70,14 @@ class DatasetSelection(Section):
     max_samples: Positive | None = Field(
         default=None, description="use only the first so many samples; None for all"
     )
+    filter: Literal["curated", "raw"] = Field(
+        default="curated",
+        description="raw: also samples that curation dropped, where the shards hold them",
+    )
+    max_concepts: Positive | None = Field(
+        default=None,
+        description="use only samples whose captions name none but the so many commonest nouns; None for all",
+    )
 
 
 class DiffusionOptions(Section):

@@ -22,6 +22,7 @@ import torch
 
 from training.digests import OUTSIDE_MODEL_DIGEST, folder_digest, folder_size_bytes
 from training.errors import FoundryError, TrainingStopped
+from training.hardware import hardware_name
 from training.loop import Loop
 from training.objectives import build_objective
 from training.run_folder import Done, Progress, RunFolder, replace_folder
@@ -101,6 +102,7 @@ def _train(
     torch.set_num_threads(execution.threads)
     team.together(lambda: verify_inputs(spec, execution) if is_first_of_machine() else None)
     if team.is_lead:
+        folder.write_hardware(hardware_name(device, execution.threads))
         folder.write_progress(Progress(state="running", images_total=spec.recipe.images_total))
     loop = Loop(folder, spec.recipe, execution, build_objective(spec, execution, device), team)
     for note in loop.notes if team.is_lead else ():

@@ -2,6 +2,7 @@
 
 spec.json        canonical JSON of the specification; its sha256 is the folder's name
 execution.json   how it is run here
+hardware.txt     what it ran on last, one line
 progress.json    images seen, speed, loss, state; replaced atomically
 metrics/         Parquet parts named by the images seen at their last row
 samples/         PNG sheets
@@ -69,6 +70,7 @@ class RunFolder:
         self.path = Path(path)
         self.spec_path = self.path / "spec.json"
         self.execution_path = self.path / "execution.json"
+        self.hardware_path = self.path / "hardware.txt"
         self.progress_path = self.path / "progress.json"
         self.done_path = self.path / "done.json"
         self.stop_path = self.path / "stop"
@@ -110,6 +112,14 @@ class RunFolder:
         """Replace ``progress.json``, stamped with the present time."""
         stamped = progress.model_copy(update={"updated_at": time.time()})
         write_text_atomic(self.progress_path, json.dumps(stamped.model_dump(), indent=1), durable=False)
+
+    def write_hardware(self, name: str) -> None:
+        """Say what the run is on now."""
+        write_text_atomic(self.hardware_path, name + "\n", durable=False)
+
+    def read_hardware(self) -> str:
+        """What the run was on last; empty before its start."""
+        return _read_text(self.hardware_path).strip() if self.hardware_path.exists() else ""
 
     def read_done(self) -> Done | None:
         """The result's record, or None while the run is not done."""

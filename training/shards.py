@@ -23,6 +23,7 @@ from training.digests import sha256_file
 from training.errors import FoundryError
 from training.randomness import sample_keys
 from training.run_folder import write_error, write_text_atomic
+from training.selection import is_part
 from training.shard_checks import check_captions, check_samples, check_texts
 from training.validation import validate
 
@@ -164,13 +165,25 @@ class _Shards:
         self.description = description
         self.samples = pq.read_table(folder / "samples.parquet")
 
-    def select(self, splits: Sequence[str], max_samples: int | None = None) -> Int64[np.ndarray, " n"]:
-        """Row numbers of the samples in ``splits``, ascending. Raises FoundryError when there are none."""
+    def select(
+        self,
+        splits: Sequence[str],
+        max_samples: int | None = None,
+        *,
+        raw: bool = False,
+        max_concepts: int | None = None,
+    ) -> Int64[np.ndarray, " n"]:
+        """Row numbers of the samples in ``splits`` and of the part asked for (:mod:`training.selection`), ascending.
+
+        Raises FoundryError when there are none.
+        """
         chosen = np.isin(self.samples["split"].to_numpy(zero_copy_only=False).astype(str), list(splits))
+        chosen &= is_part(self.samples, self.folder, raw=raw, max_concepts=max_concepts)
         rows = np.flatnonzero(chosen).astype(np.int64)[:max_samples]
         if len(rows) == 0:
+            concepts = "" if max_concepts is None else f" about the {max_concepts} commonest nouns"
             raise FoundryError(
-                f"{self.folder}: no samples in splits {', '.join(splits)}; it has {self.description.splits}"
+                f"{self.folder}: no samples in splits {', '.join(splits)}{concepts}; it has {self.description.splits}"
             )
         return rows
 

@@ -236,7 +236,7 @@ def load_recipes(path: Path) -> dict[str, Recipe]:
     A recipe may say ``extends: other`` to start from another recipe of the file instead of the bare defaults.
     Raises FoundryError for a missing or malformed file, an unknown key or an impossible value.
     """
-    document = _read_yaml(path)
+    document = read_yaml(path)
     unknown = set(document) - {"defaults", "recipes"}
     if unknown:
         raise FoundryError(f"{path}: unknown key '{min(unknown)}'; allowed at the top: defaults, recipes")
@@ -278,17 +278,16 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file that holds a mapping. Raises FoundryError when it is missing, malformed or anything else."""
     import yaml
 
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise FoundryError(
-            f"{path}: cannot be read ({error.strerror}); give a YAML file of recipes"
-        ) from error
+        raise FoundryError(f"{path}: cannot be read ({error.strerror}); give a YAML file") from error
     except yaml.YAMLError as error:
         raise FoundryError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(document, dict):
-        raise FoundryError(f"{path}: found {type(document).__name__}, expected keys 'defaults' and 'recipes'")
+        raise FoundryError(f"{path}: found {type(document).__name__}, expected 'key: value' lines")
     return document

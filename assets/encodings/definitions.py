@@ -38,6 +38,7 @@ class TextEmbeddingsConfig(DerivedConfig):
     """Settings of ``text_embeddings``."""
 
     batch_size: int = Field(64, description="captions encoded at once", ge=1)
+    raw: bool = Field(False, description="also alt-texts of training samples that curation dropped")
 
 
 class AutoencoderConfig(dg.Config):
@@ -54,12 +55,17 @@ class ImageLatentsConfig(DerivedConfig):
     """Settings of ``image_latents``."""
 
     image_size: int = Field(IMAGE_SIZE, description="side in pixels to which images are cropped and resized")
+    raw: bool = Field(False, description="also training images that curation dropped")
 
 
 class TrainingShardsConfig(dg.Config):
     """Settings of ``training_shards``."""
 
     min_train_samples: int = Field(100, description="fewest training samples that the gate lets through")
+    raw: bool = Field(
+        False,
+        description="also training samples that curation dropped, marked as such; recipes take them by dataset.filter",
+    )
 
 
 CONFIGS: Mapping[str, type[dg.Config]] = {
@@ -95,7 +101,8 @@ def text_embeddings(
     key, step = context.partition_key, STEPS["text_embeddings"]
     model = text_model(config.batch_size)
     provenance = provenance_of(store, step, key, settings(config), {"text_encoder": model.digest})
-    alt_texts = landed_of(store, key, samples_of(store, key), ["sample_id", "alt_text"])["alt_text"]
+    samples = samples_of(store, key, raw=config.raw)
+    alt_texts = landed_of(store, key, samples, ["sample_id", "alt_text"])["alt_text"]
     generated = store.read_table("recaptions", key, ["caption", "keep"])
     kept = generated.filter(generated["keep"])["caption"]
     texts = distinct_texts([*alt_texts.to_pylist(), *kept.to_pylist()])
@@ -157,7 +164,8 @@ def image_latents(
         store.local_folder("autoencoder"), provenance.inputs["autoencoder"], config.image_size
     )
     units = Units(
-        dict.fromkeys(samples_of(store, key), ""), lambda todo: sample_work(store, key, model, todo)
+        dict.fromkeys(samples_of(store, key, raw=config.raw), ""),
+        lambda todo: sample_work(store, key, model, todo),
     )
     derivation = Derivation(
         step.name, step.name, model, "sample_id", IMAGE_LATENTS, ["sample_id"], step.function_version
@@ -192,6 +200,7 @@ def training_shards(
         recaptions=store.read_all("recaptions", ["sample_id", "caption_index", "caption", "keep"]),
         embeddings=store.read_all("text_embeddings", ["text_id", "states", "pooled"]),
         latents=store.read_all("image_latents", ["sample_id", "latent"]),
+        nouns=store.read_all("caption_nouns", ["text_id", "nouns"]),
     )
     latents_of = store.require("autoencoder").digest
     with tempfile.TemporaryDirectory(prefix="foundry-shards-") as scratch:
@@ -203,6 +212,7 @@ def training_shards(
             text_dim=MINILM_DIM,
             autoencoder_digest=latents_of,
             text_encoder_digest=minilm_digest(),
+            raw=config.raw,
         )
         gate = gate_of(counts, config.min_train_samples)
         manifest = store.publish_folder(step.name, folder, provenance, gate=gate)

@@ -108,6 +108,18 @@ class LawRow:
 
 
 @dataclass(frozen=True)
+class EfficiencyRow:
+    """What a cell of the scaling grid needs to reach a score; ``outcome`` says it in words."""
+
+    cell: str
+    target: float
+    reached: int
+    seeds: int
+    outcome: str
+    gflops: float | None
+
+
+@dataclass(frozen=True)
 class PrintedLawRow:
     """A law of the paper beside what it amounts to."""
 
@@ -163,6 +175,9 @@ class ReportData:
     captions: Sequence[CaptionRow] = ()
     caption_figures: Sequence[Figure] = ()
     laws: Sequence[LawRow] = ()
+    grid_facts: str = ""
+    grid_figures: Sequence[Figure] = ()
+    efficiency: Sequence[EfficiencyRow] = ()
     printed_laws: Sequence[PrintedLawRow] = ()
     claims: Sequence[ClaimResult] = ()
     ledger: Sequence[LedgerRow] = ()

@@ -32,6 +32,7 @@ DEMO_LEDGER: tuple[Stage, ...] = (
     ),
     Stage("students", "one few-step student of a backbone; 35 s taken from the reserve", 35.0),
     Stage("judge", "the judge that scores alignment", 30.0),
+    Stage("scaling grid", "runs of the scaling grid and their scores", 60.0),
     Stage("evaluation", "generated samples, denoising errors, alignment, KID", 45.0),
     Stage("report", "tables, plots and this report", 20.0),
     Stage("start-up", "start-up of the orchestrator and its overhead", 20.0),

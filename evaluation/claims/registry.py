@@ -102,11 +102,26 @@ CLAIMS: tuple[Claim, ...] = (
     _empirical(
         "larger_is_better", "a larger backbone of the same family does better", "TIFA rises with size"
     ),
-    _empirical("depth_beats_width", "transformer depth helps more than width per parameter", "TD2 over C192"),
+    _empirical(
+        "depth_beats_width",
+        "at equal parameters a deeper backbone beats a wider one",
+        "TD2 over C192, TD14 over C384",
+    ),
+    _empirical(
+        "attention_placement",
+        "at equal parameters, cross-attention at the coarse level beats the same at the fine one",
+        "TIFA rises with transformer blocks at 4x, from 2 to 14",
+    ),
     _empirical(
         "unet_beats_transformer", "the SD2 UNet beats PixArt at equal steps", "TIFA 0.80 vs 0.78 at 250K"
     ),
     _empirical("mixed_captions", "mixing in generated captions beats alt-text alone", "TIFA 0.835 vs 0.810"),
+    _empirical(
+        "filtering_keeps_quality",
+        "at equal compute the curated data beat all that landed",
+        "filtering 1B pairs to 250M keeps TIFA",
+    ),
+    _empirical("more_data", "at equal compute more images beat a part of them", "LensArt + SSTK over each"),
     _empirical("td4_4_equals_sdxl", "SDXL-TD4_4 about equals SDXL per step", "the same TIFA curve"),
 )
 

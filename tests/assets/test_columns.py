@@ -33,10 +33,18 @@ SCHEMAS: dict[str, pa.Schema] = {
     "generated_samples": scores.GENERATED_SAMPLES,
     "denoising_errors": scores.DENOISING_ERRORS,
     "alignment_scores": scores.ALIGNMENT_SCORES,
+    "model_observations": scores.SCALING_OBSERVATIONS,
+    "scaling_scores": scores.SCALING_SCORES,
+    "scaling_efficiency": scores.SCALING_EFFICIENCY,
     "scaling_observations": scores.SCALING_OBSERVATIONS,
     "evaluation_table": scores.EVALUATION_TABLE,
 }
-BESIDE_A_STEP = {"denoising_errors": "evaluation_table", "alignment_scores": "evaluation_table"}
+BESIDE_A_STEP = {
+    "denoising_errors": "evaluation_table",
+    "alignment_scores": "evaluation_table",
+    "model_observations": "evaluation_table",
+    "scaling_efficiency": "scaling_grid",
+}
 
 
 def test_every_table_is_covered() -> None:

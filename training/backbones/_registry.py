@@ -66,6 +66,9 @@ BACKBONES: Mapping[str, Variant] = {
     "UNet-demo-c16": small_unet((16, 32), 1, text_width=32),
     "UNet-demo-c32": small_unet((32, 64), 1, text_width=64),
     "UNet-demo-c64": small_unet((64, 96), 1, text_width=64),
+    "PixArt-demo-h32-d6": small_pixart(32, 6, heads=2),
+    "UNet-demo-w32-outer": small_unet((32, 32), 1, text_width=32, attention=(True, False)),
+    "UNet-demo-w32-inner": small_unet((32, 32), 1, text_width=32, attention=(False, True)),
     "PixArt-demo-h96-d12": small_pixart(96, 12, heads=3),
     "PixArt-demo-h144-d5": small_pixart(144, 5, heads=4),
     "UNet-demo-c32-td1_5": small_unet((32, 64), (1, 5), text_width=64),
@@ -104,6 +107,8 @@ MATCHED_PAIRS: Mapping[str, tuple[str, str]] = {
     "depth_over_width.transformer.demo": ("PixArt-demo-h96-d12", "PixArt-demo-h144-d5"),
     "depth_over_width.unet.gpu": ("UNet-gpu-c64-td2_7", "UNet-gpu-c96-td1_2"),
     "depth_over_width.transformer.gpu": ("PixArt-gpu-h512-d28", "PixArt-gpu-h720-d14"),
+    "depth_over_width.transformer.grid": ("PixArt-demo-h32-d6", "PixArt-demo-h48-d2"),
+    "attention_placement.grid": ("UNet-demo-w32-inner", "UNet-demo-w32-outer"),
     "attention_placement.demo": ("UNet-demo-w64-inner", "UNet-demo-w64-outer"),
     "attention_placement.gpu": ("UNet-gpu-c96", "UNet-gpu-c96-td11_2"),
 }

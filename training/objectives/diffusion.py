@@ -48,7 +48,12 @@ class DiffusionObjective:
         )
         self.shards = TrainingShards.open(input_folder(execution, "dataset"))
         check_input_digests(spec, self.shards)
-        self.rows = self.shards.select(recipe.dataset.splits, recipe.dataset.max_samples)
+        self.rows = self.shards.select(
+            recipe.dataset.splits,
+            recipe.dataset.max_samples,
+            raw=recipe.dataset.filter == "raw",
+            max_concepts=recipe.dataset.max_concepts,
+        )
         self.num_samples = len(self.rows)
         self.caption_keys = self.shards.sample_keys(self.rows)
         self.module = backbone.to(device)

@@ -13,6 +13,7 @@ from PIL import Image
 
 from assets.reports.data import (
     CaptionRow,
+    EfficiencyRow,
     Figure,
     LawRow,
     LineageRow,
@@ -92,6 +93,9 @@ def _data(text: str = "red apple") -> ReportData:
         ],
         captions=[CaptionRow(text, 1200, 3.1, 2.2, 60, 2640, 0.125)],
         laws=[LawRow(text, text, "pure", 3, 3, False, f"not identifiable: {text}")],
+        grid_facts=text,
+        grid_figures=[Figure(text, _png(), text)],
+        efficiency=[EfficiencyRow(text, 0.25, 2, 3, text, None)],
         claims=claim_results(exact_measurements(num_draws=1000)),
         ledger=ledger_rows({"judge": 31.5}),
         lineage=[LineageRow(text, text, text, [text], text)],
