@@ -168,6 +168,9 @@ _ALL = (
         parents=("backbone",),
     ),
     Step(
+        "backbone_analysis", "models", 1, ("backbone", "training_shards"), "recipes", ("pytorch", "parquet")
+    ),
+    Step(
         "evaluation_table",
         "reports",
         2,

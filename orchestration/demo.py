@@ -40,6 +40,7 @@ STAGE_OF_STEP: Mapping[str, str] = {
     "step_distilled_backbone": "students",
     "judge_clip": "judge",
     "generated_samples": "evaluation",
+    "backbone_analysis": "evaluation",
     "evaluation_table": "evaluation",
     "data_quality": "evaluation",
     "scaling_laws": "evaluation",
