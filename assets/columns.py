@@ -179,6 +179,17 @@ _TABLES: Mapping[str, Mapping[str, Sources]] = {
         "image": (*_TRAINING_CAPTION, "training_shards.latents", "training_shards.text_states"),
         **_each("recipe seed num_steps guidance model_digest function_version", _NOTHING),
     },
+    "backbone_analysis": _each(
+        "recipe stage_index stage kind parameters macs attention_product_macs milliseconds latent timed_runs "
+        "model_digest function_version",
+        _NOTHING,
+    ),
+    "block_similarities": {
+        **_each("cosine cka", ("training_shards.latents", "training_shards.text_states")),
+        **_each(
+            "recipe noise_level block_index block model_digest dataset_digest function_version", _NOTHING
+        ),
+    },
     "denoising_errors": {
         "sample_id": ("training_shards.sample_id",),
         "split": ("training_shards.split",),

@@ -205,6 +205,8 @@ SCENE_TRUTH = pa.schema(
 
 TABLE_KEYS: Mapping[str, tuple[str, ...]] = {
     "alignment_scores": ("recipe", "prompt_id", "split", "seed"),
+    "backbone_analysis": ("recipe", "stage", "kind"),
+    "block_similarities": ("recipe", "noise_level", "block_index"),
     "caption_nouns": ("text_id",),
     "caption_statistics": ("captions",),
     "curated_images": ("sample_id",),

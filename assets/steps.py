@@ -186,6 +186,9 @@ _ALL = (
     ),
     Step("scaling_grid", "scaling", 1, ("scaling_scores",), None, ("html",)),
     Step(
+        "backbone_analysis", "models", 1, ("backbone", "training_shards"), "recipes", ("pytorch", "parquet")
+    ),
+    Step(
         "evaluation_table",
         "reports",
         2,

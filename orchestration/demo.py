@@ -45,6 +45,7 @@ STAGE_OF_STEP: Mapping[str, str] = {
     "scaling_grid": "evaluation",
     "scaling_observations": "evaluation",
     "generated_samples": "evaluation",
+    "backbone_analysis": "evaluation",
     "evaluation_table": "evaluation",
     "data_quality": "evaluation",
     "scaling_laws": "evaluation",

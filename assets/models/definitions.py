@@ -12,7 +12,7 @@ from assets.models.parents import child_sources, parent_version, recipes_of
 from assets.models.partitions import ModelPartitions
 from assets.models.training_runs import publish, resolve_recipe, run_metadata, train_to_end
 from assets.steps import STEPS, provenance_of
-from evaluation.schemas import GENERATED_SAMPLES
+from evaluation.schemas import BACKBONE_ANALYSIS, GENERATED_SAMPLES
 from training.spec import Recipe
 
 
@@ -51,11 +51,21 @@ class GeneratedSamplesConfig(dg.Config):
     seed: int = Field(0, description="seed of the starting noise, the same for all models", ge=0)
 
 
+class BackboneAnalysisConfig(dg.Config):
+    """Settings of ``backbone_analysis``."""
+
+    timed_runs: int = Field(
+        5, description="forward passes that are timed, odd; the median one is told; 0 for none", ge=0
+    )
+    samples: int = Field(16, description="training samples on which blocks are compared", ge=2)
+
+
 CONFIGS: Mapping[str, type[dg.Config]] = {
     "judge_clip": JudgeConfig,
     "backbone": BackboneConfig,
     "generated_samples": GeneratedSamplesConfig,
     "step_distilled_backbone": StepDistilledConfig,
+    "backbone_analysis": BackboneAnalysisConfig,
 }
 
 
@@ -242,6 +252,34 @@ def generated_samples(
     return materialized(store, manifest, metadata, schema=GENERATED_SAMPLES)
 
 
+def backbone_analysis(
+    context: dg.AssetExecutionContext,
+    config: BackboneAnalysisConfig,
+    store: dg.ResourceParam[Store],
+    models: dg.ResourceParam[Models],
+) -> dg.MaterializeResult:
+    """Where each backbone's parameters, multiply-adds and milliseconds lie, and how alike its blocks are.
+
+    By stage and kind of layer, the parts adding up to the model; similarity across depth on noised training latents.
+    From this table people choose what to cut. Milliseconds hold for the machine of this run and what else it does.
+    """
+    from assets.models.analysis import analyse_recipe, analysis_tables
+    from assets.sheets import figure_jpeg
+    from evaluation.analysis.drawing import analysis_markdown, analysis_picture
+
+    key, step = context.partition_key, STEPS["backbone_analysis"]
+    provenance = provenance_of(store, step, key, config.model_dump())
+    analysis = analyse_recipe(store, key, config.timed_runs, config.samples, models.resources.threads)
+    tables = analysis_tables(store, key, analysis, step.function_version)
+    store.write_table("block_similarities", tables["block_similarities"], provenance, key)
+    manifest = store.write_table(step.name, tables[step.name], provenance, key)
+    metadata = {
+        "parts": dg.MetadataValue.md(analysis_markdown(analysis)),
+        "picture": picture(figure_jpeg(analysis_picture(analysis)), "size, time and similarity across depth"),
+    }
+    return materialized(store, manifest, metadata, schema=BACKBONE_ANALYSIS)
+
+
 def build_definitions(
     partitions: ModelPartitions, defaults: Mapping[str, Mapping[str, Any]], pool: str
 ) -> list[dg.AssetsDefinition]:
@@ -271,4 +309,5 @@ def build_definitions(
             pool=pool,
             mappings=partitions.step_distilled_parents,
         ),
+        build_asset(backbone_analysis, configs["backbone_analysis"], partitions=partitions.backbones),
     ]

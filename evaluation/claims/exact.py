@@ -6,8 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from evaluation.analysis.sizes import backbone_size
-from evaluation.claims.counted import counted_measurements
 from evaluation.claims.registry import Measurement, Status
 from evaluation.scaling.printed import COMPUTE_LAW, DATA_LAW, PARAMETER_LAW, PrintedLaw, training_gflops
 from training.randomness import caption_index, sample_keys
@@ -28,6 +26,8 @@ PRINTED_NOUNS: tuple[tuple[float, float, float], ...] = (
 
 def exact_measurements(num_draws: int = 100_000) -> dict[str, Measurement]:
     """Measurements of all exact claims, by claim name."""
+    from evaluation.claims.counted import counted_measurements
+
     return {
         "compute_law": _law(COMPUTE_LAW, 0.80, 0.84),
         "parameter_law": _law(PARAMETER_LAW, 0.80, 0.86),
@@ -52,6 +52,8 @@ def _law(law: PrintedLaw, low: float, high: float) -> Measurement:
 
 
 def _compute_formula() -> Measurement:
+    from evaluation.analysis.sizes import backbone_size
+
     gflops = training_gflops(backbone_size("SDXL").macs / 1e9, 2048, 600_000)
     return Measurement(f"{gflops:.3g} GFLOPs", _outcome(abs(gflops / 1.46e12 - 1) < 0.005), PROFILE, 1)
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from orchestration.command.arguments import AsJson
 from orchestration.command.output import console, print_rows
 
+if TYPE_CHECKING:
+    from evaluation.analysis.backbone import Analysis
+
 commands = typer.Typer()
+Latent = Annotated[int | None, typer.Option(help="side of the latent; default the model's own")]
 
 
 @commands.command()
@@ -56,3 +61,46 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
         ),
         "met": ("no: " + ", ".join(wrong) if wrong else "yes") if agrees else "",
     }
+
+
+@commands.command()
+def analyze(
+    model: Annotated[str, typer.Argument(help="registry name, or folder of a diffusers pipeline")],
+    latent: Latent = None,
+    time: Annotated[bool, typer.Option("--time", help="also time forward passes; weights must fit")] = False,
+    runs: Annotated[int, typer.Option(min=1, help="passes that are timed, odd; the median is told")] = 5,
+    threads: Annotated[int | None, typer.Option(min=1, help="torch threads; default torch's own")] = None,
+    shards: Annotated[
+        Path | None, typer.Option(help="training shards, to compare the blocks of a model folder on")
+    ] = None,
+    picture: Annotated[Path | None, typer.Option(help="PNG file to write")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say where a backbone's parameters, multiply-adds and milliseconds lie, and how alike its blocks are."""
+    from evaluation.analysis.backbone import analyze as run
+    from evaluation.analysis.drawing import analysis_picture, part_rows, similarity_rows
+    from training.run_folder import write_bytes_atomic
+
+    found = run(model, shards=shards, latent=latent, runs=runs if time else 0, num_threads=threads)
+    if picture is not None:
+        write_bytes_atomic(picture, analysis_picture(found))
+    if as_json:
+        about = {"name": found.name, "latent": found.latent, "num_tokens": found.num_tokens}
+        blocks = similarity_rows(found)
+        print_rows([about | {"parts": part_rows(found), "blocks": blocks}], as_json=True)
+        return
+    _show_analysis(found)
+
+
+def _show_analysis(found: Analysis) -> None:
+    from evaluation.analysis.breakdown import totals
+    from evaluation.analysis.drawing import similarity_rows, total_rows
+
+    about = (
+        f"{found.name}, one image of {found.latent} x {found.latent} latents and {found.num_tokens} tokens"
+    )
+    print_rows(total_rows(totals(found.cells, "stage")), as_json=False, title=f"{about}, by stage")
+    print_rows(total_rows(totals(found.cells)), as_json=False, title="by kind of layer")
+    blocks = [{**row, "cka": row["cka"][0]} for row in similarity_rows(found)]
+    if blocks:
+        print_rows(blocks, as_json=False, title="blocks; cka is with the first")

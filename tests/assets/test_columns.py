@@ -31,6 +31,8 @@ SCHEMAS: dict[str, pa.Schema] = {
     "data_quality": MEASURES,
     "judge_scores": MEASURES,
     "generated_samples": scores.GENERATED_SAMPLES,
+    "backbone_analysis": scores.BACKBONE_ANALYSIS,
+    "block_similarities": scores.BLOCK_SIMILARITIES,
     "denoising_errors": scores.DENOISING_ERRORS,
     "alignment_scores": scores.ALIGNMENT_SCORES,
     "model_observations": scores.SCALING_OBSERVATIONS,
@@ -44,6 +46,7 @@ BESIDE_A_STEP = {
     "alignment_scores": "evaluation_table",
     "model_observations": "evaluation_table",
     "scaling_efficiency": "scaling_grid",
+    "block_similarities": "backbone_analysis",
 }
 
 
