@@ -180,12 +180,21 @@ class Execution(Section):
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = Field(default=1, ge=1, le=1024, description="CPU threads of torch")
-    world_size: int = Field(default=1, ge=1, le=4096, description="training processes; one for now")
+    world_size: int = Field(
+        default=1, ge=1, le=4096, description="training processes; with 1 as many take part as come"
+    )
+    strategy: Literal["ddp", "fsdp"] = Field(
+        default="ddp", description="several processes hold a copy of the weights each (ddp) or a shard (fsdp)"
+    )
     compile: bool = Field(default=False, description="torch.compile the backbone")
     log_every_images: Positive = Field(default=512, description="one row of metrics per so many images")
     checkpoint_every_seconds: float = Field(default=30.0, gt=0, le=86400)
     checkpoint_every_images: Positive | None = Field(
         default=None, description="also after so many images; for tests"
+    )
+    asynchronous_saving: bool = Field(
+        default=True,
+        description="training goes on while a checkpoint is written; costs a copy in host memory",
     )
     keep_checkpoints: int = Field(default=2, ge=1, le=100)
     snapshot_images: tuple[Positive, ...] = Field(
