@@ -23,8 +23,8 @@ from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.checkpoint import HuggingFaceStorageReader
-from torch.distributed.checkpoint import load as load_shards
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+from torch.distributed.checkpoint.state_dict_loader import load as load_shards
 from torch.distributed.tensor import DTensor
 
 from training.digests import sha256_file
@@ -161,7 +161,7 @@ def _write_file(path: Path, group: str, pieces: Sequence[Piece]) -> str:
     with path.open("wb", buffering=0) as file:
         _write(file, _header(group, largest_first), digest)
         for piece in largest_first:
-            _write(file, memoryview(piece.values.reshape(-1).view(torch.uint8).numpy()), digest)
+            _write(file, piece.values.reshape(-1).view(torch.uint8).numpy().data, digest)
         os.fsync(file.fileno())
     return digest.hexdigest()
 
@@ -228,9 +228,9 @@ def _fault(path: Path) -> str | None:
 def _read(path: Path, like: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     """All tensors by group; each process reads what it needs and asks nobody."""
     reader = HuggingFaceStorageReader(str(path))
+    described: Mapping[str, Any] = reader.read_metadata().state_dict_metadata
     tensors = {
-        name: _room_for(name, about.size, about.properties.dtype, like)
-        for name, about in reader.read_metadata().state_dict_metadata.items()
+        name: _room_for(name, about.size, about.properties.dtype, like) for name, about in described.items()
     }
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")

@@ -96,7 +96,7 @@ class Saver:
         common = {}
         for name, tensor in tensors.items():
             if isinstance(tensor, DTensor):
-                local = tensor.detach().to_local()
+                local = tensor.to_local().detach()
                 chunks: Any = tensor.__create_chunk_list__()  # torch.distributed.checkpoint's protocol
                 if local.numel():
                     own.append((name, local, tuple(chunks[0].offsets)))
@@ -120,6 +120,7 @@ class Saver:
         """Write this process's files; the lead makes a checkpoint of all when every process has written."""
         copied()
         temporary = temporary_folder(self.root, part.images_seen)
+        report: dict[str, Any]
         try:
             report = {"files": part.write(temporary, self.team.rank, self.team.size)}
         except OSError as error:

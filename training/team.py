@@ -161,7 +161,7 @@ def join_team(execution: Execution) -> Iterator[Team]:
     if size == 1:
         yield Team()
         return
-    groups = [dist.new_group(backend="gloo", timeout=PATIENCE) for _ in range(2)]
+    groups: list[Any] = [dist.new_group(backend="gloo", timeout=PATIENCE) for _ in range(2)]
     yield Team(dist.get_rank(), size, *groups)
     if made:  # not after an error: the others may never come to say goodbye
         dist.destroy_process_group()
