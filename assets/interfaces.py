@@ -247,6 +247,8 @@ class Resources:
 
     ``inline_rows``: batch work of at most so many rows, without a GPU, runs in the calling process, where starting
     workers would take longer than the work; None leaves it to the compute resource.
+    ``workers`` train one run together, each with these CPUs and GPUs, by the ``strategy`` of
+    :class:`training.spec.Execution`.
     """
 
     cpus: float = 1.0
@@ -256,6 +258,8 @@ class Resources:
     batch_size: int = 32
     inline_rows: int | None = None
     keep_loaded: bool = False
+    workers: int = 1
+    strategy: Literal["ddp", "fsdp"] = "ddp"
 
 
 BatchFunction = Callable[[pa.Table], pa.Table]

@@ -47,7 +47,12 @@ def surroundings_of(workspace: Workspace, profile: Profile) -> Surroundings:
             judge=profile.judge,
             autoencoder=profile.autoencoder,
             runs=workspace.runs,
-            resources=Resources(gpus=limits.gpus_per_training, threads=limits.threads_per_worker),
+            resources=Resources(
+                gpus=limits.gpus_per_training,
+                threads=limits.threads_per_worker,
+                workers=limits.workers_per_training,
+                strategy=limits.training_strategy,
+            ),
             profile=profile.name,
             step_distilled=profile.step_distilled,
         ),

@@ -6,10 +6,10 @@ import functools
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from assets.models.parents import check_no_parents
 from orchestration.workspace import PROFILES_FOLDER
@@ -36,7 +36,26 @@ class ComputeProfile(BaseModel):
         description="batch work of at most so many rows runs in the step itself, where no actor must start",
     )
     gpus_per_training: float = Field(0.0, ge=0, le=64, description="GPUs that one training asks for")
+    workers_per_training: int = Field(
+        1, ge=1, le=4096, description="Ray workers that train one run together, with those GPUs each"
+    )
+    training_strategy: Literal["ddp", "fsdp"] = Field(
+        "ddp", description="workers hold a copy of the weights each (ddp) or a shard (fsdp)"
+    )
     pool: str = Field("cpu", description="Dagster pool that guards this machine's cores (or 'gpu')")
+
+    @model_validator(mode="after")
+    def _workers_have_room(self) -> ComputeProfile:
+        if self.workers_per_training > 1 and self.mode == "inline":
+            raise ValueError(
+                f"'workers_per_training' is {self.workers_per_training}, but mode inline has one process; say mode ray"
+            )
+        if self.address is None and self.workers_per_training > self.cpus:
+            raise ValueError(
+                f"'workers_per_training' is {self.workers_per_training}, above the {self.cpus} 'cpus' that our own Ray "
+                "offers; raise cpus or give the address of a cluster"
+            )
+        return self
 
 
 class PerceptionProfile(BaseModel):

@@ -18,11 +18,8 @@ from training.averages import WeightAverage
 from training.errors import FoundryError
 from training.objectives import Objective
 from training.randomness import Draw
-from training.spec import Execution
+from training.spec import ONE_PROCESS_OBJECTIVES, Execution
 from training.team import Span, Team
-
-COMPARES_THE_WHOLE_BATCH = ("contrastive",)
-"""Objectives whose loss is not a mean over images: a part of the batch would be another objective."""
 
 
 class _Loss(nn.Module):
@@ -156,7 +153,7 @@ def distribute(objective: Objective, execution: Execution, team: Team, name: str
     """
     if team.size == 1:
         return Whole(objective, team)
-    if name in COMPARES_THE_WHOLE_BATCH:
+    if name in ONE_PROCESS_OBJECTIVES:
         raise FoundryError(
             f"objective '{name}' compares all images of a batch with each other and trains with one process, found "
             f"{team.size}; set world_size in execution.json to 1 and start one"

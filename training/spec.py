@@ -46,6 +46,10 @@ _SECTION_OF_OBJECTIVE: dict[str, type[Section]] = {
 _STARTS_FROM_PARENT = ("diffusion", "step_distillation")  # objectives that may, or must, name a parent
 
 
+ONE_PROCESS_OBJECTIVES = ("contrastive",)
+"""Objectives that compare all images of a batch with each other: a part of a batch would be another objective."""
+
+
 class Recipe(Section):
     """One training as a person describes it. Everything is counted in images seen, never in steps."""
 

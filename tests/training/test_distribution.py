@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.training import team_program
 from tests.training.conftest import RunMaker
+from tests.training.teams import start_team
 from training.errors import FoundryError
 from training.run import run
 from training.run_folder import RunFolder
@@ -39,22 +35,6 @@ ALL_ELSE: dict[str, Any] = {
     "sample_count": 2,
     "sample_steps": 2,
 }
-
-
-def start_team(*folders: RunFolder, processes: int = 2) -> None:
-    """Train folders, one after the other, with several processes."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
-    program = [str(Path(team_program.__file__)), *(str(folder.path) for folder in folders)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(
-        [*command, str(processes), *program],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
 
 
 def branch(runs: RunMaker, source: RunFolder, root: str, images_seen: int, **execution: Any) -> RunFolder:
