@@ -168,6 +168,10 @@ class _FailureRecord(AbstractContextManager["_FailureRecord"]):
             if self.team.size > 1 and progress.state == "failed":
                 return
             message = f"{type(error).__name__}: {error}"
+            if self.team.size > 1:
+                message += (
+                    f" (one of {self.team.size} processes; where another ended first, its log says why)"
+                )
         self.folder.write_progress(progress.model_copy(update={"state": "failed", "error": message}))
 
 
