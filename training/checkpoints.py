@@ -83,6 +83,8 @@ class Part:
         folder.mkdir(parents=True, exist_ok=True)
         digests = {}
         for group, pieces in self.pieces.items():
+            if not pieces:
+                continue
             name = (
                 f"{group}.safetensors" if size == 1 else f"{group}-{rank + 1:05d}-of-{size:05d}.safetensors"
             )
@@ -103,6 +105,7 @@ def commit(root: Path, part: Part, digests: Mapping[str, str], keep: int) -> Pat
         "format": FORMAT,
         "images_seen": part.images_seen,
         "train_seconds": part.train_seconds,
+        "groups": sorted(part.pieces),
         "files": dict(sorted(digests.items())),
     }
     write_text_atomic(temporary / MANIFEST, json.dumps(manifest, indent=1))
@@ -129,7 +132,7 @@ def load_checkpoint(
         return None, passed_over
     path = root / found
     manifest = json.loads((path / MANIFEST).read_text())
-    tensors = _read(path, like or {})
+    tensors = {group: {} for group in manifest["groups"]} | _read(path, like or {})
     return TrainingState(manifest["images_seen"], manifest["train_seconds"], tensors), passed_over
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from training.averages import WeightAverage
 from training.errors import FoundryError
-from training.objectives import Objective
+from training.objectives import Objective, StatefulObjective
 from training.randomness import Draw
 from training.spec import ONE_PROCESS_OBJECTIVES, Execution
 from training.team import Span, Team
@@ -149,7 +149,7 @@ class Sharded(Whole):
 def distribute(objective: Objective, execution: Execution, team: Team, name: str) -> Whole:
     """Share the objective among the team; before the optimiser is built, which then holds this process's share.
 
-    Raises FoundryError for an objective, given by ``name``, that several processes cannot share.
+    Raises FoundryError for an objective, given by ``name``, that several processes cannot share, or not so.
     """
     if team.size == 1:
         return Whole(objective, team)
@@ -158,8 +158,14 @@ def distribute(objective: Objective, execution: Execution, team: Team, name: str
             f"objective '{name}' compares all images of a batch with each other and trains with one process, found "
             f"{team.size}; set world_size in execution.json to 1 and start one"
         )
-    kind = Sharded if execution.strategy == "fsdp" else Replicated
-    return kind(objective, team)
+    if execution.strategy == "ddp":
+        return Replicated(objective, team)
+    if isinstance(objective, StatefulObjective):
+        raise FoundryError(
+            f"objective '{name}' keeps networks of its own that follow the weights, which shards do not allow; set "
+            "strategy in execution.json to 'ddp'"
+        )
+    return Sharded(objective, team)
 
 
 def _blocks(module: nn.Module) -> list[nn.Module]:

@@ -80,10 +80,10 @@ class Saver:
         pieces: dict[str, list[Piece]] = {}
         on_accelerator = False
         for group, tensors in state.tensors.items():
+            pieces[group] = []
             for name, local, offsets in self._own(tensors):
                 on_accelerator |= local.is_cuda
-                values = self._copy(f"{group}/{name}", local)
-                pieces.setdefault(group, []).append(Piece(name, values, offsets))
+                pieces[group].append(Piece(name, self._copy(f"{group}/{name}", local), offsets))
         if not on_accelerator:
             return Part(state.images_seen, state.train_seconds, pieces), lambda: None
         copied = torch.cuda.Event()
