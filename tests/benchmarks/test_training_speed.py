@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from training.backbones import latent_shape
 from training.loop import Loop
 from training.measuring.steps import ExampleStep, floor_step
 from training.measuring.synthetic import Case, build_loop
@@ -42,7 +43,7 @@ def parts_of_a_step(loop: Loop, count: int) -> dict[str, float]:
     draw = loop.order.draw(loop.images_seen, count)
 
     def noise() -> None:
-        draw.normal("noise", (loop.module.config.in_channels, *([loop.module.config.sample_size] * 2)))
+        draw.normal("noise", latent_shape(loop.module))
 
     def least(call: Callable[[], object]) -> float:
         seconds = []

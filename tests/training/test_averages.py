@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,8 +90,8 @@ def test_a_stored_profile_is_reproduced_alone() -> None:
 
 
 def test_another_width_follows_from_two(runs: RunMaker) -> None:
-    settings = {"images_total": 160, "batch_size": 4, "learning_rate": 3e-3}
-    kept = {"power_ema_sigma_rels": [0.05, 0.1], "power_ema_every_images": 20}
+    settings: dict[str, Any] = {"images_total": 160, "batch_size": 4, "learning_rate": 3e-3}
+    kept: dict[str, Any] = {"power_ema_sigma_rels": [0.05, 0.1], "power_ema_every_images": 20}
     folder = runs.prepare("kept", **settings, **kept)
     run(folder.path)
     assert len(stored_profiles(folder)) == 16
@@ -112,7 +113,7 @@ def test_another_width_follows_from_two(runs: RunMaker) -> None:
 def test_averages_resume_bit_equal(runs: RunMaker) -> None:
     from training.errors import TrainingStopped
 
-    settings = {
+    settings: dict[str, Any] = {
         "ema_half_life_images": 30,
         "power_ema_sigma_rels": [0.1],
         "power_ema_every_images": 20,
@@ -147,10 +148,11 @@ def test_snapshots_are_what_the_model_was_then(runs: RunMaker, tmp_path: Path) -
 
 def test_memory_format_and_recomputation_change_rounding_only(runs: RunMaker) -> None:
     losses = []
-    for name, execution in {
+    executions: dict[str, dict[str, Any]] = {
         "plain": {},
         "placed": {"channels_last": True, "activation_checkpointing": True},
-    }.items():
+    }
+    for name, execution in executions.items():
         folder = runs.prepare(name, execution, backbone="UNet-tiny")
         run(folder.path)
         losses.append(folder.read_metrics()["loss"].to_numpy())
