@@ -132,7 +132,8 @@ def load_checkpoint(
         return None, passed_over
     path = root / found
     manifest = json.loads((path / MANIFEST).read_text())
-    tensors = {group: {} for group in manifest["groups"]} | _read(path, like or {})
+    empty: dict[str, dict[str, Tensor]] = {group: {} for group in manifest["groups"]}
+    tensors = empty | _read(path, like or {})
     return TrainingState(manifest["images_seen"], manifest["train_seconds"], tensors), passed_over
 
 

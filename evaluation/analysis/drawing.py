@@ -116,6 +116,8 @@ def _draw_cosines(axes: Axes, similarities: Sequence[BlockSimilarity]) -> None:
 
 
 def _draw_cka(axes: Axes, similarities: Sequence[BlockSimilarity]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     levels = _levels(similarities)
     level = levels[len(levels) // 2]
     matrix = np.array([row.cka for row in similarities if row.level == level])
@@ -124,7 +126,7 @@ def _draw_cka(axes: Axes, similarities: Sequence[BlockSimilarity]) -> None:
     axes.set_title(f"linear CKA between blocks, t = {level:g}", loc="left", fontsize=9)
     axes.set(xlabel="block", ylabel="block")
     for axis in (axes.xaxis, axes.yaxis):
-        axis.get_major_locator().set_params(integer=True)
+        axis.set_major_locator(MaxNLocator(integer=True))
     axes.figure.colorbar(image, ax=axes, shrink=0.8)
 
 

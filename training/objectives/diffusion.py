@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
-from torch import Tensor, nn
+from torch import Tensor
 
 from training.backbones import denoise, takes_mask
 from training.errors import FoundryError
@@ -174,7 +174,7 @@ class DiffusionObjective:
             )
 
 
-def _place(module: nn.Module, execution: Execution, device: str) -> None:
+def _place(module: Any, execution: Execution, device: str) -> None:
     """Memory format and recomputation, which change no result but for its last bits."""
     wanted = execution.channels_last if execution.channels_last is not None else device == "cuda"
     if wanted and not takes_mask(module):  # UNets
