@@ -78,9 +78,9 @@ class Replicated(Whole):
 
     def __init__(self, objective: Objective, team: Team) -> None:
         super().__init__(objective, team)
-        self._wrapped = nn.parallel.DistributedDataParallel(
-            _Loss(objective), broadcast_buffers=False, gradient_as_bucket_view=True
-        )
+        loss = _Loss(objective)
+        loss._ddp_params_and_buffers_to_ignore = [name for name, _ in loss.named_buffers()]  # constants
+        self._wrapped = nn.parallel.DistributedDataParallel(loss, gradient_as_bucket_view=True)
 
     def loss(self, batch: Any, draw: Draw) -> tuple[Tensor, dict[str, Tensor | float]]:
         """See :meth:`Whole.loss`."""

@@ -30,6 +30,7 @@ from training.spec import Execution, Recipe
 from training.team import Span, Team, Wishes
 
 SECONDS_BETWEEN_WRITES = 1.0  # bound on how often progress and metrics go to disk
+MOST_SAVING = 0.01  # share of the time that a training may stand still to save
 
 
 class Loop:
@@ -109,7 +110,8 @@ class Loop:
 
     def _consult(self, should_stop: Callable[[], bool], seconds: float) -> Wishes:
         """What all processes do at this moment, ``seconds`` after the last checkpoint; stops when one has to."""
-        due = seconds >= self.execution.checkpoint_every_seconds and not self.saver.is_writing
+        least = max(self.execution.checkpoint_every_seconds, self.saver.stall_seconds / MOST_SAVING)
+        due = seconds >= least and not self.saver.is_writing
         wishes = self.team.consult(Wishes(should_stop(), due, self.saver.has_failed))
         if wishes.failed:
             self.saver.finish()

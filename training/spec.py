@@ -192,7 +192,12 @@ class Execution(Section):
     )
     compile: bool = Field(default=False, description="torch.compile the backbone")
     log_every_images: Positive = Field(default=512, description="one row of metrics per so many images")
-    checkpoint_every_seconds: float = Field(default=30.0, gt=0, le=86400)
+    checkpoint_every_seconds: float = Field(
+        default=30.0,
+        gt=0,
+        le=86400,
+        description="or a hundred times as long as the last one held up training",
+    )
     checkpoint_every_images: Positive | None = Field(
         default=None, description="also after so many images; for tests"
     )

@@ -17,7 +17,7 @@ from orchestration.resources.compute import RayCompute
 from orchestration.resources.training_cluster import RAY_FOLDER
 from tests.orchestration.test_compute import digest_of, run_folder
 from tests.training.killing import newest
-from tests.training.teams import fork_team
+from tests.training.teams import fork, train_part
 from training.errors import FoundryError
 from training.run_folder import RunFolder, prepare
 
@@ -43,7 +43,7 @@ def test_a_killed_worker_costs_the_work_since_the_last_checkpoint(
     ray_compute: RayCompute, tmp_path: Path
 ) -> None:
     whole, killed = shared_run(tmp_path / "whole"), shared_run(tmp_path / "killed")
-    fork_team(whole)
+    fork(train_part, whole.path)
     said: list[str] = []
     found: dict[str, Any] = {}
 
