@@ -25,9 +25,13 @@ from training.team import Span, Team
 class _Loss(nn.Module):
     """The objective's loss as a module, so that wrappers see one call however the objective uses its modules."""
 
+    _ddp_params_and_buffers_to_ignore: list[str]
+
     def __init__(self, objective: Objective) -> None:
         super().__init__()
         self.module = objective.module
+        # Buffers are constants that every process built alike; DistributedDataParallel need not send them each step.
+        self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]
         self._loss = objective.loss
 
     def forward(self, batch: Any, draw: Draw) -> tuple[Tensor, dict[str, Tensor | float]]:
@@ -78,9 +82,7 @@ class Replicated(Whole):
 
     def __init__(self, objective: Objective, team: Team) -> None:
         super().__init__(objective, team)
-        loss = _Loss(objective)
-        loss._ddp_params_and_buffers_to_ignore = [name for name, _ in loss.named_buffers()]  # constants
-        self._wrapped = nn.parallel.DistributedDataParallel(loss, gradient_as_bucket_view=True)
+        self._wrapped = nn.parallel.DistributedDataParallel(_Loss(objective), gradient_as_bucket_view=True)
 
     def loss(self, batch: Any, draw: Draw) -> tuple[Tensor, dict[str, Tensor | float]]:
         """See :meth:`Whole.loss`."""
@@ -96,6 +98,7 @@ class Sharded(Whole):
     """Weights, gradients, optimiser state and average are cut into shards (FSDP2); a block is whole while it works.
 
     Gradients are sent after every pass: kept whole until the last one, they would need the memory that shards save.
+    Weights lie in plain order, also where they were channels-last, for FSDP2 shards no other.
     """
 
     def __init__(self, objective: Objective, team: Team) -> None:
@@ -104,6 +107,8 @@ class Sharded(Whole):
 
         super().__init__(objective, team)
         self._outline = _without_weights(objective.module)
+        for parameter in objective.module.parameters():
+            parameter.data = parameter.data.contiguous()
         device = next(objective.module.parameters()).device.type
         mesh = init_device_mesh(device, (team.size,))
         for block in _blocks(objective.module):

@@ -200,8 +200,8 @@ class Loop:
     def _resume(self) -> None:
         like = {**dict(self.module.named_parameters()), **dict(self.module.named_buffers())}
         state, self.notes = load_checkpoint(self.folder.checkpoints, like, self.team)
-        if self.team.is_lead:
-            self.metrics.forget_after(state.images_seen if state else 0)
+        images_seen = state.images_seen if state else 0
+        self.last_row = self.team.lead(lambda: self._last_row_before(images_seen))
         if state is None:
             return
         self.module.load_state_dict(dict(state.tensors["model"]))
@@ -213,8 +213,12 @@ class Loop:
             self.objective.restore_extra_state(state.tensors["objective"])
         self.images_seen = self.saver.newest = state.images_seen
         self.train_seconds = state.train_seconds
-        rows = self.folder.read_metrics().to_pylist()
-        self.last_row = rows[-1] if rows else {}
+
+    def _last_row_before(self, images_seen: int) -> dict[str, float]:
+        """Forget the metrics after so many images, which will be seen again; returns the last row that stays."""
+        self.metrics.forget_after(images_seen)
+        rows: list[dict[str, float]] = self.folder.read_metrics().to_pylist()
+        return rows[-1] if rows else {}
 
     def _stop(self) -> None:
         self._checkpoint(at_once=True)
