@@ -102,7 +102,7 @@ def test_a_point_that_is_not_there_is_said(models: Models) -> None:
         planned(replace(models, grid=None), KEY)
 
 
-@pytest.mark.parametrize("profile", ["smoke", "demo"])
+@pytest.mark.parametrize("profile", ["smoke", "demo", "gpu"])
 def test_shipped_grids_are_sound(profile: str) -> None:
     """Pairs are equal within their bound, and every point is scored at six counts or more."""
     from assets.scaling.points import macs_of, parameters_of

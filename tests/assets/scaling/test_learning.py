@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from assets.scaling.learning import curves_by_cell, efficiency_of, efficiency_table, grid_claims
@@ -35,6 +36,26 @@ def test_a_claim_is_not_run_while_one_of_its_runs_is_missing() -> None:
     keys = [key for key in GRID.points if key != "grid.tiny.all.mixed.2"]
     assert grid_claims(made_up_scores(GRID, falling, keys), GRID, "smoke") == {}
     assert grid_claims(made_up_scores(GRID, falling).slice(0, 0), GRID, "smoke") == {}
+
+
+def test_at_budgets_of_compute_each_side_counts_where_its_own_run_ends() -> None:
+    sizes = {
+        "tiny": {"backbone": "PixArt-tiny", "learning_rate": 0.001},
+        "unet": {"backbone": "UNet-tiny", "learning_rate": 0.001},
+    }
+    grid = small_grid(
+        budgets={"gflops": [0.4]},
+        sizes=sizes,
+        slices=[{"sizes": ["tiny", "unet"], "data": ["all"], "mixes": ["mixed"], "seeds": [0, 1, 2]}],
+        contrasts=[],
+        pairs=[{"name": "shape", "claim": "depth_beats_width", "left": "tiny", "right": "unet"}],
+    )
+    scores = made_up_scores(grid, falling)
+    keep = [row["size"] == "tiny" or row["images_seen"] <= 40 for row in scores.to_pylist()]
+    claim = grid_claims(scores.filter(pa.array(keep)), grid, "smoke")["depth_beats_width"]
+    assert "at equal compute" in claim.measured
+    assert claim.interval is not None
+    assert claim.interval.value == pytest.approx(0.1 * np.log2(96 / 40), abs=1e-6)
 
 
 def test_efficiency_says_how_many_images_and_how_much_compute() -> None:
