@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
-from training.planning.live_bytes import NOTHING, LiveBytes, Row, above
+from training.planning.live_bytes import LiveBytes, Row, above, highest
 
 REPEATED = (
     "BasicTransformerBlock",
@@ -23,6 +23,7 @@ REPEATED = (
     "FluxTransformerBlock",
     "JointTransformerBlock",
     "ResnetBlock2D",
+    "Attention",
 )
 
 
@@ -33,9 +34,10 @@ class BlockTrace:
     forward: list[Row]
     retained: Row  # held for the backward pass, its output not counted
     backward: list[Row]
-    outputs: list[tuple[torch.Size, torch.dtype]]
+    outputs: list[tuple[torch.Size, torch.dtype] | None]  # None where the block gives none
     structure: Any  # how the outputs are nested
     held_inputs: tuple[int, ...]  # places among the tensor inputs of those that are held too
+    gradient_bytes: float
 
 
 _TRACES: dict[Any, BlockTrace] = {}
@@ -44,10 +46,12 @@ _TRACES: dict[Any, BlockTrace] = {}
 class Pasted:
     """The blocks of one simulation, whose cast weights live to the end of the forward pass as autocast keeps them."""
 
-    def __init__(self, live: LiveBytes) -> None:
+    def __init__(self, live: LiveBytes, prepare: Callable[[nn.Module], None]) -> None:
         self.live = live
+        self.prepare = prepare
         self.in_forward = True
         self.casts: list[Tensor] = []
+        self.gradients: list[Tensor] = []
 
     def forward_ended(self) -> None:
         """Autocast's cache is emptied."""
@@ -56,10 +60,15 @@ class Pasted:
 
 
 @contextmanager
-def pasted_blocks(model: nn.Module, live: LiveBytes) -> Iterator[Pasted]:
-    """While it lasts, repeated blocks of the model are pasted instead of walked through."""
-    pasted = Pasted(live)
-    blocks = [module for module in model.modules() if type(module).__name__ in REPEATED]
+def pasted_blocks(
+    model: nn.Module, live: LiveBytes, prepare: Callable[[nn.Module], None]
+) -> Iterator[Pasted]:
+    """While it lasts, repeated blocks of the model are pasted instead of walked through.
+
+    ``prepare`` is called with a block that has to be walked through once, to make its weights fake.
+    """
+    pasted = Pasted(live, prepare)
+    blocks = list(repeated_blocks(model))
     for block in blocks:
         vars(block)["forward"] = _Forward(block, pasted)
     try:
@@ -69,24 +78,35 @@ def pasted_blocks(model: nn.Module, live: LiveBytes) -> Iterator[Pasted]:
             del vars(block)["forward"]
 
 
+def repeated_blocks(module: nn.Module) -> Iterator[nn.Module]:
+    """Blocks of :data:`REPEATED` inside a model, outermost ones alone."""
+    for child in module.children():
+        if type(child).__name__ in REPEATED:
+            yield child
+        else:
+            yield from repeated_blocks(child)
+
+
 class _Forward:
     """A block's forward: looks up its trace, and makes an output whose backward pass pastes it."""
 
     def __init__(self, block: nn.Module, pasted: Pasted) -> None:
         self.block, self.pasted = block, pasted
         self.forward = block.forward
-        self.parameters = list(block.parameters())
-        self.shapes = (type(block).__name__, _structure(block))
+        self.shapes = _structure(block)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         leaves, spec = tree_flatten((args, kwargs))
         key = (self.shapes, spec, tuple(_kind(leaf) for leaf in leaves), _formats())
         if key not in _TRACES:
-            _TRACES[key] = trace_block(self.forward, self.parameters, args, kwargs, self.pasted.live)
+            self.pasted.prepare(self.block)
+            parameters = list(self.block.parameters())
+            _TRACES[key] = trace_block(self.forward, parameters, args, kwargs, self.pasted.live)
         trace = _TRACES[key]
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-        outputs = _Paste.apply(trace, self.pasted, len(tensors), *tensors, *self.parameters)
-        return tree_unflatten(list(outputs), trace.structure)
+        made = iter(_Paste.apply(trace, self.pasted, *tensors))
+        outputs = [None if output is None else next(made) for output in trace.outputs]
+        return tree_unflatten(outputs, trace.structure)
 
 
 def _structure(block: nn.Module) -> Any:
@@ -113,7 +133,7 @@ class _Paste(torch.autograd.Function):
     """Stands for a block: holds a lump of the size of what the block would hold, and pastes its moments."""
 
     @staticmethod
-    def forward(ctx: Any, trace: BlockTrace, pasted: Pasted, count: int, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, trace: BlockTrace, pasted: Pasted, *tensors: Tensor) -> tuple[Tensor, ...]:
         live = pasted.live
         live.paste(trace.forward)
         lump = live.lump((trace.retained[0], trace.retained[1], 0.0))
@@ -122,19 +142,21 @@ class _Paste(torch.autograd.Function):
             pasted.casts.append(casts)
         held = [tensors[place] for place in trace.held_inputs]
         ctx.save_for_backward(lump, casts, *held)
-        ctx.trace, ctx.live = trace, live
+        ctx.trace, ctx.pasted = trace, pasted
         ctx.shapes = [(tensor.shape, tensor.dtype) for tensor in tensors]
-        return tuple(torch.empty(shape, dtype=dtype) for shape, dtype in trace.outputs)
+        return tuple(torch.empty(made[0], dtype=made[1]) for made in trace.outputs if made is not None)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         lump, casts, *_ = ctx.saved_tensors
-        ctx.live.paste(ctx.trace.backward)
-        ctx.live.drop(lump)
-        ctx.live.drop(casts)
-        wanted = zip(ctx.needs_input_grad[3:], ctx.shapes, strict=True)
+        live = ctx.pasted.live
+        live.paste(ctx.trace.backward)
+        live.drop(lump)
+        live.drop(casts)
+        ctx.pasted.gradients.append(live.lump((0.0, ctx.trace.gradient_bytes, 0.0)))
+        wanted = zip(ctx.needs_input_grad[2:], ctx.shapes, strict=True)
         made = [torch.empty(shape, dtype=dtype) if needed else None for needed, (shape, dtype) in wanted]
-        return (None, None, None, *made)
+        return (None, None, *made)
 
 
 class _Sink(torch.autograd.Function):
@@ -175,18 +197,21 @@ def trace_block(
         outputs = forward(*args, **kwargs)
         leaves, structure = tree_flatten(outputs)
         rows = above(alone.rows[first:], start)
-        made = [(leaf.shape, leaf.dtype) for leaf in leaves]
+        made = [None if leaf is None else (leaf.shape, leaf.dtype) for leaf in leaves]
         begun: list[Row] = []
-        loss = _Sink.apply(begun, alone, *leaves)
+        loss = _Sink.apply(begun, alone, *(leaf for leaf in leaves if leaf is not None))
         del outputs, leaves, args, kwargs
         held = [place for place, storage in enumerate(storages) if alone.is_alive(storage[0])]
         kept = tuple(float(sum(storages[place][1][kind] for place in held)) for kind in range(3))
         retained = above([alone.now], kept)[0]
         loss.backward()
         backward = above(alone.rows[int(begun[1][0]) :], begun[0])
+        gradient_bytes = float(sum(4 * p.numel() for p in parameters if p.grad is not None))
         for parameter in parameters:
             parameter.grad = None
-    return BlockTrace(rows, retained, backward, made, structure, tuple(held))
+    return BlockTrace(
+        highest(rows), retained, highest(backward), made, structure, tuple(held), gradient_bytes
+    )
 
 
 def _own(leaf: Any) -> Any:

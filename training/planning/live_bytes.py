@@ -144,3 +144,12 @@ def _minus(row: Row) -> Row:
 def above(rows: list[Row], start: Row) -> list[Row]:
     """Rows relative to a moment."""
     return [_plus(row, _minus(start)) for row in rows]
+
+
+def highest(rows: list[Row]) -> list[Row]:
+    """Rows that can be the highest for some batch: those that no other one reaches in every column."""
+    kept: list[Row] = []
+    for row in sorted(set(rows), reverse=True):
+        if not any(row[1] <= other[1] and row[2] <= other[2] for other in kept):
+            kept.append(row)
+    return kept

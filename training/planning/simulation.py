@@ -7,8 +7,8 @@ CPU, on which fake tensors can be differentiated, do not; :class:`_GpuNorms` add
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, Literal
@@ -22,11 +22,12 @@ from torch.utils.checkpoint import checkpoint
 
 from training.backbones import Conditioning, Conditions, build_on_meta, denoise, example_inputs, takes_mask, variant
 from training.backbones._building import collector_paused
-from training.planning.blocks import pasted_blocks
-from training.planning.live_bytes import PROBE_BATCH, LiveBytes, Row, Timeline
+from training.planning.blocks import pasted_blocks, repeated_blocks
+from training.planning.live_bytes import PROBE_BATCH, LiveBytes, Timeline
 from training.precision import FORMATS
 
 DeviceKind = Literal["cpu", "gpu"]
+Prepare = Callable[[nn.Module], None]
 
 
 @dataclass(frozen=True)
@@ -49,29 +50,23 @@ def simulate(setting: Setting) -> Timeline:
     Raises FoundryError for an unknown backbone.
     """
     live = LiveBytes()
-    with collector_paused(), FakeTensorMode() as fake, live:
-        with _outside(fake, live):
-            model, inputs = _fakes(setting, fake)
-        for tensor in (*model.parameters(), *model.buffers()):
-            live.ignore(tensor)
+    fake = FakeTensorMode()
+    with collector_paused():
+        model, inputs = _fakes(setting, fake)
         for tensor in inputs.values():
             live.follow(tensor)
-        _step(model, inputs, setting, live)
+        for tensor in (*model.parameters(), *model.buffers()):
+            live.ignore(tensor)
+        with fake, live:
+            _step(model, inputs, setting, live, partial(_make_fake, fake=fake))
     return Timeline.of(live.rows)
 
 
-@contextmanager
-def _outside(fake: FakeTensorMode, live: LiveBytes) -> Iterator[None]:
-    """Building on the meta device is no part of the step."""
-    with torch.utils._python_dispatch._disable_current_modes():
-        yield
-
-
-def _step(model: nn.Module, inputs: dict[str, Tensor], setting: Setting, live: LiveBytes) -> None:
+def _step(model: nn.Module, inputs: dict[str, Tensor], setting: Setting, live: LiveBytes, prepare: Prepare) -> None:
     noisy = inputs["latents"] + inputs["noise"]
     norms = _GpuNorms() if setting.device == "gpu" else nullcontext()
     conditions = Conditions(pooled=inputs.get("pooled"))
-    with norms, pasted_blocks(model, live) as pasted:
+    with norms, pasted_blocks(model, live, prepare) as pasted:
         with _autocast(setting.precision):
             output = denoise(
                 model, noisy, inputs["timestep"], inputs["states"], inputs["mask"], conditions=conditions
@@ -93,12 +88,12 @@ def _fakes(setting: Setting, fake: FakeTensorMode) -> tuple[nn.Module, dict[str,
         "latents": example.noisy,
         "noise": torch.empty_like(example.noisy),
         "timestep": example.timestep,
-        "states": example.states.to(torch.float16),
+        "states": example.states,
         "mask": example.mask.bool(),
     }
     if example.conditions.pooled is not None:
         inputs["pooled"] = example.conditions.pooled
-    _make_fake(model, fake)
+    _make_fake(model, fake, list(repeated_blocks(model)))
     if setting.checkpointing:
         model.enable_gradient_checkpointing(partial(checkpoint, use_reentrant=False, preserve_rng_state=False))
     return model, {name: _fake(tensor, fake) for name, tensor in inputs.items()}
@@ -108,20 +103,36 @@ def _fake(tensor: Tensor, fake: FakeTensorMode) -> Tensor:
     return FakeTensor(fake, tensor, torch.device("cpu"))
 
 
-def _make_fake(model: nn.Module, fake: FakeTensorMode) -> None:
-    for module in model.modules():
-        for name, parameter in module._parameters.items():
-            if parameter is not None:
-                module._parameters[name] = nn.Parameter(_fake(parameter.detach(), fake))
-        for name, buffer in module._buffers.items():
-            if buffer is not None:
-                module._buffers[name] = _fake(buffer, fake)
+def _make_fake(model: nn.Module, fake: FakeTensorMode, leave_out: Collection[nn.Module] = ()) -> None:
+    """Make weights fake, but for those of modules left out."""
+    with torch.utils._python_dispatch._disable_current_modes():
+        for module in _modules(model, set(leave_out)):
+            _make_tensors_fake(module, fake)
+
+
+def _modules(module: nn.Module, leave_out: Collection[nn.Module]) -> Iterator[nn.Module]:
+    yield module
+    for child in module.children():
+        if child not in leave_out:
+            yield from _modules(child, leave_out)
+
+
+def _make_tensors_fake(module: nn.Module, fake: FakeTensorMode) -> None:
+    for name, parameter in module._parameters.items():
+        if parameter is not None and not isinstance(parameter, FakeTensor):
+            module._parameters[name] = nn.Parameter(_fake(parameter.detach(), fake))
+    for name, buffer in module._buffers.items():
+        if buffer is not None and not isinstance(buffer, FakeTensor):
+            module._buffers[name] = _fake(buffer, fake)
+
+
+_NORMS = (functional.layer_norm, functional.group_norm, functional.rms_norm)
 
 
 class _GpuNorms(TorchFunctionMode):
     """Under autocast, norms take and give fp32, as torch's rules for CUDA say."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in (functional.layer_norm, functional.group_norm) and torch.is_autocast_enabled("cpu"):
+        if func in _NORMS and torch.is_autocast_enabled("cpu"):
             args = (args[0].float(), *args[1:])
         return func(*args, **(kwargs or {}))
