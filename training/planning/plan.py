@@ -122,10 +122,9 @@ class Plan:
         return None if self.price is None else self.compute.gpu_hours * self.price
 
     @property
-    def rate(self) -> Rate:
-        """How fast the machine is taken to be."""
-        setting = self.setting
-        return Rate(self.gpu, self.shares.gpus, self.mfu, setting.precision, setting.checkpointing)
+    def encoding_rate(self) -> Rate:
+        """How fast texts are taken to be encoded: in bf16, forward only, at the same utilisation."""
+        return Rate(self.gpu, self.shares.gpus, self.mfu, "bf16", checkpointing=False)
 
 
 def plan_recipe(recipe: Recipe, machine: Machine) -> Plan:
