@@ -111,7 +111,7 @@ class Sharded(Whole):
             parameter.data = parameter.data.contiguous()
         device = next(objective.module.parameters()).device.type
         mesh = init_device_mesh(device, (team.size,))
-        for block in _blocks(objective.module):
+        for block in sharding_blocks(objective.module):
             fully_shard(block, mesh=mesh)
         self._wrapped = _Loss(objective)
         fully_shard(self._wrapped, mesh=mesh)
@@ -173,7 +173,7 @@ def distribute(objective: Objective, execution: Execution, team: Team, name: str
     return Sharded(objective, team)
 
 
-def _blocks(module: nn.Module) -> list[nn.Module]:
+def sharding_blocks(module: nn.Module) -> list[nn.Module]:
     """The repeated blocks that the model itself names as units (diffusers' ``_no_split_modules``), inner ones first."""
     names = {name for part in module.modules() for name in getattr(part, "_no_split_modules", None) or ()}
     return [part for part in reversed(list(module.modules())) if type(part).__name__ in names]
