@@ -48,7 +48,10 @@ class FrozenLinear(nn.Linear):
 
     def __init__(self, layer: nn.Linear, *, int8: bool, offloaded: bool) -> None:
         super().__init__(layer.in_features, layer.out_features, bias=False, device="meta")
-        weight, scale = quantise_rows(layer.weight.detach()) if int8 else (layer.weight.detach(), None)
+        weight: Tensor = layer.weight.detach()
+        scale: Tensor | None = None
+        if int8:
+            weight, scale = quantise_rows(weight)
         self.weight = nn.Parameter(_at_home(weight) if offloaded else weight, requires_grad=False)
         self.bias = layer.bias.requires_grad_(False) if layer.bias is not None else None
         self.register_buffer("scale", scale)

@@ -62,7 +62,12 @@ def test_adapters_leave_fused_and_as_a_file(name: str, tmp_path: Path) -> None:
 
 def test_resume_is_bit_equal_and_checkpoints_hold_what_trains(tmp_path: Path) -> None:
     tuning = FineTuning("sd2", tmp_path)
-    settings = {"lora": LORA, "images_total": 16, "optimizer": {"name": "adamw8bit"}, "base_format": "int8"}
+    settings: dict[str, Any] = {
+        "lora": LORA,
+        "images_total": 16,
+        "optimizer": {"name": "adamw8bit"},
+        "base_format": "int8",
+    }
     whole, stopped = tuning.prepare("whole", **settings), tuning.prepare("stopped", **settings)
     run(whole.path)
     asked = iter([False, False, True])
