@@ -28,6 +28,7 @@ from training.run_folder import Progress, RunFolder, State, replace_folder
 from training.saving import Saver
 from training.spec import Execution, Recipe
 from training.team import Span, Team, Wishes
+from training.trained_weights import restore_trained, trained_tensors
 
 SECONDS_BETWEEN_WRITES = 1.0  # bound on how often progress and metrics go to disk
 MOST_SAVING = 0.01  # share of the time that a training may stand still to save
@@ -187,7 +188,7 @@ class Loop:
         self._close_interval()
         self.metrics.flush()
         tensors = {
-            "model": dict(self.module.state_dict()),
+            "model": trained_tensors(self.module),
             "optimizer": optimizer_tensors(self.optimizer, self.module),
         }
         tensors |= {group: average.tensors() for group, average in self.averages.items()}
@@ -204,7 +205,7 @@ class Loop:
         self.last_row = self.team.lead(lambda: self._last_row_before(images_seen))
         if state is None:
             return
-        self.module.load_state_dict(dict(state.tensors["model"]))
+        restore_trained(self.module, state.tensors["model"])
         restore_optimizer(self.optimizer, self.module, state.tensors["optimizer"])
         for group, average in self.averages.items():
             average.restore(state.tensors[group])

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers import FluxTransformer2DModel, UNet2DConditionModel
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from training.backbones import denoise, takes_mask
+from training.backbones import Conditions, bare, denoise, latent_shape, pooled_dim, takes_mask, text_dim
 from training.errors import FoundryError
 from training.noising import Noising
 from training.objectives import input_folder
@@ -21,6 +22,7 @@ from training.shards import TextBatch, TrainingShards
 from training.spec import DiffusionOptions, Execution, TrainingSpecification
 
 NULL_CAPTION = -1
+LORA_FOLDER = "lora"
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class DiffusionBatch:
     states: Float[Tensor, "b tokens dim"]
     mask: Bool[Tensor, "b tokens"]
     captions: Int64[np.ndarray, " b"]
+    pooled: Float[Tensor, "b pooled_dim"] | None = None
 
 
 class DiffusionObjective:
@@ -56,6 +59,10 @@ class DiffusionObjective:
         )
         self.num_samples = len(self.rows)
         self.caption_keys = self.shards.sample_keys(self.rows)
+        self.parent = input_folder(execution, "parent") if recipe.parent and not self.few_step else None
+        from training.fine_tuning import adapt
+
+        adapt(backbone, recipe, execution)
         self.module = backbone.to(device)
         _place(self.module, execution, device)
         self._check_shapes()
@@ -85,7 +92,10 @@ class DiffusionObjective:
         )
         text = self.shards.gather_text(texts, self.pad_to)
         return DiffusionBatch(
-            self._to_device(self.shards.gather_latents(rows)), *self._text_tensors(text), captions
+            self._to_device(self.shards.gather_latents(rows)),
+            *self._text_tensors(text),
+            captions,
+            self._to_device(self._pooled(texts)) if self.takes_pooled else None,
         )
 
     def draw_captions(self, draw: Draw) -> Int64[np.ndarray, " b"]:
@@ -110,7 +120,8 @@ class DiffusionObjective:
         noise = self._to_device(draw.normal("noise", batch.latents.shape[1:]))
         level = self.draw_levels(draw)
         noisy = self.noising.add_noise(batch.latents, noise, level)
-        output = self.forward(self.module, noisy, self.noising.timestep(level), batch.states, batch.mask)
+        timestep, conditions = self.noising.timestep(level), Conditions(pooled=batch.pooled)
+        output = self.forward(self.module, noisy, timestep, batch.states, batch.mask, conditions=conditions)
         target = self.noising.target(batch.latents, noise, level)
         squared = (output.float() - target).square()
         if self.options.min_snr_gamma is not None:
@@ -119,35 +130,54 @@ class DiffusionObjective:
         return squared.mean(), self._caption_counts(batch.captions)
 
     def export(self, folder: Path) -> None:
-        """Write a diffusers pipeline folder without text encoder."""
+        """Write a diffusers pipeline folder without text encoder, and adapters beside where they were trained."""
         from training.export import export_pipeline
 
-        export_pipeline(folder, self.module, self.autoencoder_folder, self.noising, few_step=self.few_step)
+        export_pipeline(
+            folder,
+            self._whole(),
+            self.autoencoder_folder,
+            self.noising,
+            few_step=self.few_step,
+            parent=self.parent,
+        )
+        self._export_adapters(folder / LORA_FOLDER)
 
     def export_weights(self, folder: Path) -> None:
-        """Write the backbone alone."""
+        """Write the backbone alone, and adapters beside where they were trained."""
         from training.export import save_backbone
 
-        save_backbone(self.module, folder)
+        save_backbone(self._whole(), folder)
+        self._export_adapters(folder)
 
     def write_samples(self, path: Path, execution: Execution) -> None:
         """A sheet of samples for the first alt-texts of the data, the same noise every time."""
+        from training.pretrained import load_scheduler
         from training.sampling import Denoiser, sample_with, write_sheet
         from training.schedulers import FEW_STEPS
 
         rows = self.rows[: execution.sample_count]
-        text = self.shards.gather_text(
-            self.shards.text_of(rows, np.zeros_like(rows)), self.shards.description.max_tokens
-        )
+        texts = self.shards.text_of(rows, np.zeros_like(rows))
+        text = self.shards.gather_text(texts, self.shards.description.max_tokens)
         null = self.shards.gather_text(self.shards.null_text(1), self.shards.description.max_tokens)
-        prompts = Prompts(text.states, text.mask, null.states[0], null.mask[0])
+        pooled = (self._pooled(texts), self._pooled(self.shards.null_text(1))[0])
+        prompts = Prompts(
+            text.states, text.mask, null.states[0], null.mask[0], *(pooled if self.takes_pooled else ())
+        )
         denoiser = Denoiser.from_parts(
-            self.module, self.autoencoder_folder, self.noising, few_step=self.few_step
+            self.module,
+            self.autoencoder_folder,
+            self.noising,
+            few_step=self.few_step,
+            scheduler=load_scheduler(self.parent) if self.parent else None,
         )
         steps, guidance = (
             (FEW_STEPS, 1.0) if self.few_step else (execution.sample_steps, execution.sample_guidance)
         )
-        images = sample_with(denoiser, prompts, list(range(len(rows))), steps, guidance)
+        _, height, width = self.shards.description.latent_shape or (0, 0, 0)
+        images = sample_with(
+            denoiser, prompts, list(range(len(rows))), steps, guidance, latent_size=(height, width)
+        )
         write_sheet(path, images)
 
     def _caption_counts(self, captions: np.ndarray) -> dict[str, Tensor | float]:
@@ -155,6 +185,27 @@ class DiffusionObjective:
         counts = np.bincount(captions + 1, minlength=most + 2)
         names = ["null", *(str(index) for index in range(most + 1))]
         return {f"count_caption_{name}": float(count) for name, count in zip(names, counts, strict=True)}
+
+    @property
+    def takes_pooled(self) -> bool:
+        """Whether the backbone is told pooled text beside token states."""
+        return pooled_dim(bare(self.module).config) is not None
+
+    def _pooled(self, texts: np.ndarray) -> Float[np.ndarray, "b pooled_dim"]:
+        return self.shards.pooled[texts].astype(np.float32)
+
+    def _whole(self) -> Any:
+        from training.fine_tuning import whole_backbone
+
+        return whole_backbone(self.module, self.spec.recipe, self.parent)
+
+    def _export_adapters(self, folder: Path) -> None:
+        from training.export import part_of
+        from training.lora import save_adapters
+
+        options = self.spec.recipe.lora
+        if options is not None:
+            save_adapters(self.module, folder, part_of(self.module), options)
 
     def _text_tensors(self, text: TextBatch) -> tuple[Tensor, Tensor]:
         return self._to_device(text.states), torch.from_numpy(text.mask).to(self.device)
@@ -164,12 +215,15 @@ class DiffusionObjective:
 
     def _check_shapes(self) -> None:
         about, config = self.shards.description, self.module.config
-        found = (about.latent_shape, about.text_dim)
-        text_dim = getattr(config, "caption_channels", None) or getattr(config, "encoder_hid_dim", None)
-        wanted = ((config.in_channels, config.sample_size, config.sample_size), text_dim)
+        shape, latents = latent_shape(self.module), about.latent_shape
+        if isinstance(self.module, FluxTransformer2DModel) and latents is not None:
+            shape = (shape[0], *latents[1:])  # any size will do
+        found = (latents, about.text_dim, self.shards.pooled.shape[1] if self.takes_pooled else None)
+        wanted = (shape, text_dim(config), pooled_dim(config))
         if found != wanted:
+            name = self.spec.recipe.backbone or self.spec.recipe.parent
             raise FoundryError(
-                f"backbone '{self.spec.recipe.backbone or self.spec.recipe.parent}' takes latents and text width {wanted}, the dataset "
+                f"backbone '{name}' takes latents, text width and pooled width {wanted}, the dataset "
                 f"{self.shards.folder} holds {found}; name a backbone of this latent space"
             )
 
@@ -177,7 +231,7 @@ class DiffusionObjective:
 def _place(module: Any, execution: Execution, device: str) -> None:
     """Memory format and recomputation, which change no result but for its last bits."""
     wanted = execution.channels_last if execution.channels_last is not None else device == "cuda"
-    if wanted and not takes_mask(module):  # UNets
+    if wanted and isinstance(module, UNet2DConditionModel):
         module.to(memory_format=torch.channels_last)
     if execution.activation_checkpointing:
         module.enable_gradient_checkpointing()
