@@ -1,0 +1,268 @@
+"""Readers of training datasets: batches are gathered from memory-mapped shards, without worker processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Bool, Float, Float16, Int, Int64
+
+from training.errors import FoundryError
+from training.randomness import sample_keys
+from training.shards.description import (
+    IMAGE_FORMAT,
+    LATENT_FORMAT,
+    SAMPLES_FILE,
+    DatasetDescription,
+    read_description,
+)
+from training.shards.gathering import MappedArrays, by_shard, gather
+
+NULL_TEXT = 0
+
+
+@dataclass(frozen=True)
+class TextBatch:
+    """Token states of a batch of texts, zero where ``mask`` is false, and their pooled vectors where asked for."""
+
+    states: Float[np.ndarray, "b tokens dim"]
+    mask: Bool[np.ndarray, "b tokens"]
+    pooled: Float[np.ndarray, "b pooled_dim"] | None = None
+
+
+@dataclass(frozen=True)
+class ShardRange:
+    """Consecutive rows of one shard: ``num_rows`` of them from ``first_row`` on."""
+
+    shard: int
+    first_row: int
+    num_rows: int
+
+
+class TrainingShards:
+    """Reader of latents with captions and texts."""
+
+    def __init__(self, folder: Path, description: DatasetDescription) -> None:
+        self.folder = folder
+        self.description = description
+        self.arrays = MappedArrays(folder)
+        self._rows = description.row_starts()
+        self._texts = description.text_starts()
+
+    @classmethod
+    def open(cls, folder: Path, *, verify: bool = False) -> TrainingShards:
+        """Open a dataset folder; ``verify`` hashes every file first.
+
+        Raises FoundryError when it is missing, of another format or damaged.
+        """
+        folder = Path(folder)
+        return cls(folder, read_description(folder, LATENT_FORMAT, verify=verify))
+
+    @cached_property
+    def samples(self) -> pa.Table:
+        """The list of samples in order of rows, for people; training does without."""
+        return pq.read_table(self.folder / SAMPLES_FILE)
+
+    def ranges(
+        self, splits: Sequence[str], max_samples: int | None = None, resolution: int | None = None
+    ) -> list[ShardRange]:
+        """Which rows of which shards lie in ``splits`` (and have a resolution, where one is given), ascending.
+
+        Of ``max_samples``, every latent shape gets its share, its first rows. Raises FoundryError when there are none.
+        """
+        about = self.description
+        chosen = [
+            index
+            for index, shard in enumerate(about.shards)
+            if shard.split in splits and resolution in (None, shard.resolution) and shard.num_samples
+        ]
+        if not chosen:
+            raise FoundryError(
+                f"{self.folder}: no samples in splits {', '.join(splits)}"
+                + ("" if resolution is None else f" at resolution {resolution}")
+                + f"; it has {about.splits}, resolutions {', '.join(map(str, about.resolutions))}"
+            )
+        whole = [
+            ShardRange(index, int(self._rows[index]), about.shards[index].num_samples) for index in chosen
+        ]
+        return whole if max_samples is None else self._cut(whole, max_samples)
+
+    def select(self, splits: Sequence[str], max_samples: int | None = None) -> Int64[np.ndarray, " n"]:
+        """Row numbers of the samples in ``splits``, ascending. Raises FoundryError when there are none."""
+        return rows_of(self.ranges(splits, max_samples))
+
+    def sample_keys(self, rows: Int[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+        """:func:`training.randomness.sample_keys` of some samples."""
+        return gather(self._rows, rows, self._of("sample_keys"), np.empty(len(rows), np.int64))
+
+    def shards_of(self, rows: Int[np.ndarray, " b"]) -> list[int]:
+        """Numbers of the shards that some rows lie in, ascending."""
+        return np.unique(np.searchsorted(self._rows, rows, side="right") - 1).tolist()
+
+    def latents(
+        self, rows: Int[np.ndarray, " b"], out: Float16[np.ndarray, "b c h w"] | None = None
+    ) -> Float16[np.ndarray, "b c h w"]:
+        """Latents as they are stored, into ``out`` where given. Raises FoundryError for rows of several shapes."""
+        if out is None:
+            out = np.empty((len(rows), *self._shape_of(rows)), np.float16)
+        return gather(self._rows, rows, self._of("latents"), out)
+
+    def gather_latents(self, rows: Int[np.ndarray, " b"]) -> Float[np.ndarray, "b c h w"]:
+        """Latents as float32, scaled as the backbone sees them. Raises FoundryError for rows of several shapes."""
+        return self.latents(rows).astype(np.float32)
+
+    def num_captions(self, rows: Int[np.ndarray, " b"]) -> Int64[np.ndarray, " b"]:
+        """How many captions each sample has, the alt-text included."""
+        counts = np.empty(len(rows), np.int64)
+        for shard, chosen, local in by_shard(self._rows, rows):
+            offsets = self.arrays.get("caption_offsets", shard)
+            counts[chosen] = offsets[local + 1] - offsets[local]
+        return counts
+
+    def text_of(
+        self, rows: Int[np.ndarray, " b"], captions: Int[np.ndarray, " b"]
+    ) -> Int64[np.ndarray, " b"]:
+        """Text numbers of the chosen captions."""
+        texts = np.empty(len(rows), np.int64)
+        for shard, chosen, local in by_shard(self._rows, rows):
+            places = self.arrays.get("caption_offsets", shard)[local] + captions[chosen]
+            texts[chosen] = self.arrays.get("caption_text_index", shard)[places] + self._texts[shard]
+        return texts
+
+    def null_text(self, count: int) -> Int64[np.ndarray, " b"]:
+        """The empty text, ``count`` times."""
+        return np.full(count, NULL_TEXT, np.int64)
+
+    def text_states(
+        self, texts: Int[np.ndarray, " b"], pad_to: int | None = None, *, pooled: bool = False
+    ) -> TextBatch:
+        """Stored states as float16, padded with zeros to the longest text or to ``pad_to`` tokens."""
+        spans = [self._state_span(text) for text in texts.tolist()]
+        width = pad_to or max(stop - start for _, start, stop in spans)
+        states = np.zeros((len(spans), width, self.description.text_dim), np.float16)
+        mask = np.zeros((len(spans), width), np.bool_)
+        for row, (shard, start, stop) in enumerate(spans):
+            states[row, : stop - start] = self.arrays.get("text_states", shard)[start:stop]
+            mask[row, : stop - start] = True
+        return TextBatch(states, mask, self._pooled(texts) if pooled else None)
+
+    def gather_text(self, texts: Int[np.ndarray, " b"], pad_to: int | None = None) -> TextBatch:
+        """Token states of texts as float32, padded with zeros to the longest of them or to ``pad_to`` tokens."""
+        batch = self.text_states(texts, pad_to)
+        return TextBatch(batch.states.astype(np.float32), batch.mask)
+
+    def words(self, texts: Int[np.ndarray, " b"]) -> list[str]:
+        """The texts themselves. Raises FoundryError when the dataset was written without them."""
+        found = []
+        for text in texts.tolist():
+            shard, local = self._text_place(text)
+            starts = self.arrays.get("text_starts", shard)
+            found.append(bytes(self.arrays.get("text_bytes", shard)[starts[local] : starts[local + 1]]))
+        return [word.decode("utf-8", "surrogatepass") for word in found]
+
+    def _pooled(self, texts: Int[np.ndarray, " b"]) -> Float16[np.ndarray, "b pooled_dim"]:
+        places = [self._text_place(text) for text in texts.tolist()]
+        return np.stack([self.arrays.get("pooled", shard)[local] for shard, local in places])
+
+    def _state_span(self, text: int) -> tuple[int | None, int, int]:
+        shard, local = self._text_place(text)
+        offsets = self.arrays.get("text_offsets", shard)
+        return shard, int(offsets[local]), int(offsets[local + 1])
+
+    def _text_place(self, text: int) -> tuple[int | None, int]:
+        if text == NULL_TEXT:
+            return None, 0
+        shard = int(np.searchsorted(self._texts, text, side="right")) - 1
+        return shard, text - int(self._texts[shard])
+
+    def _of(self, name: str) -> Callable[[int], np.ndarray]:
+        return lambda shard: self.arrays.get(name, shard)
+
+    def _shape_of(self, rows: Int[np.ndarray, " b"]) -> tuple[int, int, int]:
+        shapes = {self.description.shards[shard].latent_shape for shard in self.shards_of(rows)}
+        if len(shapes) != 1:
+            raise FoundryError(
+                f"{self.folder}: a batch holds latents of one shape, found rows of {sorted(shapes)}; draw batches "
+                "with the dataset's own order"
+            )
+        return shapes.pop()
+
+    def _cut(self, whole: list[ShardRange], max_samples: int) -> list[ShardRange]:
+        """The first rows of each shape and resolution, in proportion to their numbers, ``max_samples`` in all."""
+        kinds = [self._kind(part) for part in whole]
+        totals = {
+            kind: sum(p.num_rows for p, k in zip(whole, kinds, strict=True) if k == kind) for kind in kinds
+        }
+        left = dict(zip(totals, shares(list(totals.values()), max_samples), strict=True))
+        cut = []
+        for part, kind in zip(whole, kinds, strict=True):
+            taken = min(part.num_rows, left[kind])
+            left[kind] -= taken
+            cut.append(ShardRange(part.shard, part.first_row, taken))
+        return [part for part in cut if part.num_rows]
+
+    def _kind(self, part: ShardRange) -> tuple[tuple[int, int, int], int | None]:
+        shard = self.description.shards[part.shard]
+        return shard.latent_shape, shard.resolution
+
+
+class ImageShards:
+    """Reader of pictures, with captions where they were written."""
+
+    def __init__(self, folder: Path, description: DatasetDescription) -> None:
+        self.folder = folder
+        self.description = description
+        self.samples = pq.read_table(folder / SAMPLES_FILE)
+        self.images = np.load(folder / "images.npy", mmap_mode="r")
+
+    @classmethod
+    def open(cls, folder: Path, *, verify: bool = False) -> ImageShards:
+        """Open a folder of pictures; see :meth:`TrainingShards.open`."""
+        return cls(folder, read_description(folder, IMAGE_FORMAT, verify=verify))
+
+    def select(self, splits: Sequence[str], max_samples: int | None = None) -> Int64[np.ndarray, " n"]:
+        """Row numbers of the pictures in ``splits``, ascending. Raises FoundryError when there are none."""
+        chosen = np.isin(self.samples["split"].to_numpy(zero_copy_only=False).astype(str), list(splits))
+        rows = np.flatnonzero(chosen).astype(np.int64)[:max_samples]
+        if len(rows) == 0:
+            raise FoundryError(
+                f"{self.folder}: no samples in splits {', '.join(splits)}; it has {self.description.splits}"
+            )
+        return rows
+
+    def sample_keys(self, rows: Int[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+        """:func:`training.randomness.sample_keys` of some pictures."""
+        return sample_keys(self.samples["sample_id"].take(pa.array(rows)).to_pylist())
+
+    def gather_images(self, rows: Int[np.ndarray, " b"]) -> Float[np.ndarray, "b 3 h w"]:
+        """Pictures as float32 in [-1, 1], channels first."""
+        return np.ascontiguousarray(self.images[rows].transpose(0, 3, 1, 2), np.float32) / 127.5 - 1.0
+
+    def captions(self) -> list[list[str]]:
+        """Captions of every sample. Raises FoundryError when the dataset was written without."""
+        if "captions" not in self.samples.column_names:
+            raise FoundryError(
+                f"{self.folder}: has no captions; write them with write_image_shards(captions=...)"
+            )
+        return self.samples["captions"].to_pylist()
+
+
+def rows_of(ranges: Sequence[ShardRange]) -> Int64[np.ndarray, " n"]:
+    """All rows of some ranges, in their order."""
+    return np.concatenate([np.arange(part.first_row, part.first_row + part.num_rows) for part in ranges])
+
+
+def shares(sizes: Sequence[int], total: int) -> list[int]:
+    """``total`` (at most the sum) dealt out in proportion to ``sizes``: whole shares, then the largest remainders."""
+    total = min(total, sum(sizes))
+    exact = [total * size / sum(sizes) for size in sizes]
+    dealt = [int(share) for share in exact]
+    by_remainder = sorted(range(len(sizes)), key=lambda index: (dealt[index] - exact[index], index))
+    for index in by_remainder[: total - sum(dealt)]:
+        dealt[index] += 1
+    return dealt
