@@ -58,7 +58,8 @@ class EncoderSettings(Section):
 
     family: Family = "minilm"
     path: str | None = Field(
-        default=None, description="folder or hub id of a checkpoint (safetensors); for all but minilm and joined"
+        default=None,
+        description="folder or hub id of a checkpoint (safetensors); for all but minilm and joined",
     )
     layer: Layer = Field(
         default="last", description="last, penultimate (SDXL), or penultimate_normalized (SD 2)"
@@ -101,17 +102,27 @@ class EncoderSettings(Section):
             self._check_parts()
             return self
         if self.parts or self.states_from or self.pooled_from:
-            raise ValueError(f"'parts' belong to family 'joined', found them with '{self.family}'; remove them")
+            raise ValueError(
+                f"'parts' belong to family 'joined', found them with '{self.family}'; remove them"
+            )
         if (self.path is None) != (self.family == "minilm"):
-            need = "takes no 'path', it comes in a package" if self.path else "needs 'path', a folder or hub id"
+            need = (
+                "takes no 'path', it comes in a package" if self.path else "needs 'path', a folder or hub id"
+            )
             raise ValueError(f"family '{self.family}' {need}")
         facts = FAMILIES[self.family]
         if self.layer not in facts.layers:
-            raise ValueError(f"'layer' is '{self.layer}'; family '{self.family}' has {', '.join(facts.layers)}")
+            raise ValueError(
+                f"'layer' is '{self.layer}'; family '{self.family}' has {', '.join(facts.layers)}"
+            )
         if self.pooled not in facts.poolings:
-            raise ValueError(f"'pooled' is '{self.pooled}'; family '{self.family}' has {', '.join(facts.poolings)}")
+            raise ValueError(
+                f"'pooled' is '{self.pooled}'; family '{self.family}' has {', '.join(facts.poolings)}"
+            )
         if self.family == "minilm" and self.keep_padding:
-            raise ValueError("'keep_padding' is for models trained without a mask; MiniLM is not, leave it out")
+            raise ValueError(
+                "'keep_padding' is for models trained without a mask; MiniLM is not, leave it out"
+            )
         return self
 
     def _check_parts(self) -> None:
@@ -120,7 +131,9 @@ class EncoderSettings(Section):
         for name in ("states_from", "pooled_from"):
             wrong = [index for index in getattr(self, name) if not 0 <= index < len(self.parts)]
             if wrong:
-                raise ValueError(f"'{name}' names part {wrong[0]}; there are parts 0 to {len(self.parts) - 1}")
+                raise ValueError(
+                    f"'{name}' names part {wrong[0]}; there are parts 0 to {len(self.parts) - 1}"
+                )
 
     @property
     def state_parts(self) -> tuple[int, ...]:

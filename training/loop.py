@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -22,8 +22,9 @@ from training.checkpoints import (
     save_checkpoint,
 )
 from training.errors import TrainingFailed, TrainingStopped
+from training.feed.order import Order
 from training.metrics_log import Interval, MetricsLog
-from training.objectives import Objective
+from training.objectives import LooksAhead, Objective, Ordered
 from training.optimization import WeightAverage, build_optimizer, learning_rate_at, set_learning_rate
 from training.randomness import Draw, SampleOrder, stream_key
 from training.run_folder import Progress, RunFolder, State
@@ -46,7 +47,7 @@ class Loop:
         self.optimizer = build_optimizer(recipe, self.module)
         half_life = recipe.ema_half_life_images
         self.average = WeightAverage(self.module, half_life) if half_life else None
-        self.order = SampleOrder(recipe.seed, objective.num_samples)
+        self.order = self._build_order()
         self.metrics = MetricsLog(folder.metrics)
         self.interval = Interval()
         self.images_seen = 0
@@ -54,6 +55,8 @@ class Loop:
         self.last_row: dict[str, float] = {}
         self.notes: list[str] = []
         self._resume()
+        if isinstance(objective, LooksAhead):
+            objective.look_ahead(self._upcoming(self._build_order(), self.images_seen))
 
     def train(self, should_stop: Callable[[], bool]) -> None:
         """Train to ``images_total``. Raises TrainingStopped after a checkpoint, TrainingFailed for a bad loss."""
@@ -82,12 +85,11 @@ class Loop:
     def _step(self) -> None:
         """One optimiser step over one batch, the last one cut to end exactly at ``images_total``."""
         count = min(self.recipe.batch_size, self.recipe.images_total - self.images_seen)
-        draw = self.order.draw(self.images_seen, count)
+        parts = self._parts(self.order, self.images_seen, count)
         set_learning_rate(self.optimizer, learning_rate_at(self.recipe, self.images_seen + count / 2))
         self._seed_torch()
-        part = math.ceil(count / self.recipe.micro_batches)
-        for start in range(0, count, part):
-            self._backward(draw.part(start, min(start + part, count)), count)
+        for part in parts:
+            self._backward(part, count)
         limit = self.recipe.clip_norm or math.inf
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, limit, foreach=True)
         self.optimizer.step()
@@ -97,6 +99,24 @@ class Loop:
         self.interval.add(count, {"grad_norm": norm})
         if self.average:
             self.average.update(self.images_seen, count)
+
+    def _parts(self, order: Order, images_seen: int, count: int) -> list[Draw]:
+        """What this process loads of the batch after ``images_seen``, in its order."""
+        draw = order.draw(images_seen, count)
+        part = math.ceil(count / self.recipe.micro_batches)
+        return [draw.part(start, min(start + part, count)) for start in range(0, count, part)]
+
+    def _upcoming(self, order: Order, images_seen: int) -> Iterator[Draw]:
+        """All that this process will load from here on."""
+        while images_seen < self.recipe.images_total:
+            count = min(self.recipe.batch_size, self.recipe.images_total - images_seen)
+            yield from self._parts(order, images_seen, count)
+            images_seen += count
+
+    def _build_order(self) -> Order:
+        if isinstance(self.objective, Ordered):
+            return self.objective.build_order()
+        return SampleOrder(self.recipe.seed, self.objective.num_samples)
 
     def _seed_torch(self) -> None:
         """Seed what modules may draw themselves (dropout); torch.manual_seed asks every backend, half a ms a step."""

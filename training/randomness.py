@@ -25,9 +25,7 @@ def stream_key(seed: int, purpose: str, epoch: int) -> tuple[int, int]:
     return int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:16], "little")
 
 
-def permutation(
-    seed: int, epoch: int, num_samples: int, purpose: str = "order"
-) -> Int64[np.ndarray, " n"]:
+def permutation(seed: int, epoch: int, num_samples: int, purpose: str = "order") -> Int64[np.ndarray, " n"]:
     """Order in which the samples of one epoch are seen."""
     key = np.array(stream_key(seed, purpose, epoch), np.uint64)
     return np.random.Generator(np.random.Philox(key=key)).permutation(num_samples)
@@ -125,9 +123,7 @@ class Draw:
 
     def part(self, start: int, stop: int) -> Draw:
         """The draws of samples ``start`` to ``stop`` of the batch."""
-        return Draw(
-            self.seed, self.epochs[start:stop], self.rows[start:stop], self.first_image + start
-        )
+        return Draw(self.seed, self.epochs[start:stop], self.rows[start:stop], self.first_image + start)
 
 
 class SampleOrder:

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -19,7 +19,7 @@ import torch
 from training.digests import OUTSIDE_MODEL_DIGEST, folder_digest, folder_size_bytes
 from training.errors import FoundryError, TrainingStopped
 from training.loop import Loop
-from training.objectives import build_objective
+from training.objectives import Closes, build_objective
 from training.run_folder import Done, Progress, RunFolder, write_error
 from training.spec import Execution, TrainingSpecification
 
@@ -68,6 +68,8 @@ def verify_inputs(spec: TrainingSpecification, execution: Execution) -> None:
             raise FoundryError(
                 f"execution.json: input_paths names '{name}', which the specification does not; drop it"
             )
+        if "://" in path:
+            continue  # a dataset by URL: its feed compares the digest and verifies each shard that it stages
         folder = Path(path)
         if not folder.is_dir():
             raise FoundryError(
@@ -91,12 +93,16 @@ def _train(
     torch.set_num_threads(execution.threads)
     verify_inputs(spec, execution)
     folder.write_progress(Progress(state="running", images_total=spec.recipe.images_total))
-    loop = Loop(folder, spec.recipe, execution, build_objective(spec, execution, device))
-    for note in loop.notes:
-        print(note, file=sys.stderr)  # noqa: T201 (the worker's log is where a person looks)
-    loop.train(_any_stop(folder, should_stop))
-    _write_model(folder, loop)
-    _finish(folder, spec, loop)
+    objective = build_objective(spec, execution, device)
+    with ExitStack() as stack:
+        if isinstance(objective, Closes):
+            stack.callback(objective.close)
+        loop = Loop(folder, spec.recipe, execution, objective)
+        for note in loop.notes:
+            print(note, file=sys.stderr)  # noqa: T201 (the worker's log is where a person looks)
+        loop.train(_any_stop(folder, should_stop))
+        _write_model(folder, loop)
+        _finish(folder, spec, loop)
 
 
 def _write_model(folder: RunFolder, loop: Loop) -> None:

@@ -182,7 +182,8 @@ class Execution(Section):
         default="same", description="where text is encoded while training; same: the device of the training"
     )
     local_cache: str | None = Field(
-        default=None, description="folder for the shards of a dataset by URL; None: below the temporary folder"
+        default=None,
+        description="folder for the shards of a dataset by URL; None: below the temporary folder",
     )
     local_cache_gib: float = Field(
         default=64.0, gt=0, le=2**20, description="most that staged shards may take, per training process"

@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int, Int64
+from jaxtyping import Int64
 
 from training.errors import FoundryError
 from training.options import DatasetSelection
-from training.randomness import Draw, SampleOrder, permutation, stream_key
+from training.randomness import Draw, permutation, stream_key
 from training.shards import TrainingShards
 from training.shards.reading import ShardRange
 
@@ -29,6 +29,7 @@ class Window(NamedTuple):
     then: tuple[int, ...]
 
 
+@runtime_checkable
 class Order(Protocol):
     """The endless sequence of samples."""
 
@@ -37,6 +38,7 @@ class Order(Protocol):
         ...
 
 
+@runtime_checkable
 class ShardOrder(Order, Protocol):
     """An order that also says which shards it needs when."""
 
@@ -185,7 +187,9 @@ class BucketOrder:
             group.window(int(count) * self._batch_size)
             for group, count in zip(self._groups, self._counts(images_seen // self._batch_size), strict=True)
         ]
-        return Window(*(tuple(shard for window in windows for shard in part) for part in zip(*windows, strict=True)))
+        return Window(
+            *(tuple(shard for window in windows for shard in part) for part in zip(*windows, strict=True))
+        )
 
     def _drawn(self, bucket: int, place: int, images_seen: int, count: int) -> Draw:
         epochs, rows = self._groups[bucket].rows(np.arange(place, place + count, dtype=np.int64))
@@ -249,7 +253,7 @@ class StagedOrder:
 
 def build_order(
     seed: int, batch_size: int, selection: DatasetSelection, shards: TrainingShards
-) -> Order:
+) -> ShardOrder:
     """The order that a recipe asks for. One shape, no stages: a permutation an epoch of the rows selected.
 
     Raises FoundryError when a stage's resolution has no samples.
@@ -314,6 +318,3 @@ def _positions(group: Group, ranges: Sequence[int] | range) -> Int64[np.ndarray,
             for index in ranges
         ]
     ).astype(np.int64)
-
-
-__all__ = ["Group", "Order", "SampleOrder", "Window", "build_order", "groups_of"]

@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
 from training.backbones import build_backbone, denoise, takes_mask
 from training.errors import FoundryError
+from training.feed.latents import LatentBatch, LatentFeed
+from training.feed.order import Order
+from training.feed.shapes import check_latent_sizes
 from training.noising import Noising
 from training.objectives import input_folder
-from training.prompts import Prompts
 from training.randomness import Draw
-from training.shards import TextBatch, TrainingShards
 from training.spec import DiffusionOptions, Execution, TrainingSpecification
 
-NULL_CAPTION = -1
-
-
-@dataclass(frozen=True)
-class DiffusionBatch:
-    """Latents with the token states of the captions drawn; caption -1 is the empty text."""
-
-    latents: Float[Tensor, "b c h w"]
-    states: Float[Tensor, "b tokens dim"]
-    mask: Bool[Tensor, "b tokens"]
-    captions: Int64[np.ndarray, " b"]
+DiffusionBatch = LatentBatch
 
 
 class DiffusionObjective:
-    """Owns the backbone and the training shards."""
+    """Owns the backbone and the feed of latents."""
 
     def __init__(self, spec: TrainingSpecification, execution: Execution, device: str) -> None:
         recipe = spec.recipe
@@ -45,39 +36,31 @@ class DiffusionObjective:
         self.options: DiffusionOptions = recipe.diffusion
         self.device = device
         self.noising = Noising(self.options.prediction)
-        self.shards = TrainingShards.open(input_folder(execution, "dataset"))
-        check_input_digests(spec, self.shards)
-        self.rows = self.shards.select(recipe.dataset.splits, recipe.dataset.max_samples)
+        self.feed = LatentFeed(spec, execution, device)
+        self.shards, self.rows = self.feed.shards, self.feed.rows
         self.num_samples = len(self.rows)
-        self.caption_keys = self.shards.sample_keys(self.rows)
         self.module = build_backbone(recipe.backbone, recipe.seed).to(device)
         self._check_shapes()
         # A model whose stock pipeline passes no mask must meet the same padding in training.
-        self.pad_to = None if takes_mask(self.module) else self.shards.description.max_tokens
+        self.feed.pad_to = None if takes_mask(self.module) else self.shards.description.max_tokens
         self.autoencoder_folder = input_folder(execution, "autoencoder")
         self.forward = torch.compile(denoise) if execution.compile else denoise
 
+    def build_order(self) -> Order:
+        """The order of samples that the recipe asks for."""
+        return self.feed.build_order()
+
+    def look_ahead(self, draws: Iterator[Draw]) -> None:
+        """Take over the coming draws, for texts that are encoded ahead."""
+        self.feed.look_ahead(draws, self.options.caption_dropout)
+
     def load(self, draw: Draw) -> DiffusionBatch:
         """Latents and the states of one caption each, some replaced by the empty text."""
-        rows = self.rows[draw.rows]
-        captions = self.draw_captions(draw)
-        texts = np.where(
-            captions == NULL_CAPTION,
-            self.shards.null_text(len(rows)),
-            self.shards.text_of(rows, np.maximum(captions, 0)),
-        )
-        text = self.shards.gather_text(texts, self.pad_to)
-        return DiffusionBatch(
-            self._to_device(self.shards.gather_latents(rows)), *self._text_tensors(text), captions
-        )
+        return self.feed.load(draw, self.options.caption_dropout)
 
-    def draw_captions(self, draw: Draw) -> Int64[np.ndarray, " b"]:
-        """Caption numbers of a batch, -1 where the caption is dropped."""
-        mix = self.spec.recipe.dataset.captions
-        counts = self.shards.num_captions(self.rows[draw.rows])
-        captions = draw.captions(self.caption_keys, counts, mix.original_probability, mix.max_generated)
-        dropped = draw.uniform("caption_dropout") < self.options.caption_dropout
-        return np.where(dropped, NULL_CAPTION, captions)
+    def close(self) -> None:
+        """End what the feed runs beside the training."""
+        self.feed.close()
 
     def draw_levels(self, draw: Draw) -> Float[Tensor, " b"]:
         """Noise levels t in [0, 1]: uniform, or the sigmoid of a normal (Esser et al. 2024, section 3.1)."""
@@ -112,15 +95,14 @@ class DiffusionObjective:
         """A sheet of samples for the first alt-texts of the data, the same noise every time."""
         from training.sampling import Denoiser, sample_with, write_sheet
 
-        rows = self.rows[: execution.sample_count]
-        text = self.shards.gather_text(
-            self.shards.text_of(rows, np.zeros_like(rows)), self.shards.description.max_tokens
-        )
-        null = self.shards.gather_text(self.shards.null_text(1), self.shards.description.max_tokens)
-        prompts = Prompts(text.states, text.mask, null.states[0], null.mask[0])
+        prompts = self.feed.prompts(execution.sample_count)
         denoiser = Denoiser.from_parts(self.module, self.autoencoder_folder, self.options.prediction)
         images = sample_with(
-            denoiser, prompts, list(range(len(rows))), execution.sample_steps, execution.sample_guidance
+            denoiser,
+            prompts,
+            list(range(len(prompts.states))),
+            execution.sample_steps,
+            execution.sample_guidance,
         )
         write_sheet(path, images)
 
@@ -130,34 +112,18 @@ class DiffusionObjective:
         names = ["null", *(str(index) for index in range(most + 1))]
         return {f"count_caption_{name}": float(count) for name, count in zip(names, counts, strict=True)}
 
-    def _text_tensors(self, text: TextBatch) -> tuple[Tensor, Tensor]:
-        return self._to_device(text.states), torch.from_numpy(text.mask).to(self.device)
-
     def _to_device(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self.device)
 
     def _check_shapes(self) -> None:
         about, config = self.shards.description, self.module.config
-        found = (about.latent_shape, about.text_dim)
+        shapes = about.latent_shapes
         text_dim = getattr(config, "caption_channels", None) or getattr(config, "encoder_hid_dim", None)
-        wanted = ((config.in_channels, config.sample_size, config.sample_size), text_dim)
-        if found != wanted:
+        own = (config.in_channels, config.sample_size, config.sample_size)
+        if own not in shapes or (about.has_states and about.text_dim != text_dim):
+            found = (shapes[0] if len(shapes) == 1 else shapes, about.text_dim)
             raise FoundryError(
-                f"backbone '{self.spec.recipe.backbone}' takes latents and text width {wanted}, the dataset "
+                f"backbone '{self.spec.recipe.backbone}' takes latents and text width {(own, text_dim)}, the dataset "
                 f"{self.shards.folder} holds {found}; name a backbone of this latent space"
             )
-
-
-def check_input_digests(spec: TrainingSpecification, shards: TrainingShards) -> None:
-    """Refuse data made by another autoencoder or text encoder than the specification names."""
-    found = {
-        "autoencoder": shards.description.autoencoder_digest,
-        "text_encoder": shards.description.text_encoder_digest,
-    }
-    for name, digest in found.items():
-        wanted = spec.inputs.get(name)
-        if wanted is not None and digest != wanted:
-            raise FoundryError(
-                f"{shards.folder}: made with {name} {str(digest)[:12]}…, the specification names {wanted[:12]}…; "
-                "write the training shards again or name that model"
-            )
+        check_latent_sizes(self.module, shapes, str(self.shards.folder))

@@ -46,6 +46,7 @@ class DatasetDescription(BaseModel):
     num_samples: int
     splits: dict[str, int]
     files: dict[str, str]  # name -> sha256
+    sizes: dict[str, int] = {}  # name -> bytes
     shards: tuple[ShardDescription, ...] = ()
     image_shape: tuple[int, int, int] | None = None  # height, width, 3
     num_texts: int = 0

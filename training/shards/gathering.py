@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from jaxtyping import Int, Int64
@@ -16,29 +17,32 @@ MAX_OPEN_ARRAYS = 640  # a mapped array holds a file descriptor; processes have 
 
 
 class MappedArrays:
-    """Arrays of a dataset's shards, mapped when first used; the least recently used are let go."""
+    """Arrays of a dataset's shards, mapped when first used; the least recently used are let go. Threads may share it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._open: OrderedDict[tuple[str, int | None], np.ndarray] = OrderedDict()
+        self._lock = Lock()
 
     def get(self, name: str, shard: int | None) -> np.ndarray:
         """One array, memory-mapped read-only. Raises FoundryError when the dataset was written without."""
         key = (name, shard)
-        found = self._open.get(key)
-        if found is None:
-            found = self._map(name, shard)
-            if len(self._open) >= MAX_OPEN_ARRAYS:
-                self._open.popitem(last=False)
-            self._open[key] = found
-        else:
-            self._open.move_to_end(key)
-        return found
+        with self._lock:
+            found = self._open.get(key)
+            if found is None:
+                found = self._map(name, shard)
+                if len(self._open) >= MAX_OPEN_ARRAYS:
+                    self._open.popitem(last=False)
+                self._open[key] = found
+            else:
+                self._open.move_to_end(key)
+            return found
 
     def forget(self, shard: int) -> None:
         """Let go of a shard's arrays, so that deleting its files frees the disk."""
-        for key in [key for key in self._open if key[1] == shard]:
-            del self._open[key]
+        with self._lock:
+            for key in [key for key in self._open if key[1] == shard]:
+                del self._open[key]
 
     def _map(self, name: str, shard: int | None) -> np.ndarray:
         path = self.folder / array_file(name, shard)

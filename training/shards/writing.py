@@ -330,6 +330,7 @@ def _describe(temporary: Path, splits: Mapping[str, int], about: Mapping[str, An
         num_samples=sum(splits.values()),
         splits=dict(splits),
         files={path.name: sha256_file(path) for path in sorted(temporary.iterdir())},
+        sizes={path.name: path.stat().st_size for path in sorted(temporary.iterdir())},
         **about,
     )
     text = json.dumps(description.model_dump(mode="json"), indent=1)

@@ -148,10 +148,8 @@ class TokenEncoder(TextEncoder):
 def masked_mean(states: Float[Tensor, "b tokens dim"], mask: Tensor | None) -> Float[Tensor, "b dim"]:
     """Mean over real tokens, then unit length."""
     if mask is None:
-        mean = states.mean(1)
-    else:
-        mean = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
-    return torch.nn.functional.normalize(mean, dim=1)
+        return torch.nn.functional.normalize(states.mean(1), dim=1)
+    return torch.nn.functional.normalize((states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True), dim=1)
 
 
 def at_ends(states: Float[Tensor, "b tokens dim"], ends: Tensor) -> Float[Tensor, "b dim"]:
