@@ -238,7 +238,7 @@ def _fetch_wanted(
                 condition.wait(0.2)
 
 
-def _copy(source: IO[bytes], target: Path, digest: Any) -> None:
+def _copy(source: Any, target: Path, digest: Any) -> None:
     """Copy in blocks while hashing; errors of reading pass on. Raises FoundryError when this machine's disk is full."""
     try:
         file = target.open("wb", buffering=0)

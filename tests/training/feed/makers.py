@@ -71,7 +71,9 @@ def parts(count: int, size: int = 8) -> Iterator[SamplePart]:
         yield part(everything[start : start + size])
 
 
-def write(folder: Path, pieces: Iterator[SamplePart] | list[SamplePart], **settings: object) -> TrainingShards:
+def write(
+    folder: Path, pieces: Iterator[SamplePart] | list[SamplePart], **settings: object
+) -> TrainingShards:
     """Write pieces (a shard as soon as there are 1,000 bytes) and open the dataset."""
     texts = {name: bool(settings.pop(name)) for name in ("with_words", "with_states") if name in settings}
     write_training_parts(

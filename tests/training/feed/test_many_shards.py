@@ -26,9 +26,7 @@ def test_many_shards_read_like_one(tmp_path: Path) -> None:
     texts = [shards.text_of(rows, captions) for shards in (many, one)]
     assert many.words(texts[0]) == one.words(texts[1])
     for name in ("states", "mask"):
-        found = [
-            getattr(shards.gather_text(t), name) for shards, t in zip((many, one), texts, strict=True)
-        ]
+        found = [getattr(shards.gather_text(t), name) for shards, t in zip((many, one), texts, strict=True)]
         assert np.array_equal(*found)
     assert np.array_equal(many.sample_keys(rows), sample_keys([f"s-{row}" for row in rows]))
     assert many.samples.equals(one.samples)
@@ -109,7 +107,9 @@ def test_texts_of_two_kinds_are_refused(tmp_path: Path) -> None:
     shards = write(tmp_path / "words", [part(names(2), with_states=False)], with_states=False)
     assert shards.description.has_states is False
     assert shards.words(np.array([1])) == ["s-0 a"]
-    with pytest.raises(FoundryError, match=r"text_offsets-00000\.npy: not there; the dataset was written without"):
+    with pytest.raises(
+        FoundryError, match=r"text_offsets-00000\.npy: not there; the dataset was written without"
+    ):
         shards.gather_text(np.array([1]))
 
 

@@ -53,7 +53,9 @@ def test_one_shape_is_the_permutation_of_always(plain: TrainingShards) -> None:
 @pytest.mark.parametrize("readers", [1, 2, 3])
 def test_resume_gives_exactly_the_next_sample(plain: TrainingShards, kind: str, readers: int) -> None:
     wanted = selection(order=kind, buffer_shards=2)
-    whole = [s for batch in draws(build_order(1, 12, wanted, plain), 180, 12) for s in zip(*batch, strict=True)]
+    whole = [
+        s for batch in draws(build_order(1, 12, wanted, plain), 180, 12) for s in zip(*batch, strict=True)
+    ]
     share = 12 // readers
     for killed_after in (0, 12, 36, 96):
         # each reader has its part of every batch, of an order that is built anew
@@ -124,7 +126,9 @@ def test_buckets_get_their_share_whatever_the_sizes(sizes: list[int], batch: int
     groups = []
     for index, size in enumerate(sizes):
         first = sum(sizes[:index])
-        groups.append(ShuffledGroup(seed, Group(str(index), (ShardRange(index, first, size),), (first,)), str(index)))
+        groups.append(
+            ShuffledGroup(seed, Group(str(index), (ShardRange(index, first, size),), (first,)), str(index))
+        )
     order = BucketOrder(seed, groups, batch, "order")
     counts = order._counts(2048)
     exact = 2048 * np.array(sizes) / sum(sizes)
