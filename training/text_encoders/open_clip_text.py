@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+from torch.nn.functional import pad
 
 from training.encoder_settings import EncoderSettings
 from training.errors import FoundryError
@@ -61,9 +62,12 @@ class OpenClipEncoder(CheckpointEncoder):
 
     def forward(self, ids: Tensor, mask: Tensor | None, ends: Tensor) -> tuple[Tensor, Tensor]:
         """See :meth:`TokenEncoder.forward`; attention is causal, so that padding after the end changes nothing."""
-        tower = self.model
-        found = tower.forward_intermediates(ids, indices=2, intermediates_only=True, output_fmt="NLC")
-        before, last = found["text_intermediates"]
+        tower, width = self.model, ids.shape[1]
+        whole = pad(
+            ids, (0, tower.context_length - width), value=self.pad_id
+        )  # the tower takes one length only
+        found = tower.forward_intermediates(whole, indices=2, intermediates_only=True, output_fmt="NLC")
+        before, last = (states[:, :width] for states in found["text_intermediates"])
         normed = tower.ln_final(last)
         pooled = at_ends(normed, ends)
         if self.settings.pooled == "projected":

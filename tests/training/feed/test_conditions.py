@@ -66,8 +66,7 @@ def folder(
 
 @pytest.fixture
 def makes(tmp_path: Path, folder: Path, autoencoder_folder: Path) -> RunMaker:
-    maker = RunMaker(tmp_path, folder, autoencoder_folder)
-    return maker
+    return RunMaker(tmp_path, folder, autoencoder_folder)
 
 
 def spec_of(folder: Path, **recipe: Any) -> TrainingSpecification:
