@@ -123,7 +123,7 @@ _ALL = (
     Step(
         "image_latents",
         "encodings",
-        2,
+        3,
         ("landed_images", "curated_images", "autoencoder"),
         "groups",
         ("pytorch", "parquet"),
@@ -131,7 +131,7 @@ _ALL = (
     Step(
         "training_shards",
         "encodings",
-        1,
+        2,
         (
             "landed_images",
             "curated_images",

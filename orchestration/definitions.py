@@ -49,6 +49,7 @@ def surroundings_of(workspace: Workspace, profile: Profile) -> Surroundings:
             runs=workspace.runs,
             resources=Resources(gpus=limits.gpus_per_training, threads=limits.threads_per_worker),
             profile=profile.name,
+            text_encoder=profile.text_encoder,
         ),
     )
 

@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestration.workspace import PROFILES_FOLDER
+from training.encoder_settings import EncoderSettings
 from training.errors import FoundryError
 from training.packaged import SHIPPED_RECIPES
 from training.spec import Recipe, load_recipes
@@ -90,6 +91,9 @@ class Profile(BaseModel):
     assets: Mapping[str, Mapping[str, Any]] = Field(
         default_factory=dict,
         description="run-config defaults by asset, which the Launchpad shows and can override",
+    )
+    text_encoder: EncoderSettings = Field(
+        default_factory=EncoderSettings, description="encodes captions for all backbones; MiniLM if left out"
     )
     backbones: Mapping[str, Recipe] = Field(default_factory=dict, description="recipes, one partition each")
     judge: Recipe

@@ -58,9 +58,11 @@ def resolved_config(name: str, partition: str | None, config: dg.Config, models:
 
 def other_inputs(name: str, config: dg.Config, surroundings: Surroundings) -> dict[str, str]:
     """Digests of what these assets read from outside the graph."""
-    from training.packaged import minilm_digest
+    from training.encoder_settings import encoder_digest
 
-    return {"text_encoder": minilm_digest()} if name == "backbone" else {}
+    if name != "backbone":
+        return {}
+    return {"text_encoder": encoder_digest(surroundings.models.text_encoder)}
 
 
 def backbone(
@@ -77,11 +79,11 @@ def backbone(
     """
     from assets.models.backbones import backbone_card, gate_of_model, loss_curve
     from assets.models.sampling import preview
-    from training.packaged import minilm_digest
+    from training.encoder_settings import encoder_digest
 
     key, step = context.partition_key, STEPS["backbone"]
     recipe = resolve_recipe(models.backbones[key], config.model_dump())
-    other = {"text_encoder": minilm_digest()}
+    other = {"text_encoder": encoder_digest(models.text_encoder)}
     provenance = provenance_of(store, step, key, recipe.model_dump(mode="json"), other)
     paths = {
         "dataset": store.local_folder("training_shards", require_gate=True),
