@@ -48,7 +48,11 @@ class LatentEncoder:
 
         images = [decode_rgb(data) for data in batch["image"].to_pylist()]
         places = [
-            (index, resolution.side, resolution.buckets[nearest_bucket(*image.shape[:2], resolution.buckets)])
+            (
+                index,
+                resolution.side,
+                resolution.buckets[nearest_bucket(image.shape[0], image.shape[1], resolution.buckets)],
+            )
             for index, image in enumerate(images)
             for resolution in self._geometry.resolutions
         ]

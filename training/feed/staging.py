@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import itertools
 import threading
 import time
 import weakref
@@ -267,14 +266,14 @@ def claim_cache(root: Path, digest: str) -> tuple[Path, IO[str]]:
     base = root / digest[:16]
     try:
         base.mkdir(parents=True, exist_ok=True)
-        for number in itertools.count():
-            lock = _try_lock(base / f"{number}.lock")
-            if lock is not None:
-                (base / str(number)).mkdir(exist_ok=True)
-                break
+        number = 0
+        while (lock := _try_lock(base / f"{number}.lock")) is None:
+            number += 1
+        folder = base / str(number)
+        folder.mkdir(exist_ok=True)
     except OSError as error:
         raise write_error(base, error) from error
-    return base / str(number), lock
+    return folder, lock
 
 
 def _try_lock(path: Path) -> IO[str] | None:

@@ -59,7 +59,7 @@ def test_resume_gives_exactly_the_next_sample(plain: TrainingShards, kind: str, 
     for killed_after in (0, 12, 36, 96):
         # each reader has its part of every batch, of an order that is built anew
         orders = [build_order(1, 12, wanted, plain) for _ in range(readers)]
-        read = []
+        read: list[tuple[int, int]] = []
         for start in range(killed_after, 180, 12):
             for reader, order in enumerate(orders):
                 mine = order.draw(start, 12).part(reader * share, (reader + 1) * share)
