@@ -102,7 +102,7 @@ def resize_crop(image: UInt8[np.ndarray, "h w 3"], size: Size) -> UInt8[np.ndarr
     """The largest centred rectangle of a bucket's ratio at its size: area means when shrinking, bicubic when enlarging."""
     from PIL import Image
 
-    top, left, height, width = crop_box(*image.shape[:2], size)
+    top, left, height, width = crop_box(image.shape[0], image.shape[1], size)
     cut = np.ascontiguousarray(image[top : top + height, left : left + width])
     if (height, width) == size:
         return cut
