@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -109,20 +109,38 @@ def write_ours(samples: Samples, folder: Path) -> None:
 
 def read_ours(folder: Path, count: int, with_text: bool, order: str = "permutation") -> Batches:
     """One epoch through the order and the gather that training uses."""
-    shards = TrainingShards.open(folder)
+    shards = _opened(folder)
     chosen = DatasetSelection.model_validate({"order": order, "buffer_shards": 4})
     rows, sequence = shards.select(["train"]), build_order(0, BATCH, chosen, shards)
     out = np.empty((BATCH, *SHAPE), np.float16)
+    buffer = np.empty(BATCH * TOKENS[1] * DIM, np.float16)
     first = np.zeros(BATCH, np.int64)
     for start in range(0, count - BATCH + 1, BATCH):
         batch = rows[sequence.draw(start, BATCH).rows]
         latents = shards.latents(batch, out)
-        yield latents, shards.text_states(shards.text_of(batch, first)).states if with_text else None
+        texts = shards.text_of(batch, first) if with_text else None
+        yield latents, None if texts is None else shards.text_states(texts, out=buffer).states
+
+
+@cache
+def _opened(folder: Path) -> TrainingShards:
+    """A dataset stays open from one epoch to the next, as in training."""
+    return TrainingShards.open(folder)
+
+
+@cache
+def _litdata_loader(folder: Path) -> Any:
+    """The same for litdata."""
+    litdata = _peer("litdata")
+    dataset = litdata.StreamingDataset(str(folder), shuffle=True, seed=0, drop_last=True)
+    return litdata.StreamingDataLoader(
+        dataset, batch_size=BATCH, num_workers=0, drop_last=True, collate_fn=_Collate()
+    )
 
 
 def read_floor(folder: Path, count: int, with_text: bool) -> Batches:
     """The same bytes copied from the map in order, a batch at a time: what memory allows."""
-    shards = TrainingShards.open(folder)
+    shards = _opened(folder)
     latents, out = shards.arrays.get("latents", 0), np.empty((BATCH, *SHAPE), np.float16)
     for start in range(0, count - BATCH + 1, BATCH):
         np.copyto(out, latents[start : start + BATCH])
@@ -189,9 +207,29 @@ def write_litdata_latents(samples: Samples, folder: Path) -> None:
 
 
 def read_litdata(folder: Path, count: int, with_text: bool) -> Batches:
-    """Its streaming dataset, shuffled, without a loader around it: nothing but reading."""
+    """Its streaming dataset and loader, shuffled, in this process, with the cheapest way to make a batch of bytes."""
+    yield from _litdata_loader(folder)
+
+
+def read_litdata_by_hand(folder: Path, count: int, with_text: bool) -> Batches:
+    """Its dataset without its loader: what is left when somebody writes the batching anew. No gate."""
     litdata = _peer("litdata")
     yield from _batched(litdata.StreamingDataset(str(folder), shuffle=True, seed=0))
+
+
+class _Collate:
+    """A batch of tuples of bytes, copied into memory that is used again."""
+
+    def __init__(self) -> None:
+        self.out = np.empty((BATCH, *SHAPE), np.float16)
+        self.padded = np.empty((BATCH, TOKENS[1], DIM), np.float16)
+
+    def __call__(self, samples: list[tuple[bytes, ...]]) -> tuple[np.ndarray, np.ndarray | None]:
+        flat = self.out.reshape(BATCH, -1)
+        for index, (latent, *_) in enumerate(samples):
+            flat[index] = np.frombuffer(latent, np.float16)
+        states = [np.frombuffer(data, np.float16).reshape(-1, DIM) for _, *text in samples for data in text]
+        return self.out, pad(states, self.padded) if states else None
 
 
 def _batched(samples: Any) -> Batches:
@@ -215,6 +253,7 @@ READERS: dict[str, Callable[[Path, int, bool], Batches]] = {
     "permutation": read_ours,
     "blocks": partial(read_ours, order="blocks"),
     "litdata": read_litdata,
+    "litdata_by_hand": read_litdata_by_hand,
     "webdataset": read_webdataset,
 }
 

@@ -52,13 +52,19 @@ class StoredTexts:
                 "write the dataset with states"
             )
         self._shards, self._device, self._with_pooled = shards, device, pooled
+        self._buffer = np.empty(0, np.float16)
 
     def get(self, texts: Int64[np.ndarray, " b"], pad_to: int | None) -> TextTensors:
         """See :class:`TextSource`."""
-        batch = self._shards.text_states(texts, pad_to, pooled=self._with_pooled)
+        most = (
+            len(texts) * (pad_to or self._shards.description.max_tokens) * self._shards.description.text_dim
+        )
+        if len(self._buffer) < most:
+            self._buffer = np.empty(most, np.float16)
+        batch = self._shards.text_states(texts, pad_to, pooled=self._with_pooled, out=self._buffer)
         pooled = None if batch.pooled is None else torch.from_numpy(batch.pooled).to(self._device)
         return TextTensors(
-            torch.from_numpy(batch.states).to(self._device),
+            torch.from_numpy(batch.states).to(self._device, copy=True),
             torch.from_numpy(batch.mask).to(self._device),
             pooled,
         )

@@ -188,7 +188,8 @@ class BucketOrder:
             for group, count in zip(self._groups, self._counts(images_seen // self._batch_size), strict=True)
         ]
         return Window(
-            *(tuple(shard for window in windows for shard in part) for part in zip(*windows, strict=True))
+            tuple(shard for window in windows for shard in window.now),
+            tuple(shard for window in windows for shard in window.then),
         )
 
     def _drawn(self, bucket: int, place: int, images_seen: int, count: int) -> Draw:

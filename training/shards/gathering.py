@@ -61,18 +61,17 @@ def by_shard(
     """For each shard that some rows lie in: the shard, which of the rows, and their numbers inside of it."""
     if len(rows) == 0:
         return
-    if rows.min() < starts[0] or rows.max() >= starts[-1]:
-        raise FoundryError(
-            f"rows must lie in {starts[0]} .. {starts[-1] - 1}, found {rows.min()} .. {rows.max()}"
-        )
-    shards = np.searchsorted(starts, rows, side="right") - 1
-    first = int(shards[0])
-    if (shards == first).all():
-        yield first, slice(None), (rows - starts[first]).astype(np.int64)
+    lowest, highest = int(rows.min()), int(rows.max())
+    if lowest < starts[0] or highest >= starts[-1]:
+        raise FoundryError(f"rows must lie in {starts[0]} .. {starts[-1] - 1}, found {lowest} .. {highest}")
+    first = int(starts.searchsorted(lowest, side="right")) - 1
+    if highest < starts[first + 1]:  # all in one shard, as most often: no need to look at each
+        yield first, slice(None), rows - starts[first]
         return
+    shards = starts.searchsorted(rows, side="right") - 1
     for shard in np.unique(shards).tolist():
         chosen = np.flatnonzero(shards == shard)
-        yield shard, chosen, (rows[chosen] - starts[shard]).astype(np.int64)
+        yield shard, chosen, rows[chosen] - starts[shard]
 
 
 def gather(

@@ -139,16 +139,27 @@ class TrainingShards:
         return np.full(count, NULL_TEXT, np.int64)
 
     def text_states(
-        self, texts: Int[np.ndarray, " b"], pad_to: int | None = None, *, pooled: bool = False
+        self,
+        texts: Int[np.ndarray, " b"],
+        pad_to: int | None = None,
+        *,
+        pooled: bool = False,
+        out: Float16[np.ndarray, most] | None = None,
     ) -> TextBatch:
-        """Stored states as float16, padded with zeros to the longest text or to ``pad_to`` tokens."""
-        spans = [self._state_span(text) for text in texts.tolist()]
-        width = pad_to or max(stop - start for _, start, stop in spans)
-        states = np.zeros((len(spans), width, self.description.text_dim), np.float16)
-        mask = np.zeros((len(spans), width), np.bool_)
-        for row, (shard, start, stop) in enumerate(spans):
-            states[row, : stop - start] = self.arrays.get("text_states", shard)[start:stop]
-            mask[row, : stop - start] = True
+        """Stored states as float16, padded with zeros to the longest text or to ``pad_to`` tokens.
+
+        They lie in ``out`` where it is given and large enough: memory that is used again costs less than new memory.
+        """
+        spans = self._state_spans(texts)
+        lengths = [stop - start for _, start, stop in spans]
+        width, dim = pad_to or max(lengths), self.description.text_dim
+        size = len(spans) * width * dim
+        flat = out[:size] if out is not None and len(out) >= size else np.empty(size, np.float16)
+        states = flat.reshape(len(spans), width, dim)
+        for row, ((array, start, stop), length) in enumerate(zip(spans, lengths, strict=True)):
+            states[row, :length] = array[start:stop]
+            states[row, length:] = 0
+        mask = np.arange(width) < np.array(lengths)[:, None]
         return TextBatch(states, mask, self._pooled(texts) if pooled else None)
 
     def gather_text(self, texts: Int[np.ndarray, " b"], pad_to: int | None = None) -> TextBatch:
@@ -169,10 +180,17 @@ class TrainingShards:
         places = [self._text_place(text) for text in texts.tolist()]
         return np.stack([self.arrays.get("pooled", shard)[local] for shard, local in places])
 
-    def _state_span(self, text: int) -> tuple[int | None, int, int]:
-        shard, local = self._text_place(text)
-        offsets = self.arrays.get("text_offsets", shard)
-        return shard, int(offsets[local]), int(offsets[local + 1])
+    def _state_spans(self, texts: Int[np.ndarray, " b"]) -> list[tuple[np.ndarray, int, int]]:
+        """For each text the array that holds its states, and from where to where."""
+        null = self.arrays.get("text_states", None)
+        spans = [(null, 0, len(null))] * len(texts)
+        real = np.flatnonzero(texts != NULL_TEXT)
+        for shard, chosen, local in by_shard(self._texts, texts[real]):
+            offsets, array = self.arrays.get("text_offsets", shard), self.arrays.get("text_states", shard)
+            ends = zip(offsets[local].tolist(), offsets[local + 1].tolist(), strict=True)
+            for row, (start, stop) in zip(real[chosen].tolist(), ends, strict=True):
+                spans[row] = array, start, stop
+        return spans
 
     def _text_place(self, text: int) -> tuple[int | None, int]:
         if text == NULL_TEXT:

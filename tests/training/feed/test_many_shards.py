@@ -108,7 +108,7 @@ def test_texts_of_two_kinds_are_refused(tmp_path: Path) -> None:
     assert shards.description.has_states is False
     assert shards.words(np.array([1])) == ["s-0 a"]
     with pytest.raises(
-        FoundryError, match=r"text_offsets-00000\.npy: not there; the dataset was written without"
+        FoundryError, match=r"text_states-null\.npy: not there; the dataset was written without"
     ):
         shards.gather_text(np.array([1]))
 

@@ -108,6 +108,14 @@ def test_a_batch_holds_one_bucket(buckets: TrainingShards) -> None:
         order.draw(2, 4)
 
 
+def test_windows_of_buckets_hold_what_is_drawn(buckets: TrainingShards) -> None:
+    order = build_order(5, 4, selection(order="blocks", buffer_shards=1), buckets)
+    for start in range(0, 800, 4):
+        now, then = order.window(start)
+        assert len(now) == 3  # one buffer of one shard a bucket
+        assert set(buckets.shards_of(order.draw(start, 4).rows)) <= {*now, *then}
+
+
 def test_buckets_come_in_shuffled_order_and_resume(buckets: TrainingShards) -> None:
     for kind in ("permutation", "blocks"):
         wanted = selection(order=kind, buffer_shards=1)
