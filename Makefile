@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | sha256sum | cut -c1-16)
 
-.PHONY: install demo demo-data ui test test-all bench doctor clean
+.PHONY: install demo demo-data ui test test-all soak bench doctor clean
 
 install: $(STAMP)
 
@@ -31,10 +31,13 @@ test: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n 2 -m "not slow and not benchmark" $(ARGS)
+	$(BIN)/python -m pytest -n 2 -m "not slow and not benchmark and not soak" $(ARGS)
 
 test-all: install
-	$(BIN)/python -m pytest -n 2 -m "not benchmark" $(ARGS)
+	$(BIN)/python -m pytest -n 2 -m "not benchmark and not soak" $(ARGS)
+
+soak: install
+	$(BIN)/python -m pytest -m soak $(ARGS)
 
 bench: install
 	$(BIN)/python -m pytest -m benchmark -s --durations=0 $(ARGS)

@@ -56,6 +56,12 @@ def _each(columns: str, sources: Sources) -> dict[str, Sources]:
 
 _MADE_BY = _each("model model_digest function_version", _NOTHING)
 
+_OBSERVED = _each(
+    "family recipe metric parameters images_seen training_gflops seed macs mix filter data_images concepts "
+    "wall_seconds hardware profile",
+    _NOTHING,
+)
+
 _TABLES: Mapping[str, Mapping[str, Sources]] = {
     "landed_images": _each(
         "sample_id image_id source shard key split image width height alt_text license attribution", _NOTHING
@@ -160,6 +166,8 @@ _TABLES: Mapping[str, Mapping[str, Sources]] = {
         "sample_id": ("curated_images.sample_id", "curated_images.keep"),
         "split": ("curated_images.split",),
         "captions": _CAPTION,
+        "curated": ("curated_images.keep",),
+        "concept_rank": ("caption_nouns.nouns", *_CAPTION),
         "latents": ("image_latents.latent",),
         "text_states": ("text_embeddings.states",),
         "pooled": ("text_embeddings.pooled",),
@@ -170,6 +178,17 @@ _TABLES: Mapping[str, Mapping[str, Sources]] = {
         **_each("prompt_id prompt", _TRAINING_CAPTION),
         "image": (*_TRAINING_CAPTION, "training_shards.latents", "training_shards.text_states"),
         **_each("recipe seed num_steps guidance model_digest function_version", _NOTHING),
+    },
+    "backbone_analysis": _each(
+        "recipe stage_index stage kind parameters macs attention_product_macs milliseconds latent timed_runs "
+        "model_digest function_version",
+        _NOTHING,
+    ),
+    "block_similarities": {
+        **_each("cosine cka", ("training_shards.latents", "training_shards.text_states")),
+        **_each(
+            "recipe noise_level block_index block model_digest dataset_digest function_version", _NOTHING
+        ),
     },
     "denoising_errors": {
         "sample_id": ("training_shards.sample_id",),
@@ -182,9 +201,35 @@ _TABLES: Mapping[str, Mapping[str, Sources]] = {
         **_each("cosine shuffled_cosine top1_of_k", _DRAWN),
         **_each("judge_digest function_version", _NOTHING),
     },
-    "scaling_observations": {
-        **_each("family recipe metric parameters images_seen training_gflops seed", _NOTHING),
+    "model_observations": {
+        **_OBSERVED,
         **_each("value standard_error", (*_SCORED, "alignment_scores.cosine")),
+        "image_noun_pairs": _NOTHING,
+    },
+    "scaling_scores": {
+        **_each(
+            "recipe size data mix seed metric images_seen family backbone parameters macs training_gflops filter "
+            "concepts wall_seconds hardware profile model_digest function_version",
+            _NOTHING,
+        ),
+        **_each(
+            "value standard_error by_sample",
+            ("training_shards.latents", "training_shards.text_states", *_TRAINING_CAPTION),
+        ),
+        "data_images": ("training_shards.sample_id", "training_shards.split", "training_shards.curated"),
+        "image_noun_pairs": ("caption_nouns.nouns", *_TRAINING_CAPTION),
+    },
+    "scaling_efficiency": {
+        **{name: (f"scaling_scores.{name}",) for name in ("size", "data", "mix", "metric")},
+        **_each(
+            "target seeds reached images images_low images_high gflops at_most outcome",
+            ("scaling_scores.value", "scaling_scores.images_seen"),
+        ),
+    },
+    "scaling_observations": {
+        **_OBSERVED,
+        **_each("value standard_error", ("model_observations.value", "scaling_scores.value")),
+        "image_noun_pairs": ("scaling_scores.image_noun_pairs",),
     },
     "data_quality": {
         **_each("measure subject split remark", _NOTHING),

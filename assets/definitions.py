@@ -56,11 +56,13 @@ def build_asset(
     checks: Sequence[dg.AssetCheckSpec] = (),
     automation: dg.AutomationCondition | None = None,
     pool: str | None = None,
+    mappings: Mapping[str, dg.PartitionMapping] | None = None,
 ) -> dg.AssetsDefinition:
     """The asset whose name is the body's, with everything the step table says of it.
 
     ``body`` is a module-level function with a ``config`` parameter; its docstring is the description a
-    newcomer reads on the asset page.
+    newcomer reads on the asset page. ``mappings`` says by name which partitions of an input a partition reads, where
+    that is not the rule of equal keys.
     """
     step = STEPS[body.__name__]
 
@@ -84,7 +86,10 @@ def build_asset(
         kinds=set(step.kinds),
         owners=OWNERS,
         code_version=str(step.function_version),
-        deps=[*step.after, *step.reads],
+        deps=[
+            *step.after,
+            *(dg.AssetDep(name, partition_mapping=(mappings or {}).get(name)) for name in step.reads),
+        ],
         partitions_def=partitions,
         check_specs=list(checks) or None,
         automation_condition=automation,

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from training.digests import OUTSIDE_MODEL_DIGEST
 from training.encoder_settings import EncoderSettings
+from training.grid import Grid
 from training.spec import Recipe
 
 if TYPE_CHECKING:
@@ -248,6 +249,8 @@ class Resources:
 
     ``inline_rows``: batch work of at most so many rows, without a GPU, runs in the calling process, where starting
     workers would take longer than the work; None leaves it to the compute resource.
+    ``workers`` train one run together, each with these CPUs and GPUs, by the ``strategy`` of
+    :class:`training.spec.Execution`.
     """
 
     cpus: float = 1.0
@@ -257,6 +260,8 @@ class Resources:
     batch_size: int = 32
     inline_rows: int | None = None
     keep_loaded: bool = False
+    workers: int = 1
+    strategy: Literal["ddp", "fsdp"] = "ddp"
 
 
 BatchFunction = Callable[[pa.Table], pa.Table]
@@ -399,6 +404,8 @@ class Models:
     resources: Resources
     profile: str
     text_encoder: EncoderSettings = field(default_factory=EncoderSettings)
+    step_distilled: Mapping[str, Recipe] = field(default_factory=dict)
+    grid: Grid | None = None
 
 
 @dataclass(frozen=True)

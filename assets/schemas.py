@@ -212,6 +212,8 @@ SCENE_TRUTH = pa.schema(
 
 TABLE_KEYS: Mapping[str, tuple[str, ...]] = {
     "alignment_scores": ("recipe", "prompt_id", "split", "seed"),
+    "backbone_analysis": ("recipe", "stage", "kind"),
+    "block_similarities": ("recipe", "noise_level", "block_index"),
     "caption_nouns": ("text_id",),
     "caption_statistics": ("captions",),
     "curated_images": ("sample_id",),
@@ -232,8 +234,11 @@ TABLE_KEYS: Mapping[str, tuple[str, ...]] = {
     "quarantine": ("source", "shard", "position"),
     "recaptions": ("sample_id", "caption_index"),
     "regions": ("sample_id", "region_index"),
+    "model_observations": ("family", "recipe", "metric", "images_seen", "seed"),
+    "scaling_efficiency": ("size", "data", "mix", "metric", "target"),
     "scaling_laws": ("family", "metric", "abscissa", "form"),
     "scaling_observations": ("family", "recipe", "metric", "images_seen", "seed"),
+    "scaling_scores": ("recipe", "metric", "images_seen"),
     "scene_truth": ("sample_id",),
     "text_embeddings": ("text_id",),
 }

@@ -12,10 +12,14 @@ from assets.units import input_digest
 from training.errors import FoundryError
 
 
-def samples_of(store: Store, partition: str | None) -> list[str]:
-    """Ids of the curated samples of a group that are not in the judge's own split."""
+def samples_of(store: Store, partition: str | None, *, raw: bool = False) -> list[str]:
+    """Ids of the curated samples of a group that are not in the judge's own split.
+
+    ``raw``: also of the training samples that curation dropped.
+    """
     curated = store.read_table("curated_images", partition, ["sample_id", "keep", "split"])
-    wanted = curated.filter(pc.and_(curated["keep"], pc.not_equal(curated["split"], "judge")))
+    kept = pc.and_(curated["keep"], pc.not_equal(curated["split"], "judge"))
+    wanted = curated.filter(pc.or_(kept, pc.equal(curated["split"], "train")) if raw else kept)
     return [str(name) for name in wanted["sample_id"].to_pylist()]
 
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from assets.interfaces import Provenance, Store
 from training.errors import FoundryError
 
-Partitioning = Literal["groups", "recipes"] | None
+Partitioning = Literal["groups", "recipes", "step_distilled", "grid"] | None
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class Step:
     """One asset. ``reads`` names the steps whose newest versions go into its provenance.
 
     ``after`` names steps that come earlier but whose digest says nothing about this one's input: the scene builder
-    lands shards, and it is the shards of its own group that ``landed_images`` reads.
+    lands shards, and it is the shards of its own group that ``landed_images`` reads. ``parents`` are those of ``reads``
+    that hold the models which a recipe's ``parent`` may name: of them only that one version is read.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Step:
     partitioned_by: Partitioning = None
     kinds: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
+    parents: tuple[str, ...] = ()
 
 
 _ALL = (
@@ -131,11 +133,12 @@ _ALL = (
     Step(
         "training_shards",
         "encodings",
-        2,
+        3,
         (
             "landed_images",
             "curated_images",
             "recaptions",
+            "caption_nouns",
             "text_embeddings",
             "image_latents",
             "caption_statistics",
@@ -157,9 +160,38 @@ _ALL = (
         "generated_samples", "models", 1, ("backbone", "training_shards"), "recipes", ("pytorch", "parquet")
     ),
     Step(
+        "step_distilled_backbone",
+        "models",
+        1,
+        ("backbone", "training_shards", "autoencoder", "judge_clip"),
+        "step_distilled",
+        ("ray", "pytorch", "huggingface"),
+        parents=("backbone",),
+    ),
+    Step(
+        "scaling_run",
+        "scaling",
+        1,
+        ("training_shards", "autoencoder"),
+        "grid",
+        ("ray", "pytorch", "huggingface"),
+    ),
+    Step(
+        "scaling_scores",
+        "scaling",
+        1,
+        ("scaling_run", "training_shards", "judge_clip", "caption_nouns"),
+        "grid",
+        ("ray", "pytorch", "parquet"),
+    ),
+    Step("scaling_grid", "scaling", 1, ("scaling_scores",), None, ("html",)),
+    Step(
+        "backbone_analysis", "models", 1, ("backbone", "training_shards"), "recipes", ("pytorch", "parquet")
+    ),
+    Step(
         "evaluation_table",
         "reports",
-        1,
+        2,
         ("backbone", "generated_samples", "judge_clip", "training_shards", "landed_images"),
         None,
         ("pytorch", "parquet"),
@@ -179,16 +211,26 @@ _ALL = (
         None,
         ("pytorch", "parquet"),
     ),
-    Step("scaling_laws", "reports", 1, ("evaluation_table",), None, ("numpy", "parquet")),
+    Step(
+        "scaling_observations",
+        "scaling",
+        1,
+        ("evaluation_table", "scaling_scores"),
+        None,
+        ("parquet",),
+    ),
+    Step("scaling_laws", "reports", 1, ("scaling_observations",), None, ("numpy", "parquet")),
     Step(
         "report",
         "reports",
         1,
         (
             "scaling_laws",
+            "scaling_grid",
             "evaluation_table",
             "data_quality",
             "generated_samples",
+            "step_distilled_backbone",
             "caption_statistics",
             "entity_annotations",
             "layout_benchmark",
@@ -201,16 +243,20 @@ _ALL = (
 STEPS: Mapping[str, Step] = {step.name: step for step in _ALL}
 
 
-def input_keys(store: Store, step: Step, partition: str | None) -> list[tuple[str, str | None]]:
+def input_keys(
+    store: Store, step: Step, partition: str | None, parent: tuple[str, str] | None = None
+) -> list[tuple[str, str | None]]:
     """(name, partition) of every version that ``step`` reads for one of its partitions.
 
     A step reads the same partition of an equally partitioned input, all partitions of a differently
-    partitioned one, and the only version of an unpartitioned one.
+    partitioned one, and the only version of an unpartitioned one. Of its parents it reads ``parent`` alone.
     """
     keys: list[tuple[str, str | None]] = []
     for name in step.reads:
         source = STEPS[name]
-        if source.partitioned_by is None:
+        if name in step.parents:
+            keys.extend([parent] if parent is not None and parent[0] == name else [])
+        elif source.partitioned_by is None:
             keys.append((name, None))
         elif source.partitioned_by == step.partitioned_by:
             keys.append((name, partition))
@@ -230,14 +276,16 @@ def provenance_of(
     partition: str | None,
     config: Mapping[str, Any],
     other_inputs: Mapping[str, str] | None = None,
+    parent: tuple[str, str] | None = None,
 ) -> Provenance:
     """What a run of ``step`` would be made from right now.
 
-    ``other_inputs`` are digests of what does not come out of the graph (landed files, packaged models).
+    ``other_inputs`` are digests of what does not come out of the graph (landed files, packaged models); ``parent`` is
+    the asset and partition of the model that a recipe starts from.
     Raises FoundryError when an input does not exist yet.
     """
     inputs = dict(other_inputs or {})
-    for name, key in input_keys(store, step, partition):
+    for name, key in input_keys(store, step, partition, parent):
         manifest = store.current(name, key)
         if manifest is None:
             raise FoundryError(

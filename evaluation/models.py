@@ -22,11 +22,11 @@ def text_condition(prompts: Prompts) -> TextCondition:
 def level_of_sigma(noising: Noising, sigma: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
     """Noise level t in [0, 1) at which a process has this noise-to-signal ratio sigma / alpha.
 
-    Flow: (t / (1 - t)) = sigma. DDPM knows 1000 levels: the middle of the one whose ratio is nearest.
+    The flow path: t / (1 - t) = sigma. DDPM knows 1000 levels: the middle of the one whose ratio is nearest.
     """
-    if noising.prediction == "flow":
+    if noising.is_flow_path:
         return sigma / (1 + sigma)
-    kept = alphas_cumprod().to(sigma.device)
+    kept = alphas_cumprod(noising.schedule, noising.zero_terminal_snr).to(sigma.device)
     ratios = ((1 - kept) / kept).sqrt().log()
     index = (ratios[None] - sigma.double().log()[:, None]).abs().argmin(dim=1)
     return (index + 0.5) / NUM_TIMESTEPS

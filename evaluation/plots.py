@@ -74,7 +74,7 @@ def loss_curves(
     """
     if not curves:
         raise FoundryError("loss curves: found no runs; at least one is needed; train a recipe first")
-    figure, axes = _figure(7.2, 3.8)
+    figure, axes = new_figure(7.2, 3.8)
     with_legend = len(curves) > 1
     for number, curve in enumerate(curves):
         color = COLORS[number % len(COLORS)]
@@ -83,13 +83,13 @@ def loss_curves(
         if len(x) == 0:
             continue
         axes.plot(x, y, color=color, alpha=0.22, linewidth=0.8)
-        axes.plot(x, _running_mean(y, smooth), color=color, linewidth=1.8, label=_label(curve.name))
+        axes.plot(x, _running_mean(y, smooth), color=color, linewidth=1.8, label=legend_label(curve.name))
     values = np.concatenate([curve.value[np.isfinite(curve.value)] for curve in curves])
     if len(values) > 20:  # the first steps would flatten everything that matters
         low, high = float(values.min()), float(np.quantile(values, 0.98))
         if high > low:
             axes.set_ylim(low - 0.05 * (high - low), high + 0.1 * (high - low))
-    _name(axes, title)
+    name_axes(axes, title)
     axes.set(xlabel="images seen", ylabel=y_label)
     axes.xaxis.set_major_formatter(_thousands)
     if with_legend:
@@ -109,11 +109,11 @@ def scaling_plot(
         raise FoundryError(
             "scaling plot: found no families; at least one is needed; train some recipes first"
         )
-    figure, axes = _figure(7.2, 4.4)
+    figure, axes = new_figure(7.2, 4.4)
     for number, family in enumerate(families):
         color, marker = COLORS[number % len(COLORS)], "osD^v"[number % 5]
         note = "" if family.law.identifiable else " (law not identifiable)"
-        label = _label(family.name) + note
+        label = legend_label(family.name) + note
         axes.errorbar(
             family.x,
             family.y,
@@ -129,9 +129,9 @@ def scaling_plot(
             low, high = family.law.band(x)
             axes.plot(x, family.law.curve(x), color=color, linewidth=1.6)
             axes.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
-    _name(axes, title)
+    name_axes(axes, title)
     axes.set(xlabel=x_label, ylabel=y_label, xscale="log")
-    _label_sizes(axes)
+    label_sizes(axes)
     axes.legend(loc="upper right")
     return png_bytes(figure)
 
@@ -146,11 +146,11 @@ def bars(
     """Horizontal bars, first on top, each with its interval and number; ``references`` are dashed lines."""
     if not values:
         raise FoundryError("bars: found nothing to draw; at least one value is needed")
-    figure, axes = _figure(7.2, 0.9 + 0.34 * len(values) + 0.3)
+    figure, axes = new_figure(7.2, 0.9 + 0.34 * len(values) + 0.3)
     names = list(values)
     for position, name in enumerate(names):
         _bar(axes, position, values[name])
-    axes.set_yticks(range(len(names)), [_label(name) for name in names])
+    axes.set_yticks(range(len(names)), [legend_label(name) for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
     axes.margins(x=0.16)
@@ -160,7 +160,7 @@ def bars(
         )
     if references:
         figure.legend(loc="outside lower center", ncols=len(references))
-    _name(axes, title)
+    name_axes(axes, title)
     axes.set(xlabel=x_label)
     return png_bytes(figure)
 
@@ -194,7 +194,7 @@ def _thousands(value: float, position: object = None) -> str:
     return f"{value:g}"
 
 
-def _label_sizes(axes: Axes) -> None:
+def label_sizes(axes: Axes) -> None:
     """Label 1, 2 and 5 of every decade: our sizes span little more than one."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
@@ -203,16 +203,17 @@ def _label_sizes(axes: Axes) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _name(axes: Axes, title: str) -> None:
+def name_axes(axes: Axes, title: str) -> None:
+    """The title, where all our plots have it."""
     axes.set_title(title, fontweight="bold", loc="left")
 
 
-def _label(name: str) -> str:
+def legend_label(name: str) -> str:
     """Names as matplotlib shows them: a leading underscore would hide a legend entry."""
     return (name[:40] or "unnamed").lstrip("_")
 
 
-def _figure(width_inches: float, height_inches: float) -> tuple[Figure, Axes]:
+def new_figure(width_inches: float, height_inches: float) -> tuple[Figure, Axes]:
     """A figure of its own: pyplot's global state is not touched, so threads do not meet."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -28,6 +28,46 @@ GENERATED_SAMPLES = pa.schema(
     ]
 )
 
+BACKBONE_ANALYSIS = pa.schema(
+    [
+        described("recipe", pa.string(), "recipe (partition) of the model"),
+        described("stage_index", pa.int32(), "place of the stage in the forward pass, from 0"),
+        described(
+            "stage", pa.string(), "input, down.0 ..., mid, up.0 ..., groups of blocks, output or between"
+        ),
+        described("kind", pa.string(), "self_attention, cross_attention, feed_forward, residual or rest"),
+        described("parameters", pa.int64(), "parameters that the part owns; all parts add up to the model"),
+        described("macs", pa.int64(), "multiply-adds of linears and convolutions, one image, 77 tokens"),
+        described("attention_product_macs", pa.int64(), "multiply-adds of QK^T and AV"),
+        described(
+            "milliseconds", pa.float64(), "time of the part in the median of the timed passes", nullable=True
+        ),
+        described("latent", pa.int32(), "side of the latent"),
+        described("timed_runs", pa.int32(), "passes that were timed, 0 for none"),
+        described("model_digest", pa.string(), "content digest of the model's folder"),
+        described("function_version", pa.int32(), "declared version of the function that made the row"),
+    ]
+)
+
+BLOCK_SIMILARITIES = pa.schema(
+    [
+        described("recipe", pa.string(), "recipe (partition) of the model"),
+        described("noise_level", pa.float64(), "noise level t in [0, 1], 1 is pure noise"),
+        described("block_index", pa.int32(), "place of the block in the forward pass, from 0"),
+        described("block", pa.string(), "name of the module"),
+        described(
+            "cosine",
+            pa.float64(),
+            "mean cosine of input and output tokens, in [-1, 1]; null where shapes differ",
+            nullable=True,
+        ),
+        described("cka", pa.list_(pa.float64()), "linear CKA with each block by block_index, in [0, 1]"),
+        described("model_digest", pa.string(), "content digest of the model's folder"),
+        described("dataset_digest", pa.string(), "content digest of the training shards that were looked at"),
+        described("function_version", pa.int32(), "declared version of the function that made the row"),
+    ]
+)
+
 DENOISING_ERRORS = pa.schema(
     [
         described("recipe", pa.string(), "recipe of the model"),
@@ -62,6 +102,33 @@ ALIGNMENT_SCORES = pa.schema(
     ]
 )
 
+FEW_STEP_SCORES = pa.schema(
+    [
+        described("recipe", pa.string(), "recipe of the student"),
+        described("teacher", pa.string(), "recipe of its teacher"),
+        described("model", pa.string(), "teacher or student"),
+        described("num_steps", pa.int32(), "evaluations of the model's scheduler"),
+        described(
+            "judge_cosine", pa.float64(), "mean judge cosine of held-out prompts and pictures, [-1, 1]"
+        ),
+        described("judge_cosine_low", pa.float64(), "lower end of the 95 % interval"),
+        described("judge_cosine_high", pa.float64(), "upper end of the 95 % interval"),
+        described(
+            "above_teacher", pa.float64(), "cosine minus the teacher's in as many steps", nullable=True
+        ),
+        described("above_teacher_low", pa.float64(), "lower end of the 95 % interval", nullable=True),
+        described("above_teacher_high", pa.float64(), "upper end of the 95 % interval", nullable=True),
+        described(
+            "path_error",
+            pa.float64(),
+            "root mean square distance in 8-bit pixels to the teacher's picture in 16 steps from the same noise",
+            nullable=True,
+        ),
+        described("num_prompts", pa.int32(), "held-out prompts that were drawn"),
+        described("model_digest", pa.string(), "content digest of the student's folder"),
+    ]
+)
+
 SCALING_OBSERVATIONS = pa.schema(
     [
         described("family", pa.string(), "models that share a law: transformer or unet"),
@@ -73,6 +140,71 @@ SCALING_OBSERVATIONS = pa.schema(
         described("seed", pa.int64(), "training seed"),
         described("value", pa.float64(), "the metric"),
         described("standard_error", pa.float64(), "standard error over held-out samples"),
+        described("macs", pa.int64(), "multiply-adds of one forward pass of one image"),
+        described("mix", pa.string(), "caption mix of the training"),
+        described("filter", pa.string(), "curated, or raw: also what curation dropped"),
+        described("data_images", pa.int64(), "training samples that take part, null: all", nullable=True),
+        described("concepts", pa.int64(), "commonest nouns that samples may name, null: all", nullable=True),
+        described(
+            "image_noun_pairs",
+            pa.int64(),
+            "pairs of a training image and a noun of its captions (I-N), null: not counted",
+            nullable=True,
+        ),
+        described("wall_seconds", pa.float64(), "wall seconds of training up to here", nullable=True),
+        described("hardware", pa.string(), "what it was trained on, empty where it is not known"),
+        described("profile", pa.string(), "profile whose scale it is"),
+    ]
+)
+
+SCALING_SCORES = pa.schema(
+    [
+        described("recipe", pa.string(), "grid point"),
+        described("size", pa.string(), "name on the grid's axis of sizes"),
+        described("data", pa.string(), "name on the grid's axis of data"),
+        described("mix", pa.string(), "original, recaptioned or mixed captions"),
+        described("seed", pa.int64(), "training seed"),
+        described("metric", pa.string(), "denoising_error, judge_cosine or judge_top1"),
+        described("images_seen", pa.int64(), "images seen when it was scored"),
+        described("value", pa.float64(), "mean over held-out samples"),
+        described("standard_error", pa.float64(), "standard error of that mean"),
+        described(
+            "by_sample", pa.list_(pa.float32()), "the metric of each held-out sample, in a fixed order"
+        ),
+        described("family", pa.string(), "transformer or unet"),
+        described("backbone", pa.string(), "registry name of the backbone"),
+        described("parameters", pa.int64(), "trainable parameters"),
+        described("macs", pa.int64(), "multiply-adds of one forward pass of one image"),
+        described("training_gflops", pa.float64(), "3 x 2 x macs x images seen, in 1e9"),
+        described("filter", pa.string(), "curated, or raw: also what curation dropped"),
+        described("concepts", pa.int64(), "commonest nouns that samples may name, null: all", nullable=True),
+        described("data_images", pa.int64(), "training samples that take part"),
+        described(
+            "image_noun_pairs", pa.int64(), "pairs of a training image and a noun of its captions (I-N)"
+        ),
+        described("wall_seconds", pa.float64(), "wall seconds of training up to here"),
+        described("hardware", pa.string(), "what it was trained on"),
+        described("profile", pa.string(), "profile whose scale it is"),
+        described("model_digest", pa.string(), "content digest of the run's final model"),
+        described("function_version", pa.int32(), "declared version of the function that made the row"),
+    ]
+)
+
+SCALING_EFFICIENCY = pa.schema(
+    [
+        described("size", pa.string(), "name on the grid's axis of sizes"),
+        described("data", pa.string(), "name on the grid's axis of data"),
+        described("mix", pa.string(), "original, recaptioned or mixed captions"),
+        described("metric", pa.string(), "the score"),
+        described("target", pa.float64(), "value to reach"),
+        described("seeds", pa.int64(), "runs of the cell"),
+        described("reached", pa.int64(), "runs that got there"),
+        described("images", pa.float64(), "images to get there, null unless all did", nullable=True),
+        described("images_low", pa.float64(), "lower end of the 95 % interval over seeds", nullable=True),
+        described("images_high", pa.float64(), "upper end, infinite for one seed", nullable=True),
+        described("gflops", pa.float64(), "training compute to get there, in 1e9", nullable=True),
+        described("at_most", pa.bool_(), "some run was there at its first count: an upper bound"),
+        described("outcome", pa.string(), "in words"),
     ]
 )
 

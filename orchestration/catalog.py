@@ -16,6 +16,7 @@ from assets.entities import definitions as entities
 from assets.interfaces import Provenance, Surroundings
 from assets.models import definitions as models
 from assets.reports import definitions as reports
+from assets.scaling import definitions as scaling
 from assets.steps import STEPS, provenance_of
 from orchestration.profile import Profile
 from training.errors import FoundryError
@@ -26,6 +27,7 @@ GROUPS = {
     "entities": entities,
     "encodings": encodings,
     "models": models,
+    "scaling": scaling,
     "reports": reports,
 }
 
@@ -66,6 +68,10 @@ def partition_keys(profile: Profile, name: str) -> list[str | None]:
     kind = STEPS[name].partitioned_by
     if kind == "groups":
         return list(profile.group_keys)
+    if kind == "step_distilled":
+        return list(profile.step_distilled)
+    if kind == "grid":
+        return list(profile.grid_keys)
     return list(profile.backbones) if kind == "recipes" else [None]
 
 
@@ -80,6 +86,9 @@ def expected_provenance(
         outside = landed_inputs(surroundings.landing, partition, surroundings.store.takedowns())
     else:
         outside = group.other_inputs(name, config, surroundings)
+    parent = None
+    if group in (models, scaling):
+        recorded = group.resolved_config(name, partition, config, surroundings.models)
     if group is models:
-        recorded = models.resolved_config(name, partition, config, surroundings.models)
-    return provenance_of(surroundings.store, step, partition, recorded, outside)
+        parent = models.parent_of(name, partition, surroundings.models)
+    return provenance_of(surroundings.store, step, partition, recorded, outside, parent)

@@ -6,7 +6,7 @@ import dagster as dg
 
 from assets.corpus.partitions import shard_groups
 from assets.interfaces import Compute, Landing, Models, Resources, Surroundings
-from assets.models.partitions import recipe_partitions
+from assets.models.partitions import model_partitions, recipe_partitions
 from orchestration import automation
 from orchestration.catalog import GROUPS, check_profile_defaults
 from orchestration.jobs import ALL_JOBS
@@ -47,9 +47,16 @@ def surroundings_of(workspace: Workspace, profile: Profile) -> Surroundings:
             judge=profile.judge,
             autoencoder=profile.autoencoder,
             runs=workspace.runs,
-            resources=Resources(gpus=limits.gpus_per_training, threads=limits.threads_per_worker),
+            resources=Resources(
+                gpus=limits.gpus_per_training,
+                threads=limits.threads_per_worker,
+                workers=limits.workers_per_training,
+                strategy=limits.training_strategy,
+            ),
             profile=profile.name,
             text_encoder=profile.text_encoder,
+            step_distilled=profile.step_distilled,
+            grid=profile.grid,
         ),
     )
 
@@ -59,8 +66,12 @@ def build(workspace: Workspace) -> dg.Definitions:
     profile = load_profile(workspace.profile)
     check_profile_defaults(profile)
     surroundings = surroundings_of(workspace, profile)
-    groups, recipes = shard_groups(profile.group_keys), recipe_partitions(profile.backbones)
-    partitions = {"models": recipes, "reports": None}
+    groups = shard_groups(profile.group_keys)
+    partitions = {
+        "models": model_partitions(surroundings.models),
+        "scaling": recipe_partitions(profile.grid_keys),
+        "reports": None,
+    }
     assets = [
         asset
         for name, group in GROUPS.items()

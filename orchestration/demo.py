@@ -12,7 +12,8 @@ from assets.interfaces import Surroundings
 from assets.reports.ledger import LEDGER_FILE
 from assets.steps import STEPS
 from orchestration.catalog import partition_keys
-from orchestration.freshness import freshness_of, verified
+from orchestration.freshness import needs_run, verified
+from orchestration.grid import GRID_STEPS, grid_order
 from orchestration.launching import Launch, Outcome, launch_pool
 from orchestration.profile import Profile
 from orchestration.workspace import Workspace
@@ -37,8 +38,14 @@ STAGE_OF_STEP: Mapping[str, str] = {
     "training_shards": "embeddings",
     "autoencoder": "embeddings",
     "backbone": "backbones",
+    "step_distilled_backbone": "students",
     "judge_clip": "judge",
+    "scaling_run": "scaling grid",
+    "scaling_scores": "scaling grid",
+    "scaling_grid": "evaluation",
+    "scaling_observations": "evaluation",
     "generated_samples": "evaluation",
+    "backbone_analysis": "evaluation",
     "evaluation_table": "evaluation",
     "data_quality": "evaluation",
     "scaling_laws": "evaluation",
@@ -72,7 +79,7 @@ def phases(profile: Profile, surroundings: Surroundings, train_autoencoder: bool
     """What has to run, phase by phase; each is decided when the one before is done."""
 
     def stale(job: str, names: Sequence[str], keys: Sequence[str | None]) -> tuple[Launch, ...]:
-        wanted = [key for key in keys if any(_must_run(profile, surroundings, name, key) for name in names)]
+        wanted = [key for key in keys if any(needs_run(profile, surroundings, name, key) for name in names)]
         return tuple(Launch(job, key) for key in wanted)
 
     if surroundings.landing.is_composed:
@@ -93,7 +100,20 @@ def phases(profile: Profile, surroundings: Surroundings, train_autoencoder: bool
     largest_first = sorted(profile.backbones, key=lambda key: _size(profile, key), reverse=True)
     judge = stale("train_judge", ["judge_clip"], [None])
     yield Phase("training backbones and judge", judge + stale("train_model", models, largest_first))
-    conclusions = ["annotation_pages", "evaluation_table", "data_quality", "scaling_laws", "report"]
+    yield Phase(
+        "distilling students",
+        stale("distil_steps", ["step_distilled_backbone"], list(profile.step_distilled)),
+    )
+    yield Phase("the scaling grid", stale("train_grid_point", GRID_STEPS, grid_order(profile)))
+    conclusions = [
+        "annotation_pages",
+        "scaling_grid",
+        "evaluation_table",
+        "data_quality",
+        "scaling_observations",
+        "scaling_laws",
+        "report",
+    ]
     yield Phase("scores, laws and report", stale("draw_conclusions", conclusions, [None]))
 
 
@@ -147,14 +167,6 @@ def write_ledger(workspace_root: Path, seconds_by_stage: Mapping[str, float]) ->
     known = json.loads(path.read_text()) if path.exists() else {}
     known.update({stage: round(seconds, 1) for stage, seconds in seconds_by_stage.items() if seconds >= 0.05})
     path.write_text(json.dumps(known, indent=1))
-
-
-def _must_run(profile: Profile, surroundings: Surroundings, name: str, key: str | None) -> bool:
-    """Whether a version is missing, stale, or no longer the bytes that were written."""
-    if freshness_of(profile, surroundings, name, key).state != "fresh":
-        return True
-    manifest = surroundings.store.current(name, key)
-    return manifest is not None and bool(verified(surroundings, manifest))
 
 
 def _keep_trained(

@@ -80,3 +80,11 @@ def verified(surroundings: Surroundings, manifest: Manifest) -> str:
     except FoundryError as error:
         return str(error)
     return ""
+
+
+def needs_run(profile: Profile, surroundings: Surroundings, name: str, partition: str | None) -> bool:
+    """Whether a version is missing, stale, or no longer the bytes that were written."""
+    if freshness_of(profile, surroundings, name, partition).state != "fresh":
+        return True
+    manifest = surroundings.store.current(name, partition)
+    return manifest is not None and bool(verified(surroundings, manifest))

@@ -31,10 +31,33 @@ JUDGE = dg.define_asset_job("train_judge", ["judge_clip"], description="Train th
 MODEL = dg.define_asset_job(
     "train_model", _names("recipes"), description="Train one backbone and let it draw the held-out prompts."
 )
+STUDENT = dg.define_asset_job(
+    "distil_steps",
+    _names("step_distilled"),
+    description="Distil one few-step student from its teacher and hold the two side by side.",
+)
+GRID_POINT = dg.define_asset_job(
+    "train_grid_point",
+    _names("grid"),
+    description="Train one point of the scaling grid and score it at every count; launch all as one backfill.",
+)
+GRID = dg.define_asset_job(
+    "summarise_grid",
+    ["scaling_grid"],
+    description="Write the scaling grid's page from what is scored so far.",
+)
 CONCLUSIONS = dg.define_asset_job(
     "draw_conclusions",
-    ["annotation_pages", "evaluation_table", "data_quality", "scaling_laws", "report"],
+    [
+        "annotation_pages",
+        "scaling_grid",
+        "evaluation_table",
+        "data_quality",
+        "scaling_observations",
+        "scaling_laws",
+        "report",
+    ],
     description="Score data and models, fit the laws, write the report.",
 )
 
-ALL_JOBS = [SCENES, DATA, AUTOENCODER, DATASET, JUDGE, MODEL, CONCLUSIONS]
+ALL_JOBS = [SCENES, DATA, AUTOENCODER, DATASET, JUDGE, MODEL, STUDENT, GRID_POINT, GRID, CONCLUSIONS]

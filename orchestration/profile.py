@@ -6,14 +6,16 @@ import functools
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from assets.models.parents import check_no_parents
 from orchestration.workspace import PROFILES_FOLDER
 from training.encoder_settings import EncoderSettings
 from training.errors import FoundryError
+from training.grid import Grid, load_grid
 from training.packaged import SHIPPED_RECIPES
 from training.spec import Recipe, load_recipes
 
@@ -36,7 +38,26 @@ class ComputeProfile(BaseModel):
         description="batch work of at most so many rows runs in the step itself, where no actor must start",
     )
     gpus_per_training: float = Field(0.0, ge=0, le=64, description="GPUs that one training asks for")
+    workers_per_training: int = Field(
+        1, ge=1, le=4096, description="Ray workers that train one run together, with those GPUs each"
+    )
+    training_strategy: Literal["ddp", "fsdp"] = Field(
+        "ddp", description="workers hold a copy of the weights each (ddp) or a shard (fsdp)"
+    )
     pool: str = Field("cpu", description="Dagster pool that guards this machine's cores (or 'gpu')")
+
+    @model_validator(mode="after")
+    def _workers_have_room(self) -> ComputeProfile:
+        if self.workers_per_training > 1 and self.mode == "inline":
+            raise ValueError(
+                f"'workers_per_training' is {self.workers_per_training}, but mode inline has one process; say mode ray"
+            )
+        if self.address is None and self.workers_per_training > self.cpus:
+            raise ValueError(
+                f"'workers_per_training' is {self.workers_per_training}, above the {self.cpus} 'cpus' that our own Ray "
+                "offers; raise cpus or give the address of a cluster"
+            )
+        return self
 
 
 class PerceptionProfile(BaseModel):
@@ -96,9 +117,20 @@ class Profile(BaseModel):
         default_factory=EncoderSettings, description="encodes captions for all backbones; MiniLM if left out"
     )
     backbones: Mapping[str, Recipe] = Field(default_factory=dict, description="recipes, one partition each")
+    step_distilled: Mapping[str, Recipe] = Field(
+        default_factory=dict, description="recipes of few-step students, one partition each"
+    )
+    grid: Grid | None = Field(
+        None, description="the scaling grid, one partition a point; none without grid.yaml"
+    )
     judge: Recipe
     autoencoder: Recipe
     world_path: Path
+
+    @property
+    def grid_keys(self) -> list[str]:
+        """Partition keys of the scaling grid."""
+        return list(self.grid.points) if self.grid else []
 
     @property
     def group_keys(self) -> list[str]:
@@ -122,7 +154,9 @@ def load_profile(name: str) -> Profile:
         return Profile(
             **raw,
             name=name,
-            backbones=load_recipes(folder / "recipes.yaml"),
+            backbones=_backbones(folder / "recipes.yaml"),
+            step_distilled=_step_distilled(folder / "step_distilled.yaml"),
+            grid=load_grid(folder / "grid.yaml") if (folder / "grid.yaml").exists() else None,
             judge=load_recipes(folder / "judge.yaml")["judge-clip"],
             autoencoder=_autoencoder_recipe(folder),
             world_path=folder / "world.yaml",
@@ -133,6 +167,24 @@ def load_profile(name: str) -> Profile:
         raise FoundryError(
             f"{folder / 'profile.yaml'}: field '{where}' is {first.get('input')!r}: {first['msg']}. Correct the file."
         ) from error
+
+
+def _backbones(path: Path) -> dict[str, Recipe]:
+    recipes = load_recipes(path)
+    check_no_parents(recipes, str(path))
+    return recipes
+
+
+def _step_distilled(path: Path) -> dict[str, Recipe]:
+    """Recipes of the few-step students; a profile without the file has none."""
+    recipes = load_recipes(path) if path.exists() else {}
+    for name, recipe in recipes.items():
+        if recipe.objective != "step_distillation":
+            raise FoundryError(
+                f"{path}, recipe '{name}': 'objective' is '{recipe.objective}'; say 'step_distillation', "
+                "or move the recipe to recipes.yaml"
+            )
+    return recipes
 
 
 def _autoencoder_recipe(folder: Path) -> Recipe:

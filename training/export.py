@@ -16,43 +16,70 @@ from torch import Tensor
 
 from training.backbones import denoise
 from training.errors import FoundryError
-from training.sampling import Denoiser, build_scheduler
+from training.noising import Noising
+from training.sampling import AUTOENCODER_FILES, Denoiser, scheduler_of
+from training.schedulers import FEW_STEPS, few_step_scheduler_of, is_few_step
 from training.spec import TrainingSpecification
 
 PROBE = "probe.safetensors"
 PROBE_TOKENS = 8
-AUTOENCODER_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
 
 
-def export_pipeline(folder: Path, backbone: Any, autoencoder_folder: Path, prediction: str) -> None:
-    """Write backbone, autoencoder, scheduler and index, and what the model says to a fixed input."""
+def export_pipeline(
+    folder: Path, backbone: Any, autoencoder_folder: Path, noising: Noising, *, few_step: bool = False
+) -> None:
+    """Write backbone, autoencoder, scheduler and index, and what the model says to a fixed input.
+
+    ``few_step`` writes the scheduler of a consistency model.
+    """
     part = "transformer" if isinstance(backbone, PixArtTransformer2DModel) else "unet"
     folder.mkdir(parents=True)
-    backbone.save_pretrained(folder / part)
+    save_backbone(backbone, folder / part)
     (folder / "vae").mkdir()
     for name in AUTOENCODER_FILES:
         shutil.copyfile(autoencoder_folder / name, folder / "vae" / name)
-    build_scheduler(prediction).save_pretrained(folder / "scheduler")
-    index = _pipeline_index(type(backbone).__name__, part)
+    scheduler = few_step_scheduler_of(noising) if few_step else scheduler_of(noising)
+    scheduler.save_pretrained(folder / "scheduler")
+    index = _pipeline_index(type(backbone).__name__, part, type(scheduler).__name__, few_step=few_step)
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
     save_file({"output": probe(backbone)}, folder / PROBE)
 
 
-def _pipeline_index(backbone_class: str, part: str) -> dict[str, Any]:
+def save_backbone(backbone: Any, folder: Path) -> None:
+    """Write a backbone's weights and configuration; safetensors wants them in plain order."""
+    is_channels_last = any(
+        p.ndim == 4 and not p.is_contiguous() and p.is_contiguous(memory_format=torch.channels_last)
+        for p in backbone.parameters()
+    )
+    backbone.to(memory_format=torch.contiguous_format)
+    backbone.save_pretrained(folder)
+    if is_channels_last:
+        backbone.to(memory_format=torch.channels_last)
+
+
+def _pipeline_index(
+    backbone_class: str, part: str, scheduler_class: str, *, few_step: bool
+) -> dict[str, Any]:
     """What ``from_pretrained`` reads; parts that we do not ship are null and passed as None."""
     absent = ["text_encoder", "tokenizer"]
-    pipeline = "PixArtAlphaPipeline"
+    pipeline = _pipeline_name(part, few_step=few_step)
     if part == "unet":
-        pipeline = "StableDiffusionPipeline"
         absent += ["safety_checker", "feature_extractor", "image_encoder"]
     index: dict[str, Any] = {"_class_name": pipeline, "_diffusers_version": diffusers.__version__}
     index |= {name: [None, None] for name in absent}
     index |= {"requires_safety_checker": False} if part == "unet" else {}
     return index | {
-        "scheduler": ["diffusers", "DPMSolverMultistepScheduler"],
+        "scheduler": ["diffusers", scheduler_class],
         part: ["diffusers", backbone_class],
         "vae": ["diffusers", "AutoencoderKL"],
     }
+
+
+def _pipeline_name(part: str, *, few_step: bool) -> str:
+    """The stock pipeline. PixArtAlpha's asks a single step for a second result, which DPM-Solver does not give."""
+    if part == "unet":
+        return "StableDiffusionPipeline"
+    return "PixArtSigmaPipeline" if few_step else "PixArtAlphaPipeline"
 
 
 @torch.inference_mode()
@@ -66,7 +93,7 @@ def probe(backbone: Any) -> Tensor:
     mask = torch.arange(PROBE_TOKENS) < torch.tensor([[PROBE_TOKENS], [3]])
     timestep = torch.tensor([100.0, 900.0])
     parts = [part.to(device) for part in (noisy, timestep, states, mask)]
-    return denoise(backbone, *parts).float().cpu()
+    return denoise(backbone, *parts).float().cpu().contiguous()
 
 
 def reload_equals_saved(folder: Path, tolerance: float = 1e-4) -> float:
@@ -128,15 +155,15 @@ empty_states, empty_mask = encode([""] * len(prompts))
 """
 
 _PIXART_CALL = """\
-pipeline = PixArtAlphaPipeline.from_pretrained(folder, text_encoder=None, tokenizer=None)
+pipeline = {pipeline}.from_pretrained(folder, text_encoder=None, tokenizer=None)
 images = pipeline(
     prompt_embeds=states,
     prompt_attention_mask=mask,
     negative_prompt=None,
     negative_prompt_embeds=empty_states,
     negative_prompt_attention_mask=empty_mask,
-    num_inference_steps=20,
-    guidance_scale=3.0,
+    num_inference_steps={steps},
+    guidance_scale={guidance},
     use_resolution_binning=False,
     generator=[torch.Generator().manual_seed(seed) for seed in range(len(prompts))],
 ).images
@@ -149,8 +176,8 @@ pipeline = StableDiffusionPipeline.from_pretrained(
 images = pipeline(
     prompt_embeds=states,
     negative_prompt_embeds=empty_states,
-    num_inference_steps=20,
-    guidance_scale=3.0,
+    num_inference_steps={steps},
+    guidance_scale={guidance},
     generator=[torch.Generator().manual_seed(seed) for seed in range(len(prompts))],
 ).images
 """
@@ -159,12 +186,14 @@ images = pipeline(
 def usage_code(folder: Path, prompt: str = "a red apple", max_tokens: int = 32) -> str:
     """Python that samples from the folder with stock diffusers and transformers alone; ``folder`` must be set.
 
-    ``max_tokens`` is the dataset's padding length.
+    ``max_tokens`` is the dataset's padding length. A consistency model takes 4 steps and no guidance.
     """
-    unet = (Path(folder) / "unet").is_dir()
-    pipeline = "StableDiffusionPipeline" if unet else "PixArtAlphaPipeline"
+    unet, few_step = (Path(folder) / "unet").is_dir(), is_few_step(folder)
+    pipeline = _pipeline_name("unet" if unet else "transformer", few_step=few_step)
     encode = _ENCODE.format(pipeline=pipeline, max_tokens=max_tokens, prompt=prompt)
-    return encode + (_UNET_CALL if unet else _PIXART_CALL)
+    steps, guidance = (FEW_STEPS, 1.0) if few_step else (20, 3.0)
+    call = _UNET_CALL if unet else _PIXART_CALL
+    return encode + call.format(pipeline=pipeline, steps=steps, guidance=guidance)
 
 
 def model_card_text(
@@ -173,11 +202,12 @@ def model_card_text(
     """A model card in Markdown: what it is, what it was trained on, measured results, and the exact call."""
     recipe = spec.recipe
     rows = "\n".join(f"| {name} | {value} |" for name, value in results.items()) or "| none yet | |"
+    started = f"Backbone `{recipe.backbone}`" if recipe.backbone else f"Started from `{recipe.parent}`"
     inputs = "\n".join(f"- {name}: `{digest}`" for name, digest in sorted(spec.inputs.items()))
     return f"""\
 # {recipe.name}
 
-Backbone `{recipe.backbone}`, objective {recipe.objective}, {recipe.images_total:,} images seen at batch
+{started}, objective {recipe.objective}, {recipe.images_total:,} images seen at batch
 {recipe.batch_size}, seed {recipe.seed}. Spec hash `{spec.spec_hash}`.
 
 Made from (content digests):

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from torch import Tensor
 
 from training.run_folder import write_bytes_atomic
+from training.team import Team
 
 
 class Interval:
@@ -25,6 +26,18 @@ class Interval:
         """Add means over ``images`` images; values named ``count_...`` are sums already."""
         for name, value in values.items():
             self.sums[name] = self.sums[name] + value * (1 if name.startswith("count_") else images)
+
+    def total(self, team: Team) -> Interval:
+        """The sums over all processes of a team."""
+        if team.size == 1:
+            return self
+        mine = {name: float(value) for name, value in self.sums.items()}
+        whole = Interval()
+        for images, sums in team.gather([self.images, mine]):
+            whole.images += images
+            for name, value in sums.items():
+                whole.sums[name] = whole.sums[name] + value
+        return whole
 
     def row(self) -> dict[str, float]:
         """Mean of each value over the images, sums for counts."""

@@ -80,6 +80,14 @@ class DatasetSelection(Section):
     max_samples: Positive | None = Field(
         default=None, description="use only the first so many samples; None for all"
     )
+    filter: Literal["curated", "raw"] = Field(
+        default="curated",
+        description="raw: also samples that curation dropped, where the shards hold them",
+    )
+    max_concepts: Positive | None = Field(
+        default=None,
+        description="use only samples whose captions name none but the so many commonest nouns; None for all",
+    )
     order: Literal["permutation", "blocks"] = Field(
         default="permutation",
         description="permutation: all samples shuffled; blocks: shards shuffled, then the samples of a few shards",
@@ -125,6 +133,62 @@ class DiffusionOptions(Section):
     caption_dropout: Fraction = Field(
         default=0.1, description="chance of training on the empty caption, for guidance"
     )
+    noise_schedule: Literal["scaled_linear", "linear", "cosine"] = Field(
+        default="scaled_linear", description="betas of epsilon and v predictions; flow and clean have none"
+    )
+    zero_terminal_snr: bool = Field(
+        default=False, description="rescale the betas so that the last step is pure noise; v prediction only"
+    )
+    min_snr_gamma: float | None = Field(
+        default=None,
+        gt=0,
+        le=1e6,
+        description="weigh the clean latent's error by min(SNR, gamma); None: plain error",
+    )
+
+    @model_validator(mode="after")
+    def _check_schedule(self) -> DiffusionOptions:
+        is_flow_path = self.prediction in ("flow", "clean")
+        if is_flow_path and (self.noise_schedule != "scaled_linear" or self.zero_terminal_snr):
+            raise ValueError(
+                f"prediction '{self.prediction}' mixes noise in along straight lines and has no betas; "
+                "leave noise_schedule and zero_terminal_snr out"
+            )
+        if self.zero_terminal_snr and self.prediction != "v":
+            raise ValueError("'zero_terminal_snr' leaves epsilon nothing to tell at the last step; predict v")
+        return self
+
+
+class StepDistillationOptions(Section):
+    """Options of step distillation (consistency distillation from the recipe's parent)."""
+
+    intervals: int = Field(
+        default=16,
+        ge=1,
+        le=1000,
+        description="steps of the teacher's path; 1000 / intervals timesteps are skipped",
+    )
+    guidance_min: float = Field(
+        default=3.0, ge=1, le=100, description="least guidance built in, in the pipelines' form: 1 is none"
+    )
+    guidance_max: float = Field(
+        default=3.0, ge=1, le=100, description="most guidance built in; drawn evenly between the two"
+    )
+    target_half_life_images: Positive | None = Field(
+        default=500,
+        description="half life of the target network's average, at most a 20th of the images seen; None: the student itself",
+    )
+    huber: float | None = Field(
+        default=None, gt=0, le=100, description="scale c of the pseudo-Huber loss; None for the squared error"
+    )
+
+    @model_validator(mode="after")
+    def _check_together(self) -> StepDistillationOptions:
+        if self.guidance_min > self.guidance_max:
+            raise ValueError(
+                f"'guidance_min' is {self.guidance_min}, above guidance_max {self.guidance_max}; lower it"
+            )
+        return self
 
 
 class AutoencoderOptions(Section):

@@ -1,4 +1,8 @@
-"""The entry point of a training: for a test, a Ray worker, a Ray job and ``python -m training.run RUN_FOLDER``."""
+"""The entry point of a training: for a test, a Ray worker, a Ray job and ``python -m training.run RUN_FOLDER``.
+
+Several processes train one run together when a process group exists already (Ray Train makes one) or when torchrun
+started them: ``python -m torch.distributed.run --nproc-per-node 2 -m training.run RUN_FOLDER``.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +22,12 @@ import torch
 
 from training.digests import OUTSIDE_MODEL_DIGEST, folder_digest, folder_size_bytes
 from training.errors import FoundryError, TrainingStopped
+from training.hardware import hardware_name
 from training.loop import Loop
 from training.objectives import Closes, build_objective
-from training.run_folder import Done, Progress, RunFolder, write_error
+from training.run_folder import Done, Progress, RunFolder, replace_folder
 from training.spec import Execution, TrainingSpecification
+from training.team import Team, is_first_of_machine, join_team, local_device
 
 EXIT_FAILED = 1
 EXIT_STOPPED = 75  # EX_TEMPFAIL: launch again to go on
@@ -31,15 +37,17 @@ SECONDS_BETWEEN_POLLS = 0.2
 def run(run_folder: Path, should_stop: Callable[[], bool] | None = None) -> None:
     """Train the run folder to the end; return at once when it is done already.
 
-    ``should_stop`` is asked before every step, besides the folder's ``stop`` file. Raises FoundryError for a
-    changed specification or input, TrainingStopped after a checkpoint, TrainingFailed when the loss is not finite.
+    ``should_stop`` is asked before every step, besides the folder's ``stop`` file; one process of several that is told
+    to stop stops all. Raises FoundryError for a changed specification or input, TrainingStopped after a checkpoint,
+    TrainingFailed when the loss is not finite.
     """
     folder = RunFolder(Path(run_folder))
     spec, execution = folder.read_spec(), folder.read_execution()
-    if is_done(folder):
-        return
-    with _lock(folder), _FailureRecord(folder):
-        _train(folder, spec, execution, should_stop or (lambda: False))
+    with join_team(execution) as team:
+        if team.lead(lambda: is_done(folder)):
+            return
+        with _lock(folder, team), _FailureRecord(folder, team):
+            _train(folder, spec, execution, team, should_stop or (lambda: False))
 
 
 def is_done(folder: RunFolder) -> bool:
@@ -86,42 +94,51 @@ def verify_inputs(spec: TrainingSpecification, execution: Execution) -> None:
 
 
 def _train(
-    folder: RunFolder, spec: TrainingSpecification, execution: Execution, should_stop: Callable[[], bool]
+    folder: RunFolder,
+    spec: TrainingSpecification,
+    execution: Execution,
+    team: Team,
+    should_stop: Callable[[], bool],
 ) -> None:
     device = _device(execution)
-    _check_process_group(execution)
     torch.set_num_threads(execution.threads)
-    verify_inputs(spec, execution)
-    folder.write_progress(Progress(state="running", images_total=spec.recipe.images_total))
+    team.together(lambda: verify_inputs(spec, execution) if is_first_of_machine() else None)
+    if team.is_lead:
+        folder.write_hardware(hardware_name(device, execution.threads))
+        folder.write_progress(Progress(state="running", images_total=spec.recipe.images_total))
     objective = build_objective(spec, execution, device)
-    with ExitStack() as stack:
+    with ExitStack() as beside:
         if isinstance(objective, Closes):
-            stack.callback(objective.close)
-        loop = Loop(folder, spec.recipe, execution, objective)
-        for note in loop.notes:
+            beside.callback(objective.close)
+        loop = Loop(folder, spec.recipe, execution, objective, team)
+        for note in loop.notes if team.is_lead else ():
             print(note, file=sys.stderr)  # noqa: T201 (the worker's log is where a person looks)
         loop.train(_any_stop(folder, should_stop))
         _write_model(folder, loop)
+    if team.is_lead:
         _finish(folder, spec, loop)
 
 
 def _write_model(folder: RunFolder, loop: Loop) -> None:
-    """Export into a temporary folder and rename; with EMA the average is the model and ``raw/`` holds the rest."""
-    temporary = folder.path / ".model.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
+    """Export the model; with an average that is the model, and ``raw/`` holds the last weights.
+
+    All processes give their shards, the lead writes.
+    """
     loop.module.eval()
-    try:
+
+    def write(place: Path) -> None:
+        with loop.shares.presented(loop.average) as is_lead:
+            if is_lead:
+                loop.objective.export(place)
         if loop.average:
-            with loop.average.swapped_in():
-                loop.objective.export(temporary)
-            loop.objective.export_weights(temporary / "raw")
-        else:
-            loop.objective.export(temporary)
-        shutil.rmtree(folder.model, ignore_errors=True)
-        temporary.rename(folder.model)
-    except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise write_error(folder.model, error) from error
+            with loop.shares.presented(None) as is_lead:
+                if is_lead:
+                    loop.objective.export_weights(place / "raw")
+
+    if loop.team.is_lead:
+        replace_folder(folder.model, write)
+    else:
+        write(folder.model)
 
 
 def _finish(folder: RunFolder, spec: TrainingSpecification, loop: Loop) -> None:
@@ -140,18 +157,29 @@ def _finish(folder: RunFolder, spec: TrainingSpecification, loop: Loop) -> None:
 
 
 class _FailureRecord(AbstractContextManager["_FailureRecord"]):
-    """Writes whatever ends the run, except a stop, into ``progress.json``, and lets it pass on."""
+    """Writes whatever ends the run, except a stop, into ``progress.json``, and lets it pass on.
 
-    def __init__(self, folder: RunFolder) -> None:
-        self.folder = folder
+    Of several processes the first that fails is told: the others then only notice that it is gone.
+    """
+
+    def __init__(self, folder: RunFolder, team: Team) -> None:
+        self.folder, self.team = folder, team
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is None or isinstance(error, TrainingStopped):
             return
-        message = str(error) if isinstance(error, FoundryError) else f"{type(error).__name__}: {error}"
         progress = self.folder.read_progress()
+        message = str(error)
+        if not isinstance(error, FoundryError):
+            if self.team.size > 1 and progress.state == "failed":
+                return
+            message = f"{type(error).__name__}: {error}"
+            if self.team.size > 1:
+                message += (
+                    f" (one of {self.team.size} processes; where another ended first, its log says why)"
+                )
         self.folder.write_progress(progress.model_copy(update={"state": "failed", "error": message}))
 
 
@@ -173,26 +201,23 @@ def _any_stop(folder: RunFolder, should_stop: Callable[[], bool]) -> Callable[[]
 
 def _device(execution: Execution) -> str:
     if execution.device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        return local_device("cuda" if torch.cuda.is_available() else "cpu")
     if execution.device == "cuda" and not torch.cuda.is_available():
         raise FoundryError("execution.json: 'device' is 'cuda', torch finds none; say 'cpu' or 'auto'")
-    return execution.device
-
-
-def _check_process_group(execution: Execution) -> None:
-    """Adopt a group that the dispatcher made; this loop trains with one process."""
-    distributed = torch.distributed
-    found = distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
-    if found != execution.world_size or found != 1:
-        raise FoundryError(
-            f"execution.json: 'world_size' is {execution.world_size}, the process group has {found}; "
-            "this loop trains with one process, set both to 1"
-        )
+    return local_device(execution.device)
 
 
 @contextmanager
-def _lock(folder: RunFolder) -> Iterator[None]:
-    """Hold the folder, so that two processes never train the same run; a killed holder frees it."""
+def _lock(folder: RunFolder, team: Team) -> Iterator[None]:
+    """Hold the folder for the whole team, in its lead."""
+    with ExitStack() as held:
+        team.lead(lambda: held.enter_context(_locked(folder)))
+        yield
+
+
+@contextmanager
+def _locked(folder: RunFolder) -> Iterator[None]:
+    """Hold the folder, so that two trainings never write the same run; a killed holder frees it."""
     with folder.lock_path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -2,9 +2,12 @@
 
 spec.json        canonical JSON of the specification; its sha256 is the folder's name
 execution.json   how it is run here
+hardware.txt     what it ran on last, one line
 progress.json    images seen, speed, loss, state; replaced atomically
 metrics/         Parquet parts named by the images seen at their last row
 samples/         PNG sheets
+snapshots/       the backbone after given numbers of images, each a folder of its weights
+power_averages/  power-function averages kept for choosing a width later
 checkpoints/     the last few, each a folder with a manifest of digests
 model/           the result
 done.json        content digest of model/; present only when all is written
@@ -16,8 +19,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -66,12 +70,15 @@ class RunFolder:
         self.path = Path(path)
         self.spec_path = self.path / "spec.json"
         self.execution_path = self.path / "execution.json"
+        self.hardware_path = self.path / "hardware.txt"
         self.progress_path = self.path / "progress.json"
         self.done_path = self.path / "done.json"
         self.stop_path = self.path / "stop"
         self.lock_path = self.path / "lock"
         self.metrics = self.path / "metrics"
         self.samples = self.path / "samples"
+        self.snapshots = self.path / "snapshots"
+        self.power_averages = self.path / "power_averages"
         self.checkpoints = self.path / "checkpoints"
         self.model = self.path / "model"
 
@@ -105,6 +112,14 @@ class RunFolder:
         """Replace ``progress.json``, stamped with the present time."""
         stamped = progress.model_copy(update={"updated_at": time.time()})
         write_text_atomic(self.progress_path, json.dumps(stamped.model_dump(), indent=1), durable=False)
+
+    def write_hardware(self, name: str) -> None:
+        """Say what the run is on now."""
+        write_text_atomic(self.hardware_path, name + "\n", durable=False)
+
+    def read_hardware(self) -> str:
+        """What the run was on last; empty before its start."""
+        return _read_text(self.hardware_path).strip() if self.hardware_path.exists() else ""
 
     def read_done(self) -> Done | None:
         """The result's record, or None while the run is not done."""
@@ -172,6 +187,23 @@ def write_bytes_atomic(path: Path, data: bytes, *, durable: bool = True) -> None
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise write_error(path, error) from error
+
+
+def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill a folder beside this one, then put it in its place; half a folder is never seen.
+
+    Raises FoundryError when it cannot be written.
+    """
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise write_error(folder, error) from error
 
 
 def write_error(path: Path, error: OSError) -> FoundryError:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,20 +21,25 @@ from torch import Tensor, nn
 
 from training.backbones import denoise
 from training.errors import FoundryError
-from training.noising import NUM_TIMESTEPS, Noising
+from training.noising import BETAS, NUM_TIMESTEPS, PREDICTION_TYPES, Noising
 from training.prompts import Prompts
 from training.run_folder import write_error
+from training.schedulers import few_step_scheduler_of, is_few_step, read_scheduler_config
 
-PREDICTION_TYPES = {"flow": "flow_prediction", "clean": "sample", "epsilon": "epsilon", "v": "v_prediction"}
+AUTOENCODER_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
 
 
 @dataclass(frozen=True)
 class Denoiser:
-    """A backbone with its autoencoder and noise process, ready to sample or to be measured."""
+    """A backbone with its autoencoder and noise process, ready to sample or to be measured.
+
+    ``few_step`` tells a consistency model, which is sampled by fresh noise between its steps and without guidance.
+    """
 
     backbone: Any  # PixArtTransformer2DModel or UNet2DConditionModel
     autoencoder: Any  # AutoencoderKL
     noising: Noising
+    few_step: bool = False
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu", *, raw: bool = False) -> Denoiser:
@@ -46,22 +50,24 @@ class Denoiser:
         folder = Path(folder)
         part, kind = backbone_part(folder)
         source = folder / "raw" if raw and (folder / "raw").is_dir() else folder / part
-        config = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
-        names = {value: key for key, value in PREDICTION_TYPES.items()}
         return cls(
             kind.from_pretrained(source, low_cpu_mem_usage=False).eval().to(device),
             AutoencoderKL.from_pretrained(folder / "vae", low_cpu_mem_usage=False).eval().to(device),
-            Noising(names[config["prediction_type"]]),
+            noising_of(read_scheduler_config(folder)),
+            is_few_step(folder),
         )
 
     @classmethod
-    def from_parts(cls, backbone: nn.Module, autoencoder_folder: Path, prediction: str) -> Denoiser:
-        """A denoiser around a backbone in memory, for samples during training."""
+    def from_parts(
+        cls, backbone: nn.Module, autoencoder_folder: Path, noising: Noising | str, *, few_step: bool = False
+    ) -> Denoiser:
+        """A denoiser around a backbone in memory, for samples during training; a prediction alone will do."""
         device = next(backbone.parameters()).device
         autoencoder = (
             AutoencoderKL.from_pretrained(autoencoder_folder, low_cpu_mem_usage=False).eval().to(device)
         )
-        return cls(backbone, autoencoder, Noising(prediction))
+        noising = Noising(noising) if isinstance(noising, str) else noising
+        return cls(backbone, autoencoder, noising, few_step)
 
     @torch.inference_mode()
     def predict_clean(
@@ -91,23 +97,54 @@ def backbone_part(folder: Path) -> tuple[str, Any]:
     )
 
 
-def build_scheduler(prediction: str) -> DPMSolverMultistepScheduler:
-    """DPM-Solver++ (order 2) for a prediction: flow sigmas on the flow path, scaled-linear betas else."""
+def build_scheduler(
+    prediction: str, schedule: str = "scaled_linear", *, zero_terminal_snr: bool = False
+) -> DPMSolverMultistepScheduler:
+    """DPM-Solver++ (order 2) for a prediction: flow sigmas on the flow path, the betas of the schedule else."""
+    beta_schedule, first, last = BETAS[schedule]
     return DPMSolverMultistepScheduler(
         num_train_timesteps=NUM_TIMESTEPS,
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
+        beta_start=first,
+        beta_end=last,
+        beta_schedule=beta_schedule,
         prediction_type=PREDICTION_TYPES[prediction],
         use_flow_sigmas=Noising(prediction).is_flow_path,
+        rescale_betas_zero_snr=zero_terminal_snr,
     )
+
+
+def scheduler_of(noising: Noising) -> DPMSolverMultistepScheduler:
+    """:func:`build_scheduler` of a noise process."""
+    return build_scheduler(noising.prediction, noising.schedule, zero_terminal_snr=noising.zero_terminal_snr)
+
+
+def noising_of(config: Mapping[str, Any]) -> Noising:
+    """The noise process that a scheduler's configuration describes. Raises FoundryError for one we do not know."""
+    predictions = {value: key for key, value in PREDICTION_TYPES.items()}
+    schedules = {beta_schedule: name for name, (beta_schedule, _, _) in BETAS.items()}
+    prediction, schedule = (
+        config.get("prediction_type", "epsilon"),
+        config.get("beta_schedule", "scaled_linear"),
+    )
+    if prediction not in predictions or schedule not in schedules:
+        raise FoundryError(
+            f"scheduler_config.json: prediction_type '{prediction}' with beta_schedule '{schedule}'; known are "
+            f"{', '.join(predictions)} with {', '.join(schedules)}"
+        )
+    return Noising(predictions[prediction], schedules[schedule], bool(config.get("rescale_betas_zero_snr")))
 
 
 def initial_noise(seeds: Sequence[int], shape: Sequence[int]) -> Float[Tensor, "n c h w"]:
     """One latent of noise per seed, as ``torch.Generator().manual_seed(seed)`` draws it in a stock pipeline."""
-    return torch.cat(
-        [torch.randn((1, *shape), generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-    )
+    return _draw_noise(_generators(seeds), shape)
+
+
+def _generators(seeds: Sequence[int]) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def _draw_noise(generators: Sequence[torch.Generator], shape: Sequence[int]) -> Float[Tensor, "n c h w"]:
+    return torch.cat([torch.randn((1, *shape), generator=generator) for generator in generators])
 
 
 def sample(
@@ -158,9 +195,12 @@ def _sample_latents(
     config, device = denoiser.backbone.config, denoiser.device
     states, mask = _conditions(prompts, guided=guidance > 1)
     states, mask = states.to(device), mask.to(device)
-    scheduler = build_scheduler(denoiser.noising.prediction)
+    build = few_step_scheduler_of if denoiser.few_step else scheduler_of
+    scheduler = build(denoiser.noising)
     scheduler.set_timesteps(steps)
-    latents = initial_noise(seeds, (config.in_channels, config.sample_size, config.sample_size)).to(device)
+    # A scheduler that adds noise between steps goes on drawing from the generators of the first noise, as pipelines do.
+    generators = _generators(seeds)
+    latents = _draw_noise(generators, (config.in_channels, config.sample_size, config.sample_size)).to(device)
     latents = latents * scheduler.init_noise_sigma
     for timestep in scheduler.timesteps:
         doubled = torch.cat([latents, latents]) if guidance > 1 else latents
@@ -168,7 +208,7 @@ def _sample_latents(
         if guidance > 1:  # Ho and Salimans 2022, eq. 6, in the pipelines' form
             unguided, guided = output.chunk(2)
             output = unguided + guidance * (guided - unguided)
-        latents = scheduler.step(output, timestep, latents, return_dict=False)[0]
+        latents = scheduler.step(output, timestep, latents, generator=generators, return_dict=False)[0]
     return latents
 
 

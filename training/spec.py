@@ -26,6 +26,7 @@ from training.options import Fraction as Fraction
 from training.options import Positive as Positive
 from training.options import Section as Section
 from training.options import Stage as Stage
+from training.options import StepDistillationOptions as StepDistillationOptions
 from training.validation import validate
 
 TRAINING_SEMANTICS_VERSION = 2
@@ -34,6 +35,7 @@ TRAINING_SEMANTICS_VERSION = 2
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 DIGEST_PATTERN = r"^[0-9a-f]{64}$"
 
+SigmaRel = Annotated[float, Field(gt=0, le=0.288)]
 Digest = Annotated[str, Field(pattern=DIGEST_PATTERN)]
 
 
@@ -41,7 +43,13 @@ _SECTION_OF_OBJECTIVE: dict[str, type[Section]] = {
     "diffusion": DiffusionOptions,
     "autoencoder": AutoencoderOptions,
     "contrastive": ContrastiveOptions,
+    "step_distillation": StepDistillationOptions,
 }
+_STARTS_FROM_PARENT = ("diffusion", "step_distillation")  # objectives that may, or must, name a parent
+
+
+ONE_PROCESS_OBJECTIVES = ("contrastive",)
+"""Objectives that compare all images of a batch with each other: a part of a batch would be another objective."""
 
 
 class Recipe(Section):
@@ -50,12 +58,12 @@ class Recipe(Section):
     name: str = Field(
         pattern=NAME_PATTERN, description="partition key: lower case letters, digits, dot, dash"
     )
-    objective: Literal["diffusion", "autoencoder", "contrastive"] = "diffusion"
+    objective: Literal["diffusion", "autoencoder", "contrastive", "step_distillation"] = "diffusion"
     backbone: str | None = Field(
-        default=None, description="registry name in training/backbones.py; for diffusion"
+        default=None, description="registry name, see `foundry backbones`; its parent's where left out"
     )
     parent: str | None = Field(
-        default=None, pattern=NAME_PATTERN, description="recipe whose weights this one starts from"
+        default=None, pattern=NAME_PATTERN, description="recipe whose published weights this one starts from"
     )
     dataset: DatasetSelection = DatasetSelection()
     images_total: Positive
@@ -76,11 +84,20 @@ class Recipe(Section):
     ema_half_life_images: Positive | None = Field(
         default=None, description="half life of the weight average; None for none"
     )
+    power_ema_sigma_rels: tuple[SigmaRel, ...] = Field(
+        default=(),
+        max_length=4,
+        description="widths of power-function averages; two let any width follow later",
+    )
+    power_ema_every_images: Positive | None = Field(
+        default=None, description="keep the power-function averages after every so many images"
+    )
     seed: int = Field(default=0, ge=0, lt=2**63)
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     diffusion: DiffusionOptions | None = None
     autoencoder: AutoencoderOptions | None = None
     contrastive: ContrastiveOptions | None = None
+    step_distillation: StepDistillationOptions | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -99,19 +116,34 @@ class Recipe(Section):
                 raise ValueError(
                     f"section '{name}' does not belong to objective '{self.objective}'; remove it"
                 )
-        if (self.objective == "diffusion") != (self.backbone is not None):
-            rule = "needs" if self.objective == "diffusion" else "takes no"
-            raise ValueError(f"'backbone' is {self.backbone!r}; objective '{self.objective}' {rule} backbone")
+        self._check_start()
         if self.warmup_images > self.images_total:
             raise ValueError(
                 f"'warmup_images' is {self.warmup_images}, above images_total {self.images_total}; lower it"
             )
         self.dataset.check_batches(self.batch_size)
+        if self.power_ema_every_images and not self.power_ema_sigma_rels:
+            raise ValueError(
+                "'power_ema_every_images' needs widths; give power_ema_sigma_rels, such as [0.05, 0.1]"
+            )
         if self.batch_size % self.micro_batches:
             raise ValueError(
                 f"'micro_batches' is {self.micro_batches}; batch_size {self.batch_size} must be its multiple"
             )
         return self
+
+    def _check_start(self) -> None:
+        """A backbone by name, a parent's, or both where they agree; other objectives know neither."""
+        starts = self.objective in _STARTS_FROM_PARENT
+        if starts and self.backbone is None and self.parent is None:
+            raise ValueError(f"'backbone' is None; objective '{self.objective}' needs backbone or parent")
+        if self.objective == "step_distillation" and self.parent is None:
+            raise ValueError("'parent' is None; objective 'step_distillation' needs parent, its teacher")
+        for name in () if starts else ("backbone", "parent"):
+            if getattr(self, name) is not None:
+                raise ValueError(
+                    f"'{name}' is {getattr(self, name)!r}; objective '{self.objective}' takes no {name}"
+                )
 
 
 class TrainingSpecification(Section):
@@ -132,6 +164,14 @@ class TrainingSpecification(Section):
             )
         return version
 
+    @model_validator(mode="after")
+    def _parent_is_an_input(self) -> TrainingSpecification:
+        name = self.recipe.parent
+        if (name is None) == ("parent" in self.inputs):
+            rule = "drop the input" if name is None else "give the digest of its model folder"
+            raise ValueError(f"recipe '{self.recipe.name}' has parent {name!r}; 'inputs.parent': {rule}")
+        return self
+
     def canonical_json(self) -> str:
         """The one spelling that is hashed and written to ``spec.json``."""
         return canonical_json(self.model_dump(mode="json"))
@@ -147,14 +187,33 @@ class Execution(Section):
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = Field(default=1, ge=1, le=1024, description="CPU threads of torch")
-    world_size: int = Field(default=1, ge=1, le=4096, description="training processes; one for now")
+    world_size: int = Field(
+        default=1, ge=1, le=4096, description="training processes; with 1 as many take part as come"
+    )
+    strategy: Literal["ddp", "fsdp"] = Field(
+        default="ddp", description="several processes hold a copy of the weights each (ddp) or a shard (fsdp)"
+    )
     compile: bool = Field(default=False, description="torch.compile the backbone")
     log_every_images: Positive = Field(default=512, description="one row of metrics per so many images")
     checkpoint_every_seconds: float = Field(default=30.0, gt=0, le=86400)
     checkpoint_every_images: Positive | None = Field(
         default=None, description="also after so many images; for tests"
     )
+    asynchronous_saving: bool = Field(
+        default=True,
+        description="training goes on while a checkpoint is written; costs a copy in host memory",
+    )
     keep_checkpoints: int = Field(default=2, ge=1, le=100)
+    snapshot_images: tuple[Positive, ...] = Field(
+        default=(), description="keep the backbone once it has seen so many images, ascending"
+    )
+    channels_last: bool | None = Field(
+        default=None, description="memory format of convolutional backbones; None: on a GPU only"
+    )
+    activation_checkpointing: bool = Field(
+        default=False,
+        description="compute activations again in the backward pass: less memory, a third more work",
+    )
     sample_every_images: Positive | None = Field(
         default=None, description="write a sheet of samples; None for never"
     )
@@ -201,7 +260,7 @@ def load_recipes(path: Path) -> dict[str, Recipe]:
     A recipe may say ``extends: other`` to start from another recipe of the file instead of the bare defaults.
     Raises FoundryError for a missing or malformed file, an unknown key or an impossible value.
     """
-    document = _read_yaml(path)
+    document = read_yaml(path)
     unknown = set(document) - {"defaults", "recipes"}
     if unknown:
         raise FoundryError(f"{path}: unknown key '{min(unknown)}'; allowed at the top: defaults, recipes")
@@ -243,17 +302,16 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file that holds a mapping. Raises FoundryError when it is missing, malformed or anything else."""
     import yaml
 
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise FoundryError(
-            f"{path}: cannot be read ({error.strerror}); give a YAML file of recipes"
-        ) from error
+        raise FoundryError(f"{path}: cannot be read ({error.strerror}); give a YAML file") from error
     except yaml.YAMLError as error:
         raise FoundryError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(document, dict):
-        raise FoundryError(f"{path}: found {type(document).__name__}, expected keys 'defaults' and 'recipes'")
+        raise FoundryError(f"{path}: found {type(document).__name__}, expected 'key: value' lines")
     return document

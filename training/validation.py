@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -60,12 +60,17 @@ def _field_at(model: type[BaseModel], location: Sequence[str]) -> FieldInfo | No
 
 
 def _model_at(model: type[BaseModel], location: Sequence[str]) -> type[BaseModel] | None:
-    """The model class that owns the fields at a location, through optional sections."""
+    """The model class that owns the fields at a location, through optional sections, mappings and lists."""
     owner: type[BaseModel] | None = model
+    in_container = False
     for part in location:
+        if in_container:  # a key of a mapping or a place in a list
+            in_container = False
+            continue
         field = owner.model_fields.get(part) if owner else None
         if field is None:
             return None
         kinds = [field.annotation, *get_args(field.annotation)]
         owner = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+        in_container = get_origin(field.annotation) in (dict, list, tuple)
     return owner

@@ -54,6 +54,8 @@ class RecaptionsConfig(DerivedConfig):
 class CaptionNounsConfig(DerivedConfig):
     """Settings of ``caption_nouns``."""
 
+    raw: bool = Field(False, description="also alt-texts of training samples that curation dropped")
+
 
 class CaptionStatisticsConfig(dg.Config):
     """Settings of ``caption_statistics``; the limits are those of the gate ``density_and_diversity``."""
@@ -178,9 +180,8 @@ def caption_nouns(
     key, step = context.partition_key, STEPS["caption_nouns"]
     model = required(perception, "nouns")
     provenance = provenance_of(store, step, key, settings(config), model_inputs(perception, "nouns"))
-    alt_texts = landed_of(store, key, samples_of(store, key), ["sample_id", "alt_text"])[
-        "alt_text"
-    ].to_pylist()
+    samples = samples_of(store, key, raw=config.raw)
+    alt_texts = landed_of(store, key, samples, ["sample_id", "alt_text"])["alt_text"].to_pylist()
     generated = store.read_table("recaptions", key, ["caption"])["caption"].to_pylist()
     texts = distinct_texts([*alt_texts, *generated])  # dropped ones too: a changed threshold then asks nobody
     derivation = Derivation(step.name, step.name, model, "text_id", NOUNS, ["text_id"], step.function_version)

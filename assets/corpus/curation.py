@@ -117,6 +117,30 @@ def find_duplicates(
     return duplicates
 
 
+def leaks_into_training(curated: pa.Table) -> list[int]:
+    """Rows of the split ``train``, kept or dropped, that show a picture of another split, ascending.
+
+    A dropped row may still be trained on where all that landed is asked for; one of these may never.
+    """
+    image_ids, splits = curated["image_id"].to_pylist(), curated["split"].to_pylist()
+    hashes = curated["perceptual_hash"].to_numpy()
+    raw = b"".join(curated["thumbnail"].to_pylist())
+    thumbnails = np.frombuffer(raw, np.uint8).reshape(len(image_ids), _THUMBNAIL_VALUES)
+    others = [index for index, split in enumerate(splits) if split != "train"]
+    other_ids = {image_ids[index] for index in others}
+    by_band: dict[tuple[int, int], list[int]] = {}
+    for index in others:
+        for key in _band_keys(int(hashes[index])):
+            by_band.setdefault(key, []).append(index)
+    leaks = []
+    for index, split in enumerate(splits):
+        if split == "train":
+            near = sorted({other for key in _band_keys(int(hashes[index])) for other in by_band.get(key, ())})
+            if image_ids[index] in other_ids or _matches_any(index, near, hashes, thumbnails):
+                leaks.append(index)
+    return leaks
+
+
 def perceptual_hashes(grey: Float[np.ndarray, "n 32 32"]) -> UInt64[np.ndarray, " n"]:
     """64-bit DCT hash of grey pictures in [0, 255]: which of the 8 x 8 lowest frequencies exceed their median.
 

@@ -22,6 +22,9 @@ class DemoScenesConfig(dg.Config):
     judge: int = Field(2500, description="scenes of the judge's own split; perception never sees them", ge=1)
     held_out_images: int = Field(128, description="new scenes of training concepts, for evaluation", ge=1)
     held_out_concepts: int = Field(128, description="scenes with concepts that training never shows", ge=1)
+    flawed: int = Field(
+        0, description="training scenes more that curation drops: near copies and thumbnails", ge=0
+    )
     seed: int = Field(0, description="seed of the builder", ge=0)
     scenes_per_shard: int = Field(100, description="scenes in one landed shard", ge=1)
 
@@ -80,15 +83,16 @@ def demo_scenes(
     from assets.corpus.sheets import scene_sheet
     from training.digests import sha256_file
 
-    counts = config.model_dump(exclude={"seed", "scenes_per_shard"})
+    counts = config.model_dump(exclude={"seed", "scenes_per_shard", "flawed"})
     world = load_world(landing.world_path)
-    truth = land_scenes(world, landing.folder, counts, config.seed, config.scenes_per_shard)
+    truth = land_scenes(world, landing.folder, counts, config.seed, config.scenes_per_shard, config.flawed)
     inputs = {"world": sha256_file(landing.world_path)}
     provenance = Provenance("demo_scenes", STEPS["demo_scenes"].function_version, config.model_dump(), inputs)
     store.write_table("scene_truth", truth, provenance)
     manifest = store.write_table("demo_scenes", truth.select(["sample_id", "key", "split"]), provenance)
     metadata = {
         **counts,
+        "flawed": config.flawed,
         "scenes": picture(scene_sheet(world), "composed scenes"),
         "landing_folder": str(landing.folder),
     }

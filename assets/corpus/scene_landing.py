@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from assets.corpus.composing import Scene, build_scenes
+from assets.corpus.flawed_scenes import build_flawed_scenes
 from assets.corpus.identity import image_id_of, sample_id_of
 from assets.corpus.image_io import encode_png
 from assets.corpus.shard_files import SHARD_SCHEMA, parquet_bytes, write_if_changed
@@ -29,9 +30,11 @@ def land_scenes(
     counts: Mapping[str, int],
     seed: int,
     scenes_per_shard: int = 150,
+    flawed: int = 0,
 ) -> pa.Table:
     """Build ``counts[split]`` scenes of each split into Parquet shards and return their truth (SCENE_TRUTH).
 
+    ``flawed`` training scenes more are such as curation drops (:mod:`assets.corpus.flawed_scenes`).
     Safe to repeat: shards are byte-equal for equal arguments, unchanged ones are not touched, and larger counts only
     change each split's last shard and add new ones. Scene shards that are no longer asked for are removed.
     Raises FoundryError for an unknown split, an impossible count or a disk that refuses.
@@ -40,9 +43,10 @@ def land_scenes(
         raise FoundryError(f"scenes_per_shard is {scenes_per_shard}; it must be 1 or more.")
     truth: list[dict[str, object]] = []
     written: set[str] = set()
-    for split, count in counts.items():
-        for number, scenes in enumerate(_chunks(build_scenes(world, split, count, seed), scenes_per_shard)):
-            name = f"scenes-{split}-{number:05d}.parquet"
+    sources = {split: build_scenes(world, split, count, seed) for split, count in counts.items()}
+    for kind, built in {**sources, "flawed": build_flawed_scenes(world, flawed, seed)}.items():
+        for number, scenes in enumerate(_chunks(built, scenes_per_shard)):
+            name = f"scenes-{kind}-{number:05d}.parquet"
             images = [encode_png(scene.image) for scene in scenes]
             write_if_changed(landing_folder / name, parquet_bytes(_shard_table(scenes, images)))
             written.add(name)

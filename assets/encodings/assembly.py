@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from assets.encodings.concepts import concept_ranks
 from assets.encodings.text import distinct_texts, text_id
 from assets.interfaces import GateResult
 from training.errors import FoundryError
@@ -31,20 +32,28 @@ class DatasetTables:
     recaptions: pa.Table
     embeddings: pa.Table
     latents: pa.Table
+    nouns: pa.Table
 
 
-def usable_samples(tables: DatasetTables) -> tuple[pa.Table, dict[str, int]]:
-    """Samples for training and its evaluation (sample_id, split, alt_text) by sample id, and how many were left out.
+def usable_samples(tables: DatasetTables, *, raw: bool = False) -> tuple[pa.Table, dict[str, int]]:
+    """Samples for training and its evaluation (sample_id, split, curated, alt_text) by sample id, and how many were
+    left out.
 
     Copies, and leaks of held-out pictures into training, that lie in different shard groups are only found here,
-    where all groups meet: held-out splits stand first, the copy elsewhere goes.
+    where all groups meet: held-out splits stand first, the copy elsewhere goes. ``raw`` adds the training samples
+    that curation dropped, never one that shows a picture of another split.
     """
-    from assets.corpus.curation import mark_duplicates
+    from assets.corpus.curation import leaks_into_training, mark_duplicates
 
     before = tables.curated.filter(tables.curated["keep"])
     marked = mark_duplicates(tables.curated)
-    kept = marked.filter(pc.and_(marked["keep"], pc.not_equal(marked["split"], "judge")))
-    rows = kept.select(["sample_id", "split"]).join(tables.landed, "sample_id", join_type="inner")
+    wanted = pc.and_(marked["keep"], pc.not_equal(marked["split"], "judge"))
+    if raw:
+        in_training = np.array(marked["split"].to_pylist()) == "train"
+        in_training[leaks_into_training(marked)] = False
+        wanted = pc.or_(wanted, pa.array(in_training))
+    kept = marked.filter(wanted).rename_columns({"keep": "curated"})
+    rows = kept.select(["sample_id", "split", "curated"]).join(tables.landed, "sample_id", join_type="inner")
     with_latent = rows.filter(
         pc.is_in(rows["sample_id"], value_set=tables.latents["sample_id"].combine_chunks())
     )
@@ -76,6 +85,7 @@ def write_dataset(
     text_encoder_digest: str,
     max_tokens: int,
     store_states: bool = True,
+    raw: bool = False,
 ) -> dict[str, Any]:
     """Write the training shards into ``folder`` and return counts.
 
@@ -84,18 +94,23 @@ def write_dataset(
     """
     from training.shards import write_training_parts
 
-    samples, left_out = usable_samples(tables)
+    samples, left_out = usable_samples(tables, raw=raw)
     if samples.num_rows == 0:
         raise FoundryError(
             "No sample is usable for training: none passed curation and has a latent. "
             "Look at dropped_because on curated_images, and materialize image_latents for every group."
         )
     captions = captions_by_sample(samples, tables.recaptions)
+    listed = (
+        samples.select(["sample_id", "split", "curated"])
+        .append_column("captions", pa.array(captions, pa.list_(pa.string())))
+        .append_column("concept_rank", pa.array(concept_ranks(samples, captions, tables.nouns), pa.int32()))
+    )
     numbers = distinct_texts(caption for row in captions for caption in row)
     texts = _text_rows(numbers, tables.embeddings if store_states else None)
     description = write_training_parts(
         folder,
-        _parts(samples, captions, texts, list(numbers), tables.latents),
+        _parts(listed, captions, texts, list(numbers), tables.latents),
         null_text=texts.take(np.array([0])),
         autoencoder_digest=autoencoder_digest,
         text_encoder_digest=text_encoder_digest,
@@ -109,13 +124,14 @@ def write_dataset(
         "num_shards": len(description.shards),
         "latent_shapes": [list(shape) for shape in description.latent_shapes],
         "splits": {entry["values"]: entry["counts"] for entry in counts},
+        "dropped_by_curation": samples.num_rows - int(pc.sum(samples["curated"]).as_py()),
         **left_out,
     }
 
 
 def gate_of(counts: dict[str, Any], min_train_samples: int) -> GateResult:
     """The gate between data and training: enough samples, each with captions and a latent, no copies of held-out ones."""
-    train = counts["splits"].get("train", 0)
+    train = counts["splits"].get("train", 0) - counts["dropped_by_curation"]
     captions_per_sample = counts["num_captions"] / counts["num_samples"]
     findings = {
         "train_samples": train,
@@ -170,9 +186,7 @@ def _parts(
         rows = [row for row, _ in found]
         own = [captions[row] for row in rows]
         yield SamplePart(
-            samples.select(["sample_id", "split"])
-            .take(pa.array(rows))
-            .append_column("captions", pa.array(own, pa.list_(pa.string()))),
+            samples.take(pa.array(rows)),
             np.stack([np.frombuffer(data, np.float16).reshape(-1, height, width) for _, data in found]),
             np.concatenate([[0], np.cumsum([len(row) for row in own])]).astype(np.int64),
             np.array([position[text_id(caption)] for row in own for caption in row], np.int64),

@@ -39,6 +39,7 @@ class TextEmbeddingsConfig(DerivedConfig):
     """Settings of ``text_embeddings``."""
 
     batch_size: int = Field(64, description="captions encoded at once", ge=1)
+    raw: bool = Field(False, description="also alt-texts of training samples that curation dropped")
 
 
 class AutoencoderConfig(dg.Config):
@@ -59,6 +60,7 @@ class ImageLatentsConfig(DerivedConfig):
         [], description="sizes HEIGHTxWIDTH in pixels; an image goes to the nearest ratio. Empty: the square"
     )
     more_sizes: list[int] = Field([], description="further sides at which images are encoded, for stages")
+    raw: bool = Field(False, description="also training images that curation dropped")
 
 
 class TrainingShardsConfig(dg.Config):
@@ -67,6 +69,10 @@ class TrainingShardsConfig(dg.Config):
     min_train_samples: int = Field(100, description="fewest training samples that the gate lets through")
     store_states: bool = Field(
         True, description="store text states; false: words alone, to be encoded while training (large sets)"
+    )
+    raw: bool = Field(
+        False,
+        description="also training samples that curation dropped, marked as such; recipes take them by dataset.filter",
     )
 
 
@@ -106,7 +112,8 @@ def text_embeddings(
     key, step = context.partition_key, STEPS["text_embeddings"]
     model = text_model(config.batch_size, models.text_encoder)
     provenance = provenance_of(store, step, key, settings(config), {"text_encoder": model.digest})
-    alt_texts = landed_of(store, key, samples_of(store, key), ["sample_id", "alt_text"])["alt_text"]
+    samples = samples_of(store, key, raw=config.raw)
+    alt_texts = landed_of(store, key, samples, ["sample_id", "alt_text"])["alt_text"]
     generated = store.read_table("recaptions", key, ["caption", "keep"])
     kept = generated.filter(generated["keep"])["caption"]
     texts = distinct_texts([*alt_texts.to_pylist(), *kept.to_pylist()])
@@ -173,7 +180,8 @@ def image_latents(
         config.more_sizes,
     )
     units = Units(
-        dict.fromkeys(samples_of(store, key), ""), lambda todo: sample_work(store, key, model, todo)
+        dict.fromkeys(samples_of(store, key, raw=config.raw), ""),
+        lambda todo: sample_work(store, key, model, todo),
     )
     derivation = Derivation(
         step.name,
@@ -220,6 +228,7 @@ def training_shards(
             "text_embeddings", ["text_id", "num_tokens", "states", "pooled", "model_digest"]
         ),
         latents=store.read_all("image_latents"),
+        nouns=store.read_all("caption_nouns", ["text_id", "nouns"]),
     )
     latents_of = store.require("autoencoder").digest
     if config.store_states:
@@ -234,6 +243,7 @@ def training_shards(
             text_encoder_digest=text_encoder,
             max_tokens=models.text_encoder.total_tokens,
             store_states=config.store_states,
+            raw=config.raw,
         )
         gate = gate_of(counts, config.min_train_samples)
         manifest = store.publish_folder(step.name, folder, provenance, gate=gate)

@@ -49,6 +49,14 @@ def loss_curve(run: TrainedRun) -> bytes:
     return inline_jpeg(Image.open(io.BytesIO(png)).convert("RGB"), max_bytes=60_000)
 
 
+def student_card(run: TrainedRun, profile: str, scores: str, guidance: float) -> str:
+    """The card of a few-step student: that of a backbone, how it is to be sampled, and how it compares to its teacher."""
+    return (
+        f"{backbone_card(run, profile)}\n## Few steps\n\nDistilled from `{run.spec.recipe.parent}` with guidance "
+        f"{guidance:g} built in: sample it in 1 to 4 steps with guidance 1.\n\n{scores}\n"
+    )
+
+
 def backbone_card(run: TrainedRun, profile: str) -> str:
     """The model card: what it is, what it was made from, how to sample from it, and whose art it has seen."""
     from assets.corpus.art import ATTRIBUTION

@@ -12,7 +12,7 @@ from assets.interfaces import Compute, GateResult, Manifest, Models, Provenance,
 from assets.lineage import as_records, trace
 from training.errors import FoundryError
 from training.run_folder import Done, RunFolder, prepare
-from training.spec import Execution, Recipe, TrainingSpecification, load_recipe, merge
+from training.spec import ONE_PROCESS_OBJECTIVES, Execution, Recipe, TrainingSpecification, load_recipe, merge
 
 Log = Callable[[str], None]
 
@@ -41,14 +41,19 @@ def train_to_end(
     models: Models,
     compute: Compute,
     log: Log,
+    snapshot_images: tuple[int, ...] = (),
 ) -> TrainedRun:
     """Train in the run folder of the specification's hash; a run that was interrupted goes on where it was.
 
-    Raises TrainingFailed or TrainingStopped; checkpoints stay for the next launch.
+    The backbone is kept after each of ``snapshot_images``. Raises TrainingFailed or TrainingStopped; checkpoints stay for the next launch.
     """
     spec = TrainingSpecification(recipe=recipe, inputs=dict(digests))
     execution = Execution(
-        threads=models.resources.threads, input_paths={name: str(path) for name, path in paths.items()}
+        threads=models.resources.threads,
+        world_size=1 if recipe.objective in ONE_PROCESS_OBJECTIVES else models.resources.workers,
+        strategy=models.resources.strategy,
+        input_paths={name: str(path) for name, path in paths.items()},
+        snapshot_images=snapshot_images,
     )
     run = prepare(models.runs, spec, execution)
     log(f"spec hash {spec.spec_hash}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,13 +25,15 @@ from assets.reports.data import (
     PrintedLawRow,
     ReportData,
     SampleRow,
+    StudentRow,
     Verdict,
 )
 from assets.reports.evaluating import ALL_SPLITS, errors_by_sample, scores_of
-from assets.reports.laws import fit_families, law_plot
+from assets.reports.grid import grid_section
+from assets.reports.laws import fit_families, law_plot, of_recipes
 from assets.reports.ledger import LEDGER_FILE, LedgerRow, ledger_rows
 from assets.reports.perceiving import SWAPPED
-from evaluation.claims.registry import ClaimResult, claim_results
+from evaluation.claims.registry import ClaimResult, Measurement, claim_results
 from evaluation.intervals import Interval, mean_interval
 from evaluation.metrics.scoring import NUMBERS_OF_OBJECTS
 
@@ -57,9 +60,10 @@ def report_data(store: Store, landing: Landing, models: Models, prompts_shown: i
     """Everything the report shows, out of the store."""
     table = store.read_table("evaluation_table")
     errors, alignment = store.read_table("denoising_errors"), store.read_table("alignment_scores")
-    observations = store.read_table("scaling_observations")
+    observations = of_recipes(store.read_table("scaling_observations"))
     fits = fit_families(observations, resamples=2000)
-    claims = _claims(table, errors, models)
+    grid = grid_section(store, models)
+    claims = _claims(table, errors, models, grid.claims)
     return ReportData(
         title="T2I Foundry report",
         profile=models.profile,
@@ -71,6 +75,7 @@ def report_data(store: Store, landing: Landing, models: Models, prompts_shown: i
         },
         verdicts=_verdicts(claims, store),
         models=_model_rows(table, errors, alignment),
+        students=_student_rows(store),
         samples=_sample_rows(store, table, prompts_shown),
         training_figures=_curves(store, models),
         scaling_figures=[
@@ -112,6 +117,9 @@ def report_data(store: Store, landing: Landing, models: Models, prompts_shown: i
             for fit in fits
         ],
         printed_laws=_printed_laws(),
+        grid_facts=grid.facts,
+        grid_figures=grid.figures,
+        efficiency=grid.efficiency,
         claims=claims,
         ledger=_ledger(models),
         lineage=_lineage(store, table),
@@ -142,13 +150,15 @@ def measure_rows(store: Store, name: str) -> list[MeasureRow]:
     ]
 
 
-def _claims(table: pa.Table, errors: pa.Table, models: Models) -> list[ClaimResult]:
+def _claims(
+    table: pa.Table, errors: pa.Table, models: Models, of_grid: Mapping[str, Measurement]
+) -> list[ClaimResult]:
     import numpy as np
 
     from evaluation.claims.comparison import larger_is_better
     from evaluation.claims.exact import exact_measurements
 
-    measured = exact_measurements()
+    measured = {**exact_measurements(), **of_grid}
     rows = table.filter(pc.equal(table["split"], ALL_SPLITS)).sort_by("parameters").to_pylist()
     transformers = [row for row in rows if row["family"] == "transformer"]
     smallest = [row for row in transformers if row["parameters"] == transformers[0]["parameters"]]
@@ -205,6 +215,24 @@ def _model_rows(table: pa.Table, errors: pa.Table, alignment: pa.Table) -> list[
             digest=row["model_digest"],
         )
         for row in ordered.to_pylist()
+    ]
+
+
+def _student_rows(store: Store) -> list[StudentRow]:
+    """Every few-step student beside its teacher, by number of steps."""
+    return [
+        StudentRow(
+            row["recipe"],
+            row["teacher"],
+            row["model"],
+            row["num_steps"],
+            Interval(row["judge_cosine"], row["judge_cosine_low"], row["judge_cosine_high"]),
+            None
+            if row["above_teacher"] is None
+            else Interval(row["above_teacher"], row["above_teacher_low"], row["above_teacher_high"]),
+        )
+        for key in store.partitions("few_step_scores")
+        for row in store.read_table("few_step_scores", key).to_pylist()
     ]
 
 

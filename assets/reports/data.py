@@ -38,6 +38,18 @@ class ModelRow:
 
 
 @dataclass(frozen=True)
+class StudentRow:
+    """A few-step student or its teacher at one number of steps; ``above_teacher`` is None for the teacher."""
+
+    recipe: str
+    teacher: str
+    model: str
+    num_steps: int
+    judge_cosine: Interval
+    above_teacher: Interval | None = None
+
+
+@dataclass(frozen=True)
 class Verdict:
     """A question the demo must answer for itself, such as whether it has learned something."""
 
@@ -96,6 +108,18 @@ class LawRow:
 
 
 @dataclass(frozen=True)
+class EfficiencyRow:
+    """What a cell of the scaling grid needs to reach a score; ``outcome`` says it in words."""
+
+    cell: str
+    target: float
+    reached: int
+    seeds: int
+    outcome: str
+    gflops: float | None
+
+
+@dataclass(frozen=True)
 class PrintedLawRow:
     """A law of the paper beside what it amounts to."""
 
@@ -140,6 +164,7 @@ class ReportData:
     facts: Mapping[str, str] = field(default_factory=dict)
     verdicts: Sequence[Verdict] = ()
     models: Sequence[ModelRow] = ()
+    students: Sequence[StudentRow] = ()
     samples: Sequence[SampleRow] = ()
     data_figures: Sequence[Figure] = ()
     training_figures: Sequence[Figure] = ()
@@ -150,6 +175,9 @@ class ReportData:
     captions: Sequence[CaptionRow] = ()
     caption_figures: Sequence[Figure] = ()
     laws: Sequence[LawRow] = ()
+    grid_facts: str = ""
+    grid_figures: Sequence[Figure] = ()
+    efficiency: Sequence[EfficiencyRow] = ()
     printed_laws: Sequence[PrintedLawRow] = ()
     claims: Sequence[ClaimResult] = ()
     ledger: Sequence[LedgerRow] = ()

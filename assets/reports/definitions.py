@@ -129,10 +129,10 @@ def scaling_laws(
     models: dg.ResourceParam[Models],
 ) -> dg.MaterializeResult:
     """Power laws per family on the metric that all targets share; where the data cannot tell, that is what it says."""
-    from assets.reports.laws import fit_families, law_picture, laws_markdown, laws_table
+    from assets.reports.laws import fit_families, law_picture, laws_markdown, laws_table, of_recipes
 
     provenance = provenance_of(store, STEPS["scaling_laws"], None, config.model_dump())
-    observations = store.read_table("scaling_observations")
+    observations = of_recipes(store.read_table("scaling_observations"))
     fits = fit_families(observations, config.resamples)
     manifest = store.write_table("scaling_laws", laws_table(fits), provenance)
     metadata = {

@@ -60,14 +60,14 @@ def evaluate(
         "denoising_errors": errors,
         "alignment_scores": alignment,
         "judge_scores": judge_scores_table(store, distractors),
-        "scaling_observations": _observations(facts, errors, alignment),
+        "model_observations": _observations(facts, errors, alignment, models.profile),
         "evaluation_table": pa.Table.from_pylist(rows, schema=EVALUATION_TABLE),
     }
 
 
 def model_facts(store: Store, models: Models, name: str) -> ModelFacts:
     """Recipe as it was trained (overrides included), size, cost and digest of a recipe's newest model."""
-    from training.backbones import count_parameters, macs_per_image
+    from training.backbones import count_parameters, macs_per_image, variant
 
     manifest = store.require("backbone", name, require_gate=True)
     recipe = load_recipe(manifest.provenance.config, f"provenance of backbone '{name}'")
@@ -77,7 +77,7 @@ def model_facts(store: Store, models: Models, name: str) -> ModelFacts:
         )
     return ModelFacts(
         recipe=recipe,
-        family="unet" if recipe.backbone.lower().startswith("unet") else "transformer",
+        family="unet" if variant(recipe.backbone).class_name.startswith("UNet") else "transformer",
         parameters=count_parameters(recipe.backbone),
         forward_gflops=2 * macs_per_image(recipe.backbone) / 1e9,
         training_seconds=_training_seconds(models, manifest.digest),
@@ -156,7 +156,9 @@ def _row(
     }
 
 
-def _observations(facts: dict[str, ModelFacts], errors: pa.Table, alignment: pa.Table) -> pa.Table:
+def _observations(
+    facts: dict[str, ModelFacts], errors: pa.Table, alignment: pa.Table, profile: str
+) -> pa.Table:
     rows = []
     for name, fact in facts.items():
         measured = {
@@ -175,6 +177,15 @@ def _observations(facts: dict[str, ModelFacts], errors: pa.Table, alignment: pa.
                     "seed": fact.recipe.seed,
                     "value": float(values.mean()),
                     "standard_error": float(values.std(ddof=1) / np.sqrt(len(values))),
+                    "macs": round(fact.forward_gflops / 2 * 1e9),
+                    "mix": fact.recipe.dataset.captions.name,
+                    "filter": fact.recipe.dataset.filter,
+                    "data_images": fact.recipe.dataset.max_samples,
+                    "concepts": fact.recipe.dataset.max_concepts,
+                    "image_noun_pairs": None,
+                    "wall_seconds": fact.training_seconds,
+                    "hardware": "",
+                    "profile": profile,
                 }
             )
     return pa.Table.from_pylist(rows, schema=SCALING_OBSERVATIONS)

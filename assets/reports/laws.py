@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 ABSCISSAS = ("parameters", "training_gflops")
 METRICS = ("denoising_error", "judge_cosine")
 Form = Literal["saturating", "pure"]
+GRID_PREFIX = "grid."
 FORMS: tuple[Form, ...] = ("saturating", "pure")
 
 
@@ -45,6 +46,11 @@ def fit_families(observations: pa.Table, resamples: int) -> list[FamilyFit]:
         for abscissa in ABSCISSAS
         for form in FORMS
     ]
+
+
+def of_recipes(observations: pa.Table) -> pa.Table:
+    """Observations of the profile's recipes, without those of the grid: its learning curves are of other lengths."""
+    return observations.filter(pc.invert(pc.starts_with(observations["recipe"], GRID_PREFIX)))
 
 
 def seed_noise(observations: pa.Table, metric: str) -> float | None:

@@ -30,15 +30,17 @@ DEMO_LEDGER: tuple[Stage, ...] = (
         "five transformers, three UNets, two more seeds; 35 s taken from perception",
         245.0,
     ),
+    Stage("students", "one few-step student of a backbone; 35 s taken from the reserve", 35.0),
     Stage("judge", "the judge that scores alignment", 30.0),
+    Stage("scaling grid", "runs of the scaling grid and their scores", 60.0),
     Stage("evaluation", "generated samples, denoising errors, alignment, KID", 45.0),
     Stage("report", "tables, plots and this report", 20.0),
     Stage("start-up", "start-up of the orchestrator and its overhead", 20.0),
 )
 LEDGER_FILE = "ledger.json"
 """Measured seconds by stage, in the workspace's folder."""
-RESERVE_SECONDS = 50.0
-"""Kept for one student and one pruned model."""
+RESERVE_SECONDS = 15.0
+"""Kept for one pruned model."""
 TOTAL_SECONDS = 600.0
 
 

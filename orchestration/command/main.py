@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from orchestration.command import history, tracing
+from orchestration.command import backbones, grid, history, tracing
 from orchestration.command.arguments import AsJson, Data, open_store, workspace
 from orchestration.command.output import errors, print_rows
 from orchestration.workspace import DEFAULT_DATA
@@ -25,8 +25,10 @@ app = typer.Typer(
     help="T2I Foundry: from image-text pairs to measured text-to-image models, in one Dagster asset graph.",
 )
 
+app.add_typer(backbones.commands)
 app.add_typer(history.commands)
 app.add_typer(tracing.commands)
+app.add_typer(grid.commands, name="grid")
 
 
 @app.command()

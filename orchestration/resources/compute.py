@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from assets.faults import DeadlyRows
 from assets.interfaces import BatchFunction, BatchWorker, Resources, WorkItem
-from orchestration.resources.connecting import OBJECT_STORE_BYTES, connect, room_for
+from orchestration.resources.connecting import OBJECT_STORE_BYTES, connect, require_room, room_for
 from orchestration.resources.following import follow
 from orchestration.resources.ledger import start_ledger
 from orchestration.resources.pieces import Piece, cut_smaller, plan_pieces
 from orchestration.resources.pool import Pool, build_function, run_pool
 from orchestration.resources.rate import Rate
+from orchestration.resources.training_cluster import train_on_workers
 from training.digests import sha256_bytes
 from training.errors import TrainingFailed
 from training.run_folder import RunFolder
@@ -108,24 +109,18 @@ class RayCompute:
         self._ledger: Any = None
 
     def train(self, run_folder: Path, resources: Resources, log: Log) -> None:
-        """See :class:`assets.interfaces.Compute`.
+        """See :class:`assets.interfaces.Compute`. With as many workers as the run folder's ``world_size`` says.
 
         Whatever interrupts this call (a termination in the UI, Ctrl-C) stops the training: first by its stop
         file, so that it saves a checkpoint, then by force.
         """
         ray = self._connected()
-        room_for(ray, resources)
-        task = (
-            ray.remote(_train_in_worker)
-            .options(
-                num_cpus=resources.cpus,
-                num_gpus=resources.gpus,
-                max_retries=0,
-                name=f"train {run_folder.name[:12]}",
-            )
-            .remote(str(run_folder))
-        )
-        log(f"dispatched to Ray ({resources.cpus:g} CPUs, {resources.gpus:g} GPUs), run folder {run_folder}")
+        workers = RunFolder(run_folder).read_execution().world_size
+        require_room(ray, resources, workers)
+        task = _start_training(ray, run_folder, resources, workers)
+        each = f"{resources.cpus:g} CPUs, {resources.gpus:g} GPUs"
+        needs = each if workers == 1 else f"{workers} workers of {each}"
+        log(f"dispatched to Ray ({needs}), run folder {run_folder}")
         try:
             follow(run_folder, lambda: bool(ray.wait([task], timeout=0)[0]), log)
             ray.get(task)
@@ -227,6 +222,18 @@ def _deadly(items: Sequence[WorkItem], pieces: Sequence[Piece]) -> DeadlyRows:
         "the model another version.",
         rows,
     )
+
+
+def _start_training(ray: Any, run_folder: Path, resources: Resources, workers: int) -> Any:
+    """The Ray task that trains, or that minds the workers who do."""
+    name = f"train {run_folder.name[:12]}"
+    if workers == 1:
+        task = ray.remote(_train_in_worker).options(
+            num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=0, name=name
+        )
+        return task.remote(str(run_folder))
+    task = ray.remote(train_on_workers).options(num_cpus=0, max_retries=0, name=name)
+    return task.remote(str(run_folder), workers, resources.cpus, resources.gpus)
 
 
 def _train_in_worker(run_folder: str) -> None:

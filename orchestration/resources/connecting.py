@@ -56,6 +56,16 @@ def room_for(ray: Any, resources: Resources) -> int:
     return room
 
 
+def require_room(ray: Any, resources: Resources, workers: int) -> None:
+    """Raise FoundryError when the cluster cannot hold so many workers at once, because Ray would wait for ever."""
+    room = room_for(ray, resources)
+    if room < workers:
+        raise FoundryError(
+            f"The Ray cluster has room for {room} workers of {resources.cpus:g} CPUs and {resources.gpus:g} GPUs, this "
+            f"training asks for {workers}. Lower `workers_per_training` in the profile, or add a machine."
+        )
+
+
 def _room_of(machine: dict[str, float], resources: Resources) -> int:
     needs = {"CPU": resources.cpus, "GPU": resources.gpus}
     rooms = [int(machine.get(name, 0.0) / amount + 1e-6) for name, amount in needs.items() if amount > 0]

@@ -31,12 +31,23 @@ SCHEMAS: dict[str, pa.Schema] = {
     "data_quality": MEASURES,
     "judge_scores": MEASURES,
     "generated_samples": scores.GENERATED_SAMPLES,
+    "backbone_analysis": scores.BACKBONE_ANALYSIS,
+    "block_similarities": scores.BLOCK_SIMILARITIES,
     "denoising_errors": scores.DENOISING_ERRORS,
     "alignment_scores": scores.ALIGNMENT_SCORES,
+    "model_observations": scores.SCALING_OBSERVATIONS,
+    "scaling_scores": scores.SCALING_SCORES,
+    "scaling_efficiency": scores.SCALING_EFFICIENCY,
     "scaling_observations": scores.SCALING_OBSERVATIONS,
     "evaluation_table": scores.EVALUATION_TABLE,
 }
-BESIDE_A_STEP = {"denoising_errors": "evaluation_table", "alignment_scores": "evaluation_table"}
+BESIDE_A_STEP = {
+    "denoising_errors": "evaluation_table",
+    "alignment_scores": "evaluation_table",
+    "model_observations": "evaluation_table",
+    "scaling_efficiency": "scaling_grid",
+    "block_similarities": "backbone_analysis",
+}
 
 
 def test_every_table_is_covered() -> None:

@@ -163,4 +163,9 @@ def _change_a_shard(landing: Path) -> None:
 
 
 def _any_partition(name: str) -> str | None:
-    return {"groups": "group-00", "recipes": "unet-tiny", None: None}[STEPS[name].partitioned_by]
+    return {
+        "groups": "group-00",
+        "recipes": "unet-tiny",
+        "step_distilled": "transformer-tiny-fast",
+        None: None,
+    }[STEPS[name].partitioned_by]

@@ -20,7 +20,7 @@ from training.prompts import Prompts
 from training.sampling import Denoiser
 from training.spec import AutoencoderOptions
 
-PREDICTIONS = ("flow", "epsilon", "v")
+PREDICTIONS = ("flow", "clean", "epsilon", "v")
 
 
 class _IdealDenoiser(Denoiser):
@@ -54,7 +54,7 @@ def test_same_knowledge_same_error() -> None:
     flow = _errors("flow")
     sigmas = noise_levels()
     np.testing.assert_allclose(flow.mean(axis=0), sigmas**2 / (1 + sigmas**2), rtol=0.06)
-    for prediction in ("epsilon", "v"):
+    for prediction in ("clean", "epsilon", "v"):
         np.testing.assert_allclose(_errors(prediction).mean(axis=0), flow.mean(axis=0), rtol=0.01)
 
 
@@ -70,7 +70,7 @@ def test_saved_models_are_measured(tmp_path: Path, backbone: str, prediction: st
     options = AutoencoderOptions(block_channels=(8, 8, 8, 8))
     build_autoencoder(options, 64, 0).save_pretrained(tmp_path / "vae")
     model = build_backbone(backbone, seed=0)
-    export_pipeline(tmp_path / "model", model, tmp_path / "vae", prediction)
+    export_pipeline(tmp_path / "model", model, tmp_path / "vae", Noising(prediction))
     text = TextCondition(torch.randn(3, 5, 384), torch.ones(3, 5, dtype=torch.bool))
     latents = torch.randn(3, 16, 8, 8)
     saved = denoising_errors(load_predictor(tmp_path / "model"), list("abc"), latents, text)

@@ -69,22 +69,27 @@ class RunMaker:
 
     def __init__(self, root: Path, shards: Path, autoencoder: Path) -> None:
         self.root, self.shards, self.autoencoder = root, shards, autoencoder
+        self.parent: Path | None = None  # model folder that recipes with a parent start from
 
     def spec(self, **recipe: object) -> TrainingSpecification:
         """A tiny recipe with the given settings replaced."""
         settings = {"name": "tiny", "backbone": "PixArt-tiny", "images_total": 40, "batch_size": 4}
+        parent = {"parent": folder_digest(self.parent, OUTSIDE_MODEL_DIGEST)} if self.parent else {}
         return TrainingSpecification(
             recipe=load_recipe({**settings, "learning_rate": 1e-3, **recipe}),
             inputs={
                 "dataset": folder_digest(self.shards),
                 "autoencoder": folder_digest(self.autoencoder, OUTSIDE_MODEL_DIGEST),
                 "text_encoder": TEXT_ENCODER_DIGEST,
+                **parent,
             },
         )
 
     def execution(self, **settings: object) -> Execution:
         """Execution on one CPU thread, with the places of the inputs."""
         places = {"dataset": str(self.shards), "autoencoder": str(self.autoencoder)}
+        if self.parent:
+            places["parent"] = str(self.parent)
         values = {"device": "cpu", "threads": 1, "log_every_images": 8, "input_paths": places}
         return Execution.model_validate({**values, **settings})
 

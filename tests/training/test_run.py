@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import resource
 import signal
 import subprocess
@@ -18,6 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.training.conftest import RunMaker
+from tests.training.killing import assert_bit_equal, kill_at_random, newest
 from training.errors import FoundryError, TrainingFailed, TrainingStopped
 from training.run import EXIT_FAILED, EXIT_STOPPED, run
 from training.run_folder import RunFolder, prepare
@@ -44,44 +44,19 @@ def start(folder: RunFolder) -> subprocess.Popen[bytes]:
     )
 
 
-def wait_for_checkpoint(folder: RunFolder, process: subprocess.Popen[bytes], beyond: int) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if any(int(path.name) > beyond for path in folder.checkpoints.glob("[0-9]*")):
-            return
-        if process.poll() is not None:
-            pytest.fail(f"ended early: {folder.read_progress().error}")
-        time.sleep(0.005)
-    pytest.fail("no checkpoint within a minute")
-
-
-def newest(folder: RunFolder) -> int:
-    return max((int(path.name) for path in folder.checkpoints.glob("[0-9]*")), default=0)
-
-
-def test_killed_twice_ends_bit_equal(runs: RunMaker) -> None:
-    whole = runs.prepare("whole", **LONG)
+@pytest.mark.parametrize("kills", [5, pytest.param(100, marks=pytest.mark.soak)])
+def test_killed_at_random_moments_ends_bit_equal(runs: RunMaker, kills: int) -> None:
+    total, every = 100 * kills, 16
+    settings = {**LONG, "images_total": total}
+    execution = {"checkpoint_every_images": every, "checkpoint_every_seconds": 3600}
+    whole, killed = (runs.prepare(name, execution, **settings) for name in ("whole", "killed"))
     run(whole.path)
-    killed = runs.prepare("killed", {"checkpoint_every_images": 80}, **LONG)
-    moments = random.Random(5)
-    for _ in range(2):
-        process = start(killed)
-        wait_for_checkpoint(killed, process, newest(killed))
-        time.sleep(moments.uniform(0, 0.15))
-        process.kill()
-        process.wait()
-        assert not killed.done_path.exists()
-    assert 0 < newest(killed) < 1200
+    half_written = kill_at_random(killed, kills, every, seed=5)
+    assert 0 < newest(killed) < total
     run(killed.path)
-    for part in (WEIGHTS, "raw/diffusion_pytorch_model.safetensors"):
-        expected, found = load_file(whole.model / part), load_file(killed.model / part)
-        assert all(torch.equal(expected[name], found[name]) for name in expected)
-    done = killed.read_done()
-    assert done is not None
-    assert done.model_digest == whole.read_done().model_digest  # type: ignore[union-attr]
-    seen = killed.read_metrics()["images_seen"].to_pylist()
-    assert seen == sorted(set(seen))
-    assert seen[-1] == 1200
+    assert_bit_equal(killed, whole, (WEIGHTS, "raw/diffusion_pytorch_model.safetensors"))
+    if kills == 100:
+        assert half_written, "no kill met a checkpoint while it was written"
 
 
 def test_sigterm_writes_a_checkpoint_and_a_new_launch_ends_the_run(runs: RunMaker) -> None:
@@ -268,7 +243,7 @@ sys.exit(main([sys.argv[1]]))
 
 
 def test_a_write_that_fails_keeps_the_last_checkpoint(runs: RunMaker) -> None:
-    folder = runs.prepare(images_total=80)
+    folder = runs.prepare(execution={"checkpoint_every_images": 8}, images_total=8000)
     asked = iter([False, True])
     with pytest.raises(TrainingStopped):
         run(folder.path, lambda: next(asked))
@@ -281,8 +256,13 @@ def test_a_write_that_fails_keeps_the_last_checkpoint(runs: RunMaker) -> None:
     assert "Traceback" not in result.stderr
     assert newest(folder) == 4
     assert not list(folder.checkpoints.glob(".*"))
-    run(folder.path)
-    assert folder.read_done() is not None
+    progress = folder.read_progress()
+    assert progress.state == "failed"
+    assert progress.images_seen < 8000  # the run did not go on without checkpoints
+    asked = iter([False, True])
+    with pytest.raises(TrainingStopped):
+        run(folder.path, lambda: next(asked))
+    assert newest(folder) == 8
 
 
 def test_loss_falls(runs: RunMaker) -> None:

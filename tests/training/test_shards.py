@@ -47,6 +47,11 @@ def test_selection_by_split(shards_folder: Path) -> None:
         shards.select(["judge"])
 
 
+def test_a_dataset_without_concepts_says_so(shards_folder: Path) -> None:
+    with pytest.raises(FoundryError, match="no column 'concept_rank'"):
+        TrainingShards.open(shards_folder).select(["train"], max_concepts=1)
+
+
 def parts() -> dict[str, Any]:
     return {
         "samples": pa.table({"sample_id": ["a", "b"], "split": ["train", "train"]}),

@@ -15,12 +15,14 @@ from torch import Tensor
 
 from training.errors import FoundryError
 from training.feed.conditions import EncodedAhead, EncodedInStep, StoredTexts
-from training.feed.order import ShardOrder, build_order
+from training.feed.order import ShardOrder, build_order, selected
 from training.feed.staging import RemoteDataset, Stager, claim_cache
 from training.prompts import Prompts
 from training.randomness import Draw
+from training.selection import CONCEPT_RANK, CURATED
 from training.shards import TrainingShards
-from training.shards.description import SAMPLE_ARRAYS, STATE_ARRAYS, WORD_ARRAYS
+from training.shards.description import SAMPLE_ARRAYS, SAMPLES_FILE, STATE_ARRAYS, WORD_ARRAYS
+from training.shards.reading import rows_of
 from training.spec import EncoderSettings, Execution, TrainingSpecification
 
 NULL_CAPTION = -1
@@ -52,8 +54,7 @@ class LatentFeed:
         self._lock: IO[str] | None = None
         self.shards = self._open(spec, execution)
         check_input_digests(spec, self.shards)
-        selection = spec.recipe.dataset
-        self.rows = self.shards.select(selection.splits, selection.max_samples)
+        self.rows = rows_of(selected(spec.recipe.dataset, self.shards))
         self.pad_to: int | None = None
         self._order = self.build_order()
         self._texts = self._text_source(execution, pooled)
@@ -105,6 +106,11 @@ class LatentFeed:
             self._prompts = count, Prompts(states[:-1], mask[:-1], states[-1], mask[-1])
         return self._prompts[1]
 
+    def null_text(self) -> tuple[Float[Tensor, "1 tokens dim"], Bool[Tensor, "1 tokens"]]:
+        """States and mask of the empty text, padded to the dataset's longest."""
+        found = self._texts.get(self.shards.null_text(1), self.shards.description.max_tokens)
+        return found.states.float(), found.mask
+
     def close(self) -> None:
         """End the threads, if any, and leave the cache to others."""
         if isinstance(self._texts, EncodedAhead):
@@ -145,6 +151,8 @@ class LatentFeed:
         root = Path(execution.local_cache or Path(tempfile.gettempdir()) / "t2i-foundry-shards")
         folder, self._lock = claim_cache(root, remote.digest)
         shards = TrainingShards(folder, remote.description)
+        if {CURATED, CONCEPT_RANK} & {*remote.description.columns}:  # which samples take part is told there
+            remote.obtain(SAMPLES_FILE, folder)
         texts = STATE_ARRAYS if execution.text_mode == "stored" else WORD_ARRAYS
         limit = int(execution.local_cache_gib * 2**30)
         self._stager = Stager(remote, folder, limit, (*SAMPLE_ARRAYS, *texts), shards.arrays)

@@ -263,7 +263,7 @@ def build_order(
     if not selection.stages:
         return _one_stage(seed, batch_size, selection, [group for _, group in groups], "order")
     for stage in selection.stages:
-        shards.ranges(selection.splits, None, stage.resolution)  # refuses a resolution without samples
+        shards.ranges(selection.splits, resolution=stage.resolution)  # refuses a resolution without samples
     orders = [
         _one_stage(
             seed,
@@ -277,9 +277,19 @@ def build_order(
     return StagedOrder([stage.images_from for stage in selection.stages], orders)
 
 
+def selected(selection: DatasetSelection, shards: TrainingShards) -> list[ShardRange]:
+    """The rows that a recipe's selection asks for. Raises FoundryError when there are none."""
+    return shards.ranges(
+        selection.splits,
+        selection.max_samples,
+        raw=selection.filter == "raw",
+        max_concepts=selection.max_concepts,
+    )
+
+
 def groups_of(selection: DatasetSelection, shards: TrainingShards) -> list[tuple[int | None, Group]]:
     """The selection's samples by resolution and latent shape, in order of their first row."""
-    ranges = shards.ranges(selection.splits, selection.max_samples)
+    ranges = selected(selection, shards)
     firsts = np.concatenate([[0], np.cumsum([part.num_rows for part in ranges])]).tolist()
     found: dict[tuple[int | None, tuple[int, int, int]], list[tuple[ShardRange, int]]] = {}
     for part, (first, _) in zip(ranges, pairwise(firsts), strict=True):

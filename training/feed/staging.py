@@ -61,6 +61,12 @@ class RemoteDataset:
             f"{self.url}/{name}: cannot be staged, {problem} ({ATTEMPTS} attempts); restore the file and launch again"
         )
 
+    def obtain(self, name: str, folder: Path) -> None:
+        """Have one file in ``folder``: fetched, unless it is there already and whole."""
+        target = folder / name
+        if not target.is_file() or sha256_file(target) != self.description.files[name]:
+            self.fetch(name, target)
+
     def _try_fetch(self, name: str, target: Path) -> str | None:
         temporary = target.with_name(f".{target.name}.tmp")
         found = hashlib.sha256()
@@ -109,7 +115,7 @@ class Stager:
         self.seconds_waited = 0.0
         for name in about.files:
             if name.endswith("-null.npy"):
-                self._obtain(name)
+                remote.obtain(name, cache)
         weakref.finalize(self, self._closed.set)
         self._thread.start()
 
@@ -190,12 +196,6 @@ class Stager:
                 return shard if held + self._sizes[shard] <= self._limit else None
         return None
 
-    def _obtain(self, name: str) -> None:
-        target = self._cache / name
-        if target.is_file() and sha256_file(target) == self._remote.description.files[name]:
-            return
-        self._remote.fetch(name, target)
-
     def _raise_error(self) -> None:
         if self._error is not None:
             raise self._error
@@ -209,7 +209,7 @@ class Stager:
             return False
         try:
             for name in self._names[shard]:
-                self._obtain(name)
+                self._remote.obtain(name, self._cache)
         except FoundryError as error:
             with self._condition:
                 self._error, self._fetching = error, None

@@ -69,6 +69,23 @@ class Closes(Protocol):
         ...
 
 
+@runtime_checkable
+class StatefulObjective(Protocol):
+    """An objective with state of its own beside ``module``, such as a target network; the loop keeps it in checkpoints."""
+
+    def extra_state(self) -> dict[str, Tensor]:
+        """Tensors that a resumed run needs, by name."""
+        ...
+
+    def restore_extra_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put saved tensors back."""
+        ...
+
+    def after_step(self, images_seen: int, batch_size: int) -> None:
+        """Called after every optimiser step."""
+        ...
+
+
 def build_objective(spec: TrainingSpecification, execution: Execution, device: str) -> Objective:
     """The recipe's objective, its data opened and its modules initialised from the seed.
 
@@ -102,8 +119,15 @@ def _contrastive(spec: TrainingSpecification, execution: Execution, device: str)
     return ContrastiveObjective(spec, execution, device)
 
 
+def _step_distillation(spec: TrainingSpecification, execution: Execution, device: str) -> Objective:
+    from training.objectives.step_distillation import StepDistillationObjective
+
+    return StepDistillationObjective(spec, execution, device)
+
+
 _BUILDERS: Mapping[str, Callable[[TrainingSpecification, Execution, str], Objective]] = {
     "diffusion": _diffusion,
     "autoencoder": _autoencoder,
     "contrastive": _contrastive,
+    "step_distillation": _step_distillation,
 }

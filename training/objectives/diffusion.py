@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from training.backbones import build_backbone, denoise, takes_mask
+from training.backbones import denoise, takes_mask
 from training.errors import FoundryError
 from training.feed.latents import LatentBatch, LatentFeed
 from training.feed.order import Order
@@ -24,27 +25,37 @@ DiffusionBatch = LatentBatch
 
 
 class DiffusionObjective:
-    """Owns the backbone and the feed of latents."""
+    """Owns the backbone and the feed of latents. ``few_step`` tells one whose model is sampled in 1 to 4 steps, unguided."""
+
+    few_step = False
 
     def __init__(self, spec: TrainingSpecification, execution: Execution, device: str) -> None:
-        recipe = spec.recipe
-        if recipe.diffusion is None or recipe.backbone is None:
-            raise FoundryError(
-                f"recipe '{recipe.name}': a diffusion recipe needs 'diffusion' and 'backbone'; add them"
-            )
         self.spec = spec
-        self.options: DiffusionOptions = recipe.diffusion
+        self.options, backbone = self.start(spec, execution)
         self.device = device
-        self.noising = Noising(self.options.prediction)
+        self.noising = Noising(
+            self.options.prediction, self.options.noise_schedule, self.options.zero_terminal_snr
+        )
         self.feed = LatentFeed(spec, execution, device)
         self.shards, self.rows = self.feed.shards, self.feed.rows
         self.num_samples = len(self.rows)
-        self.module = build_backbone(recipe.backbone, recipe.seed).to(device)
+        self.module = backbone.to(device)
+        _place(self.module, execution, device)
         self._check_shapes()
         # A model whose stock pipeline passes no mask must meet the same padding in training.
         self.feed.pad_to = None if takes_mask(self.module) else self.shards.description.max_tokens
         self.autoencoder_folder = input_folder(execution, "autoencoder")
         self.forward = torch.compile(denoise) if execution.compile else denoise
+
+    def start(self, spec: TrainingSpecification, execution: Execution) -> tuple[DiffusionOptions, Any]:
+        """Options and the backbone to train, from the seed or from the recipe's parent. Raises FoundryError."""
+        from training.parents import initial_backbone
+
+        options = spec.recipe.diffusion
+        if options is None:
+            raise FoundryError(f"recipe '{spec.recipe.name}': lacks the section 'diffusion'; add it")
+        noising = Noising(options.prediction, options.noise_schedule, options.zero_terminal_snr)
+        return options, initial_backbone(spec, execution, noising)
 
     def build_order(self) -> Order:
         """The order of samples that the recipe asks for."""
@@ -78,32 +89,37 @@ class DiffusionObjective:
         noisy = self.noising.add_noise(batch.latents, noise, level)
         output = self.forward(self.module, noisy, self.noising.timestep(level), batch.states, batch.mask)
         target = self.noising.target(batch.latents, noise, level)
-        loss = (output.float() - target).square().mean()
-        return loss, self._caption_counts(batch.captions)
+        squared = (output.float() - target).square()
+        if self.options.min_snr_gamma is not None:
+            weights = self.noising.min_snr_weights(level, self.options.min_snr_gamma)
+            squared = squared * weights[:, None, None, None]
+        return squared.mean(), self._caption_counts(batch.captions)
 
     def export(self, folder: Path) -> None:
         """Write a diffusers pipeline folder without text encoder."""
         from training.export import export_pipeline
 
-        export_pipeline(folder, self.module, self.autoencoder_folder, self.options.prediction)
+        export_pipeline(folder, self.module, self.autoencoder_folder, self.noising, few_step=self.few_step)
 
     def export_weights(self, folder: Path) -> None:
         """Write the backbone alone."""
-        self.module.save_pretrained(folder)
+        from training.export import save_backbone
+
+        save_backbone(self.module, folder)
 
     def write_samples(self, path: Path, execution: Execution) -> None:
         """A sheet of samples for the first alt-texts of the data, the same noise every time."""
         from training.sampling import Denoiser, sample_with, write_sheet
+        from training.schedulers import FEW_STEPS
 
         prompts = self.feed.prompts(execution.sample_count)
-        denoiser = Denoiser.from_parts(self.module, self.autoencoder_folder, self.options.prediction)
-        images = sample_with(
-            denoiser,
-            prompts,
-            list(range(len(prompts.states))),
-            execution.sample_steps,
-            execution.sample_guidance,
+        denoiser = Denoiser.from_parts(
+            self.module, self.autoencoder_folder, self.noising, few_step=self.few_step
         )
+        steps, guidance = (
+            (FEW_STEPS, 1.0) if self.few_step else (execution.sample_steps, execution.sample_guidance)
+        )
+        images = sample_with(denoiser, prompts, list(range(len(prompts.states))), steps, guidance)
         write_sheet(path, images)
 
     def _caption_counts(self, captions: np.ndarray) -> dict[str, Tensor | float]:
@@ -123,7 +139,16 @@ class DiffusionObjective:
         if own not in shapes or (about.has_states and about.text_dim != text_dim):
             found = (shapes[0] if len(shapes) == 1 else shapes, about.text_dim)
             raise FoundryError(
-                f"backbone '{self.spec.recipe.backbone}' takes latents and text width {(own, text_dim)}, the dataset "
-                f"{self.shards.folder} holds {found}; name a backbone of this latent space"
+                f"backbone '{self.spec.recipe.backbone or self.spec.recipe.parent}' takes latents and text width "
+                f"{(own, text_dim)}, the dataset {self.shards.folder} holds {found}; name a backbone of this latent space"
             )
         check_latent_sizes(self.module, shapes, str(self.shards.folder))
+
+
+def _place(module: Any, execution: Execution, device: str) -> None:
+    """Memory format and recomputation, which change no result but for its last bits."""
+    wanted = execution.channels_last if execution.channels_last is not None else device == "cuda"
+    if wanted and not takes_mask(module):  # UNets
+        module.to(memory_format=torch.channels_last)
+    if execution.activation_checkpointing:
+        module.enable_gradient_checkpointing()

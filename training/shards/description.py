@@ -54,6 +54,7 @@ class DatasetDescription(BaseModel):
     text_dim: int = 0
     has_states: bool = False  # token states and pooled vectors are stored
     has_words: bool = False  # the texts themselves are stored
+    columns: tuple[str, ...] = ()  # of samples.parquet
     autoencoder_digest: str | None = None
     text_encoder_digest: str | None = None
 

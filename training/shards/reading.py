@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Float16, Int, Int64
 
 from training.errors import FoundryError
 from training.randomness import sample_keys
+from training.selection import CONCEPT_RANK, CURATED, is_part
 from training.shards.description import (
     IMAGE_FORMAT,
     LATENT_FORMAT,
@@ -37,11 +38,24 @@ class TextBatch:
 
 @dataclass(frozen=True)
 class ShardRange:
-    """Consecutive rows of one shard: ``num_rows`` of them from ``first_row`` on."""
+    """Rows of one shard: ``num_rows`` of them from ``first_row`` on, or those of ``chosen`` where not all take part."""
 
     shard: int
     first_row: int
     num_rows: int
+    chosen: Int64[np.ndarray, " num_rows"] | None = None
+
+    @property
+    def rows(self) -> Int64[np.ndarray, " num_rows"]:
+        """The rows, ascending."""
+        if self.chosen is not None:
+            return self.chosen
+        return np.arange(self.first_row, self.first_row + self.num_rows, dtype=np.int64)
+
+    def head(self, count: int) -> ShardRange:
+        """The first so many rows."""
+        chosen = None if self.chosen is None else self.chosen[:count]
+        return ShardRange(self.shard, self.first_row, min(count, self.num_rows), chosen)
 
 
 class TrainingShards:
@@ -69,32 +83,62 @@ class TrainingShards:
         return pq.read_table(self.folder / SAMPLES_FILE)
 
     def ranges(
-        self, splits: Sequence[str], max_samples: int | None = None, resolution: int | None = None
+        self,
+        splits: Sequence[str],
+        max_samples: int | None = None,
+        *,
+        resolution: int | None = None,
+        raw: bool = False,
+        max_concepts: int | None = None,
     ) -> list[ShardRange]:
-        """Which rows of which shards lie in ``splits`` (and have a resolution, where one is given), ascending.
+        """Which rows of which shards lie in ``splits`` and in the part asked for (:mod:`training.selection`), ascending.
 
-        Of ``max_samples``, every latent shape gets its share, its first rows. Raises FoundryError when there are none.
+        ``resolution`` keeps shards of that resolution. Of ``max_samples``, every latent shape gets its share, its first
+        rows. Raises FoundryError when there are none.
         """
         about = self.description
-        chosen = [
+        indices = [
             index
             for index, shard in enumerate(about.shards)
             if shard.split in splits and resolution in (None, shard.resolution) and shard.num_samples
         ]
-        if not chosen:
-            raise FoundryError(
-                f"{self.folder}: no samples in splits {', '.join(splits)}"
-                + ("" if resolution is None else f" at resolution {resolution}")
-                + f"; it has {about.splits}, resolutions {', '.join(map(str, about.resolutions))}"
-            )
         whole = [
-            ShardRange(index, int(self._rows[index]), about.shards[index].num_samples) for index in chosen
+            ShardRange(index, int(self._rows[index]), about.shards[index].num_samples) for index in indices
         ]
-        return whole if max_samples is None else self._cut(whole, max_samples)
+        found = [part for part in self._parts_of(whole, raw, max_concepts) if part.num_rows]
+        if not found:
+            concepts = "" if max_concepts is None else f" about the {max_concepts} commonest nouns"
+            size = "" if resolution is None else f" at resolution {resolution}"
+            raise FoundryError(
+                f"{self.folder}: no samples in splits {', '.join(splits)}{concepts}{size}; it has {about.splits}, "
+                f"resolutions {', '.join(map(str, about.resolutions))}"
+            )
+        return found if max_samples is None else self._cut(found, max_samples)
 
-    def select(self, splits: Sequence[str], max_samples: int | None = None) -> Int64[np.ndarray, " n"]:
-        """Row numbers of the samples in ``splits``, ascending. Raises FoundryError when there are none."""
-        return rows_of(self.ranges(splits, max_samples))
+    def select(
+        self,
+        splits: Sequence[str],
+        max_samples: int | None = None,
+        *,
+        raw: bool = False,
+        max_concepts: int | None = None,
+    ) -> Int64[np.ndarray, " n"]:
+        """Row numbers of what :meth:`ranges` finds, ascending. Raises FoundryError when there are none."""
+        return rows_of(self.ranges(splits, max_samples, raw=raw, max_concepts=max_concepts))
+
+    def _parts_of(self, whole: list[ShardRange], raw: bool, max_concepts: int | None) -> list[ShardRange]:
+        """The same ranges without samples that do not take part; the list of samples is read only where it matters."""
+        if max_concepts is None and (raw or CURATED not in self.description.columns):
+            return whole
+        marks = [name for name in (CURATED, CONCEPT_RANK) if name in self.description.columns]
+        samples = pq.read_table(self.folder / SAMPLES_FILE, columns=marks or ["split"])
+        takes_part = is_part(samples, self.folder, raw=raw, max_concepts=max_concepts)
+        parts = []
+        for part in whole:
+            rows = part.rows[takes_part[part.rows]]
+            all_of_it = len(rows) == part.num_rows
+            parts.append(part if all_of_it else ShardRange(part.shard, part.first_row, len(rows), rows))
+        return parts
 
     def sample_keys(self, rows: Int[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
         """:func:`training.randomness.sample_keys` of some samples."""
@@ -160,7 +204,7 @@ class TrainingShards:
             states[row, :length] = array[start:stop]
             states[row, length:] = 0
         mask = np.arange(width) < np.array(lengths)[:, None]
-        return TextBatch(states, mask, self._pooled(texts) if pooled else None)
+        return TextBatch(states, mask, self.pooled(texts) if pooled else None)
 
     def gather_text(self, texts: Int[np.ndarray, " b"], pad_to: int | None = None) -> TextBatch:
         """Token states of texts as float32, padded with zeros to the longest of them or to ``pad_to`` tokens."""
@@ -176,7 +220,8 @@ class TrainingShards:
             found.append(bytes(self.arrays.get("text_bytes", shard)[starts[local] : starts[local + 1]]))
         return [word.decode("utf-8", "surrogatepass") for word in found]
 
-    def _pooled(self, texts: Int[np.ndarray, " b"]) -> Float16[np.ndarray, "b pooled_dim"]:
+    def pooled(self, texts: Int[np.ndarray, " b"]) -> Float16[np.ndarray, "b pooled_dim"]:
+        """Stored pooled vectors of texts."""
         places = [self._text_place(text) for text in texts.tolist()]
         return np.stack([self.arrays.get("pooled", shard)[local] for shard, local in places])
 
@@ -221,7 +266,7 @@ class TrainingShards:
         for part, kind in zip(whole, kinds, strict=True):
             taken = min(part.num_rows, left[kind])
             left[kind] -= taken
-            cut.append(ShardRange(part.shard, part.first_row, taken))
+            cut.append(part.head(taken))
         return [part for part in cut if part.num_rows]
 
     def _kind(self, part: ShardRange) -> tuple[tuple[int, int, int], int | None]:
@@ -243,9 +288,20 @@ class ImageShards:
         """Open a folder of pictures; see :meth:`TrainingShards.open`."""
         return cls(folder, read_description(folder, IMAGE_FORMAT, verify=verify))
 
-    def select(self, splits: Sequence[str], max_samples: int | None = None) -> Int64[np.ndarray, " n"]:
-        """Row numbers of the pictures in ``splits``, ascending. Raises FoundryError when there are none."""
+    def select(
+        self,
+        splits: Sequence[str],
+        max_samples: int | None = None,
+        *,
+        raw: bool = False,
+        max_concepts: int | None = None,
+    ) -> Int64[np.ndarray, " n"]:
+        """Row numbers of the pictures in ``splits`` and of the part asked for, ascending.
+
+        Raises FoundryError when there are none.
+        """
         chosen = np.isin(self.samples["split"].to_numpy(zero_copy_only=False).astype(str), list(splits))
+        chosen &= is_part(self.samples, self.folder, raw=raw, max_concepts=max_concepts)
         rows = np.flatnonzero(chosen).astype(np.int64)[:max_samples]
         if len(rows) == 0:
             raise FoundryError(
@@ -272,7 +328,7 @@ class ImageShards:
 
 def rows_of(ranges: Sequence[ShardRange]) -> Int64[np.ndarray, " n"]:
     """All rows of some ranges, in their order."""
-    return np.concatenate([np.arange(part.first_row, part.first_row + part.num_rows) for part in ranges])
+    return np.concatenate([part.rows for part in ranges])
 
 
 def shares(sizes: Sequence[int], total: int) -> list[int]:

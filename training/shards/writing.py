@@ -106,7 +106,7 @@ def write_training_parts(
                 check_part(folder, part, max_tokens)
                 for split, piece in part.by_split():
                     writer.add(split, piece)
-        _join_samples(folder, temporary, len(writer.shards))
+        columns = _join_samples(folder, temporary, len(writer.shards))
         about = {
             "format": LATENT_FORMAT,
             "shards": tuple(writer.shards),
@@ -115,6 +115,7 @@ def write_training_parts(
             "text_dim": 0 if null_text.states is None else null_text.states.shape[1],
             "has_states": null_text.states is not None,
             "has_words": null_text.words is not None,
+            "columns": columns,
             "autoencoder_digest": autoencoder_digest,
             "text_encoder_digest": text_encoder_digest,
         }
@@ -311,8 +312,8 @@ def _replacing(folder: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _join_samples(folder: Path, temporary: Path, num_shards: int) -> None:
-    """One list of samples in order of rows, read and written a piece at a time."""
+def _join_samples(folder: Path, temporary: Path, num_shards: int) -> tuple[str, ...]:
+    """One list of samples in order of rows, read and written a piece at a time; the names of its columns."""
     if num_shards == 0:
         raise FoundryError(f"{folder}: there are no samples; give at least one part")
     scratch = [pq.ParquetFile(temporary / _SCRATCH / f"{number:05d}.parquet") for number in range(num_shards)]
@@ -323,6 +324,7 @@ def _join_samples(folder: Path, temporary: Path, num_shards: int) -> None:
                 out.write_table(pa.Table.from_batches([batch]).cast(schema))
             file.close()
     shutil.rmtree(temporary / _SCRATCH)
+    return tuple(schema.names)
 
 
 def _describe(temporary: Path, splits: Mapping[str, int], about: Mapping[str, Any]) -> DatasetDescription:

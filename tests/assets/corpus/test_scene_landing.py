@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from assets.corpus.curation import curate
 from assets.corpus.image_io import decode_rgb
 from assets.corpus.landing import land_shard, list_shards
 from assets.corpus.scenes import World, build_scenes, land_scenes, load_world
@@ -45,6 +48,15 @@ def test_shards_hold_nothing_of_the_truth(world: World, tmp_path: Path) -> None:
     land_scenes(world, tmp_path, {"train": 5}, seed=0)
     (shard,) = list_shards(tmp_path)
     assert pq.read_schema(shard.path).names == ["image", "text", "key", "split", "license", "attribution"]
+
+
+def test_flawed_scenes_land_in_training_and_curation_drops_each(world: World, tmp_path: Path) -> None:
+    truth = land_scenes(world, tmp_path, COUNTS, seed=0, flawed=8)
+    landed = pa.concat_tables([land_shard(shard, "scenes").images for shard in list_shards(tmp_path)])
+    assert landed.num_rows == truth.num_rows == sum(COUNTS.values()) + 8
+    curated = curate(landed)
+    reasons = Counter(curated["dropped_because"].to_pylist())
+    assert (reasons["duplicate"], reasons["too_small"], reasons[""]) == (4, 4, sum(COUNTS.values()))
 
 
 def test_repeating_changes_nothing_and_growing_leaves_full_shards_alone(world: World, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The one dataset: every sample at every size, its captions and states found again, nothing stale let in."""
+"""What goes into the training shards: curated samples, on request what curation dropped, never a leak."""
 
 from __future__ import annotations
 
@@ -7,172 +7,121 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-import torch
 
-from assets.corpus.image_io import encode_png
-from assets.encodings.assembly import DatasetTables, refuse_stale, write_dataset
-from assets.encodings.buckets import Geometry
-from assets.encodings.latents import LatentEncoder, latent_model, latents_digest
-from assets.encodings.text import CaptionEncoder, distinct_texts, text_id, text_model
-from tests.training.text_encoders import checkpoints
-from training.encoder_settings import EncoderSettings
+from assets.corpus.curation import curate
+from assets.corpus.identity import image_id_of, sample_id_of
+from assets.corpus.image_io import decode_rgb
+from assets.encodings.assembly import DatasetTables, gate_of, write_dataset
+from assets.encodings.text import text_id
+from assets.schemas import LANDED_IMAGES
+from tests.assets.corpus.makers import picture
 from training.errors import FoundryError
-from training.packaged import SHIPPED_AUTOENCODER, SHIPPED_AUTOENCODER_DIGEST, minilm_digest
 from training.shards import TrainingShards
 
-NAMES = ("a", "b", "c", "d")
-ALT_TEXTS = ("a red apple", "a fish", "two cats", "sky")
-SHAPES = ((64, 64), (40, 90), (90, 40), (64, 64))  # of the pictures
+TEXTS = {"a red apple": ["apple"], "a dog": ["dog"], "a dog and a crown": ["dog", "crown"], "": []}
+SAMPLES = [  # key, picture, split, alt-text
+    ("dog 1", picture(1), "train", "a dog"),
+    ("dog 2", picture(2), "train", "a dog"),
+    ("crown", picture(3), "train", "a dog and a crown"),
+    ("apple", picture(4), "train", "a red apple"),
+    ("copy of apple", picture(4), "train", "a red apple"),
+    ("tiny", picture(5, 8, 8), "train", "a dog"),
+    ("held out", picture(6), "held_out_images", "a dog"),
+    ("leak", picture(6, 16, 16), "train", "a dog"),
+]
 
 
-def made_latents(buckets: list[str], more_sizes: list[int]) -> pa.Table:
-    random = np.random.default_rng(0)
-    images = [encode_png(random.integers(0, 256, (*shape, 3), dtype=np.uint8)) for shape in SHAPES]
-    encoder = LatentEncoder(str(SHIPPED_AUTOENCODER), SHIPPED_AUTOENCODER_DIGEST, 64, buckets, more_sizes)
-    return encoder(pa.table({"sample_id": list(NAMES), "image": images}))
-
-
-def made_tables(latents: pa.Table, encoder: CaptionEncoder | None = None) -> DatasetTables:
-    texts = distinct_texts([*ALT_TEXTS, "an apple that is red"])
-    encode = encoder or CaptionEncoder(8, EncoderSettings().model_dump())
-    return DatasetTables(
-        landed=pa.table({"sample_id": list(NAMES), "alt_text": list(ALT_TEXTS)}),
-        curated=pa.table(
+def landed() -> pa.Table:
+    rows = []
+    for key, image, split, text in SAMPLES:
+        height, width = decode_rgb(image).shape[:2]
+        image_id = image_id_of(image)
+        rows.append(
             {
-                "sample_id": list(NAMES),
-                "split": ["train", "train", "train", "held_out_images"],
-                "keep": [True] * 4,
-                "phash": pa.array([1, 2**20, 2**40, 2**60], pa.uint64()),
+                "sample_id": sample_id_of(image_id, "s", key), "image_id": image_id, "source": "s", "shard": "a",
+                "key": key, "split": split, "image": image, "width": width, "height": height, "alt_text": text,
+                "license": "unknown", "attribution": "",
             }
-        ),
-        recaptions=pa.table(
-            {"sample_id": ["a"], "caption_index": [1], "caption": ["an apple that is red"], "keep": [True]}
-        ),
-        embeddings=encode(pa.table({"text_id": list(texts), "text": list(texts.values())})),
-        latents=latents,
-    )
-
-
-def write(folder: Path, tables: DatasetTables, **more: bool) -> TrainingShards:
-    counts = write_dataset(
-        folder, tables, autoencoder_digest="a" * 64, text_encoder_digest="b" * 64, max_tokens=32, **more
-    )
-    assert counts["num_samples"] == 4
-    assert counts["num_captions"] == 5
-    return TrainingShards.open(folder, verify=True)
+        )  # fmt: skip
+    return pa.Table.from_pylist(rows, schema=LANDED_IMAGES)
 
 
 @pytest.fixture(scope="module")
-def squares() -> pa.Table:
-    """Latents of the pictures at 64 pixels."""
-    torch.set_num_threads(1)
-    return made_latents([], [])
+def tables() -> DatasetTables:
+    samples = landed()
+    ids = [text_id(text) for text in TEXTS]
+    zeros = np.zeros((2, 4), np.float16)
+    return DatasetTables(
+        landed=samples.select(["sample_id", "alt_text"]),
+        curated=curate(samples),
+        recaptions=pa.table(
+            {
+                "sample_id": pa.array([], pa.string()), "caption_index": pa.array([], pa.int32()),
+                "caption": pa.array([], pa.string()), "keep": pa.array([], pa.bool_()),
+            }
+        ),
+        embeddings=pa.table(
+            {
+                "text_id": ids, "num_tokens": [2] * len(ids), "states": [zeros.tobytes()] * len(ids),
+                "pooled": [zeros[0].tobytes()] * len(ids),
+            }
+        ),
+        latents=pa.table(
+            {
+                "sample_id": samples["sample_id"], "resolution": [64] * len(SAMPLES),
+                "height": [2] * len(SAMPLES), "width": [2] * len(SAMPLES),
+                "latent": [np.zeros((2, 2, 2), np.float16).tobytes()] * len(SAMPLES),
+            }
+        ),
+        nouns=pa.table({"text_id": ids, "nouns": list(TEXTS.values())}),
+    )  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def _one_thread_and_no_marks(monkeypatch: pytest.MonkeyPatch) -> None:
-    from assets.corpus import curation
-
-    torch.set_num_threads(1)
-
-    monkeypatch.setattr(curation, "mark_duplicates", lambda table: table)  # copies are its own tests' matter
+def keys(shards: TrainingShards, rows: np.ndarray) -> set[str]:
+    names = dict(zip(landed()["sample_id"].to_pylist(), landed()["key"].to_pylist(), strict=True))
+    return {names[sample_id] for sample_id in shards.samples["sample_id"].take(pa.array(rows)).to_pylist()}
 
 
-def test_buckets_and_sizes_reach_the_shards(tmp_path: Path) -> None:
-    latents = made_latents(["64x64", "48x80"], [128])
-    shards = write(tmp_path / "data", made_tables(latents))
-    about = shards.description
-    assert about.resolutions == (64, 128)
-    assert set(about.latent_shapes) == {(16, 6, 10), (16, 8, 8), (16, 12, 20), (16, 16, 16)}
-    by_place = {
-        (name, resolution): data
-        for name, resolution, data in zip(
-            *(latents[column].to_pylist() for column in ("sample_id", "resolution", "latent")), strict=True
-        )
-    }
-    assert len(by_place) == 8
-    ids = shards.samples["sample_id"].to_pylist()
-    assert len(ids) == 8
-    for row, name in enumerate(ids):
-        shard = about.shards[shards.shards_of(np.array([row]))[0]]
-        assert shards.latents(np.array([row])).tobytes() == by_place[name, shard.resolution]
-        text = shards.text_of(np.array([row]), np.array([0]))
-        assert shards.words(text) == [ALT_TEXTS[NAMES.index(name)]]
-        assert shards.num_captions(np.array([row])) == [2 if name == "a" else 1]
-    wide = {name for name, h, w in zip(ids, *_sizes(shards), strict=True) if w > h}
-    assert wide == {"b"}  # 40 x 90; 90 x 40 is nearer to the square than to 48 x 80
+def written(folder: Path, tables: DatasetTables, *, raw: bool) -> tuple[TrainingShards, dict[str, int]]:
+    counts = write_dataset(
+        folder / "shards", tables, autoencoder_digest="a" * 64, text_encoder_digest="b" * 64,
+        max_tokens=32, raw=raw,
+    )  # fmt: skip
+    return TrainingShards.open(folder / "shards"), counts
 
 
-def _sizes(shards: TrainingShards) -> tuple[list[int], list[int]]:
-    kinds = [shards.description.shards[shards.shards_of(np.array([row]))[0]] for row in range(8)]
-    return [kind.latent_shape[1] for kind in kinds], [kind.latent_shape[2] for kind in kinds]
-
-
-def test_states_are_those_of_the_words_with_any_encoder(tmp_path: Path, squares: pa.Table) -> None:
-    folder = checkpoints.clip(tmp_path / "clip")
-    settings = EncoderSettings(family="clip", path=str(folder), max_tokens=20, pooled="projected")
-    encoder = CaptionEncoder(3, settings.model_dump())
-    assert text_model(3, settings).name == "clip"
-    shards = write(tmp_path / "data", made_tables(squares, encoder))
-    assert shards.description.text_dim == 32
-    rows = np.array([0, 1, 3])
-    texts = np.append(shards.text_of(rows, np.array([1, 0, 0])), 0)
-    words = shards.words(texts)
-    assert words == ["an apple that is red", "a fish", "sky", ""]
-    batch = shards.text_states(texts, pooled=True)
-    rows_of = encoder(pa.table({"text_id": [text_id(word) for word in words], "text": words}))
-    for index in range(4):
-        expected = np.frombuffer(rows_of["states"][index].as_py(), np.float16).reshape(-1, 32)
-        np.testing.assert_allclose(batch.states[index][batch.mask[index]], expected, atol=2e-3, rtol=2e-3)
-    assert batch.pooled is not None
-    assert batch.pooled.shape == (4, 24)
-
-
-def test_words_alone_for_texts_that_are_encoded_while_training(tmp_path: Path, squares: pa.Table) -> None:
-    shards = write(tmp_path / "data", made_tables(squares), store_states=False)
-    assert not shards.description.has_states
-    assert shards.words(np.array([0])) == [""]
-    assert not list((tmp_path / "data").glob("text_states*"))
-
-
-def test_a_caption_without_embedding_is_named(tmp_path: Path, squares: pa.Table) -> None:
-    tables = made_tables(squares)
-    few = DatasetTables(
-        tables.landed, tables.curated, tables.recaptions, tables.embeddings.slice(0, 2), tables.latents
+def test_what_curation_dropped_is_there_on_request_and_leaks_never(
+    tmp_path: Path, tables: DatasetTables
+) -> None:
+    shards, counts = written(tmp_path, tables, raw=True)
+    curated = keys(shards, shards.select(["train"]))
+    assert curated - {"apple", "copy of apple"} == {"dog 1", "dog 2", "crown"}
+    assert len(curated) == 4, "one of two copies stays"
+    assert keys(shards, shards.select(["train"], raw=True)) - curated in (
+        {"copy of apple", "tiny"},
+        {"apple", "tiny"},
     )
-    with pytest.raises(FoundryError, match="The caption 'an apple that is red' has no embedding"):
-        write(tmp_path / "data", few)
-    assert not (tmp_path / "data").exists()
+    assert counts["dropped_by_curation"] == 2
+    assert gate_of(counts, 4).passed
+    assert not gate_of(counts, 5).passed, "dropped samples do not count for the gate"
 
 
-def test_each_setting_makes_latents_of_another_model(tmp_path: Path) -> None:
-    digests = [
-        latents_digest(autoencoder, Geometry.of(size, buckets, more))
-        for autoencoder in ("a" * 64, "b" * 64)
-        for size in (64, 32)
-        for buckets in ([], ["64x64", "48x80"])
-        for more in ([], [128])
-    ]
-    assert len(set(digests)) == 16
-    assert latent_model(tmp_path, "a" * 64, 64).digest == digests[0]
-    assert latent_model(tmp_path, "a" * 64, 64, ["64x64", "48x80"], [128]).digest == digests[3]
-    # one square bucket is what no buckets are
-    assert latents_digest("a" * 64, Geometry.of(64, ["64x64"])) == digests[0]
+def test_the_curated_dataset_holds_nothing_else(tmp_path: Path, tables: DatasetTables) -> None:
+    shards, counts = written(tmp_path, tables, raw=False)
+    assert shards.samples.num_rows == 5
+    assert counts["dropped_by_curation"] == 0
+    assert list(shards.select(["train"])) == list(shards.select(["train"], raw=True))
 
 
-def test_rows_of_another_model_are_refused() -> None:
-    def rows(*digests: str) -> pa.Table:
-        return pa.table({"model_digest": list(digests)})
-
-    refuse_stale(rows("x" * 64, "x" * 64), "image_latents", {"x" * 64}, "the autoencoder")
-    with pytest.raises(
-        FoundryError, match="image_latents: rows were made by yyyyyyyyyyyy…, wanted is the autoencoder"
-    ):
-        refuse_stale(rows("x" * 64, "y" * 64), "image_latents", {"x" * 64}, "the autoencoder")
-    with pytest.raises(FoundryError, match="in all shard groups"):
-        refuse_stale(rows("x" * 64, "y" * 64), "image_latents", {"x" * 64, "y" * 64}, "the autoencoder")
-
-
-def test_minilm_is_the_default() -> None:
-    assert text_model(64, EncoderSettings()).digest == minilm_digest()
-    assert text_model(64, EncoderSettings()).name == "all-MiniLM-L6-v2"
+def test_concepts_are_the_commonest_nouns_of_training_alt_texts(
+    tmp_path: Path, tables: DatasetTables
+) -> None:
+    shards, _ = written(tmp_path, tables, raw=True)
+    one = keys(shards, shards.select(["train"], max_concepts=1))
+    assert one == {"dog 1", "dog 2"}, "dog is said of three samples; the crown's also names a crown"
+    two = keys(shards, shards.select(["train"], max_concepts=2))
+    assert len(two - one) == 1, "apple and crown are as common: the name decides"
+    assert two - one <= {"apple", "copy of apple"}
+    assert len(shards.select(["train"], max_concepts=3)) == 4
+    with pytest.raises(FoundryError, match="no samples in splits judge about the 3 commonest nouns"):
+        shards.select(["judge"], max_concepts=3)

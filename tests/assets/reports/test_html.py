@@ -13,6 +13,7 @@ from PIL import Image
 
 from assets.reports.data import (
     CaptionRow,
+    EfficiencyRow,
     Figure,
     LawRow,
     LineageRow,
@@ -20,6 +21,7 @@ from assets.reports.data import (
     ModelRow,
     ReportData,
     SampleRow,
+    StudentRow,
     Verdict,
 )
 from assets.reports.html import render_report, write_report
@@ -79,6 +81,10 @@ def _data(text: str = "red apple") -> ReportData:
                 text, text, 120_000, 30_000, Interval(0.5123, 0.49, 0.53), kid=0.1, digest=text, link=text
             )
         ],
+        students=[
+            StudentRow(text, text, text, 2, Interval(0.2, 0.1, 0.3), Interval(0.0457, 0.01, 0.08)),
+            StudentRow(text, text, text, 16, Interval(0.2, 0.1, 0.3)),
+        ],
         samples=[SampleRow(text, "held_out_images", _png(), {text: _png(9)})],
         training_figures=[Figure(text, _png(), text)],
         perception=[
@@ -87,6 +93,9 @@ def _data(text: str = "red apple") -> ReportData:
         ],
         captions=[CaptionRow(text, 1200, 3.1, 2.2, 60, 2640, 0.125)],
         laws=[LawRow(text, text, "pure", 3, 3, False, f"not identifiable: {text}")],
+        grid_facts=text,
+        grid_figures=[Figure(text, _png(), text)],
+        efficiency=[EfficiencyRow(text, 0.25, 2, 3, text, None)],
         claims=claim_results(exact_measurements(num_draws=1000)),
         ledger=ledger_rows({"judge": 31.5}),
         lineage=[LineageRow(text, text, text, [text], text)],
@@ -107,6 +116,7 @@ def test_everything_is_shown() -> None:
         "Twemoji",
         "CC-BY 4.0",
         "77",
+        "0.046",  # a student above its teacher
     ):
         assert expected in text
 

@@ -13,6 +13,7 @@ MODULES = (
     "assets.reports.html",
     "assets.reports.ledger",
     "evaluation.schemas",
+    "evaluation.analysis.printed",
     "evaluation.plots",
     "evaluation.pictures",
     "evaluation.claims.exact",

@@ -89,7 +89,7 @@ def test_a_share_of_each_shape_is_selected(tmp_path: Path) -> None:
     with pytest.raises(FoundryError, match=r"one shape, found rows of \[\(4, 2, 6\), \(4, 4, 4\)\]"):
         shards.latents(np.array([0, 7]))
     with pytest.raises(FoundryError, match="at resolution 64; it has .* resolutions 32"):
-        shards.ranges(["train"], None, 64)
+        shards.ranges(["train"], resolution=64)
 
 
 def test_rows_out_of_range_are_refused(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""The scaling grid: runs, scores on the way, learning efficiency and what they say of the claims."""

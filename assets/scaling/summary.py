@@ -1,0 +1,121 @@
+"""The grid at a glance: a page of its own, a figure, and Markdown for the asset page."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from assets.interfaces import Models, Store
+from assets.scaling.learning import curves_by_cell, efficiency_of, efficiency_table, grid_claims
+from assets.scaling.points import check_grid, grid_of
+from assets.scaling.progress import PointRow, grid_rows, totals
+from evaluation.claims.registry import Measurement
+from evaluation.schemas import SCALING_EFFICIENCY, SCALING_SCORES
+
+PAGE, FIGURE = "grid.html", "learning_curves.png"
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class GridSummary:
+    """Everything that is said of a grid. ``figure`` is a PNG, None while nothing is scored."""
+
+    profile: str
+    rows: Sequence[PointRow]
+    efficiency: pa.Table
+    claims: Mapping[str, Measurement]
+    figure: bytes | None
+
+    @property
+    def totals(self) -> dict[str, int]:
+        """Points by state."""
+        return totals(self.rows)
+
+
+def read_scores(store: Store, models: Models) -> pa.Table:
+    """Rows of SCALING_SCORES of the grid's points, those that are scored."""
+    scored = set(store.partitions("scaling_scores"))
+    tables = [store.read_table("scaling_scores", key) for key in grid_of(models).points if key in scored]
+    return pa.concat_tables(tables) if tables else SCALING_SCORES.empty_table()
+
+
+def summarise(store: Store, models: Models) -> GridSummary:
+    """The grid as it stands now; empty where the profile has none.
+
+    Raises FoundryError for a pair of sizes that are not equal enough.
+    """
+    if models.grid is None:
+        return GridSummary(models.profile, [], SCALING_EFFICIENCY.empty_table(), {}, None)
+    grid = check_grid(models)
+    scores = read_scores(store, models)
+    return GridSummary(
+        models.profile,
+        grid_rows(store, models),
+        efficiency_table(efficiency_of(scores, grid)),
+        grid_claims(scores, grid, models.profile),
+        curves_figure(scores),
+    )
+
+
+def curves_figure(scores: pa.Table) -> bytes | None:
+    """PNG of the learning curves, one for each cell; None while nothing is scored."""
+    from evaluation.curve_plots import CellCurves, learning_curves
+
+    cells = []
+    for cell, by_seed in curves_by_cell(scores).items():
+        curves = list(by_seed.values())
+        shared = set.intersection(*(set(curve.images_seen.tolist()) for curve in curves))
+        kept = [curve.score[np.isin(curve.images_seen, list(shared))] for curve in curves]
+        cells.append(CellCurves(".".join(cell), np.array(sorted(shared)), np.stack(kept)))
+    if not cells:
+        return None
+    title = "Held-out denoising error over images seen"
+    return learning_curves(cells, title=title, y_label="held-out denoising error")
+
+
+def write_page(folder: Path, summary: GridSummary) -> Path:
+    """Write the page, with its figure beside it, and return the page's path."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    page = environment.get_template(PAGE).render(
+        profile=summary.profile,
+        created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        totals=summary.totals,
+        rows=summary.rows,
+        figure=None if summary.figure is None else base64.b64encode(summary.figure).decode(),
+        efficiency=summary.efficiency.to_pylist(),
+        claims=summary.claims,
+    )
+    path = folder / PAGE
+    path.write_text(page, encoding="utf-8")
+    if summary.figure is not None:
+        (folder / FIGURE).write_bytes(summary.figure)
+    return path
+
+
+def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as a Markdown table; a sentence where there are none."""
+    if not rows:
+        return "nothing yet"
+    head = "| " + " | ".join(rows[0]) + " |\n|" + "---|" * len(rows[0])
+    return "\n".join(
+        [head, *("| " + " | ".join(_cell(value) for value in row.values()) + " |" for row in rows)]
+    )
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:,.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value).replace("|", "/")

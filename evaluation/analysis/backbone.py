@@ -1,0 +1,191 @@
+"""The analysis of one backbone: a registered variant by name, or the model in a folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+
+from evaluation.analysis.breakdown import Cell, breakdown
+from evaluation.analysis.similarity import BlockSimilarity, NoisedBatch, block_similarities
+from evaluation.analysis.timing import threads, time_parts
+from evaluation.metrics.denoising import evaluation_noise
+from training.backbones import (
+    BACKBONES,
+    Backbone,
+    Conditions,
+    blueprint,
+    build_backbone,
+    count_parameters,
+    example_inputs,
+    layer_costs,
+    pooled_dim,
+    variant_costs,
+)
+from training.errors import FoundryError
+from training.noising import Noising
+from training.sampling import noising_of
+from training.shards import TrainingShards
+from training.validation import nearest
+
+TOKENS = 77
+SAMPLES = 16  # that similarity is measured on
+BYTES_PER_PARAMETER = 4
+MEMORY_SHARE = 0.6  # of what is free, that weights may take
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What one forward pass of one image costs, part by part, and how alike its blocks are.
+
+    ``similarities`` is empty without data to look at. ``timed_runs``: passes of which the median is told, 0 for none.
+    """
+
+    name: str
+    latent: int
+    num_tokens: int
+    cells: Sequence[Cell]
+    similarities: Sequence[BlockSimilarity] = ()
+    timed_runs: int = 0
+
+
+def analyze(
+    model: str,
+    *,
+    shards: Path | None = None,
+    latent: int | None = None,
+    runs: int = 0,
+    num_threads: int | None = None,
+) -> Analysis:
+    """Analyse a registered backbone by name, or the model in a folder.
+
+    Raises FoundryError when it is neither, or when shards are given for a registered one: it is untrained.
+    """
+    if model not in BACKBONES and Path(model).is_dir():
+        return analyze_folder(Path(model), shards=shards, latent=latent, runs=runs, num_threads=num_threads)
+    if model not in BACKBONES:
+        raise FoundryError(
+            f"'{model}' is no folder and no registered backbone; {nearest(model, list(BACKBONES))}"
+        )
+    if shards is not None:
+        raise FoundryError(
+            f"shards are given for '{model}', which has no trained weights to look at; name a model folder"
+        )
+    return analyze_variant(model, latent=latent, runs=runs, num_threads=num_threads)
+
+
+def analyze_variant(
+    name: str,
+    *,
+    latent: int | None = None,
+    num_tokens: int = TOKENS,
+    runs: int = 0,
+    num_threads: int | None = None,
+) -> Analysis:
+    """Analyse a registered backbone; without ``runs`` no memory is taken and nothing is timed.
+
+    Raises FoundryError for an unknown name, and when weights to be timed would not fit into free memory.
+    """
+    costs = variant_costs(name, latent, num_tokens)
+    side = example_inputs(blueprint(name), 1, latent).noisy.shape[-1]
+    timing = None
+    if runs:
+        _check_memory(name)
+        model = build_backbone(name, 0).eval()
+        with threads(num_threads):
+            timing = time_parts(model, example_inputs(model, 1, latent, num_tokens), runs=runs)
+    return Analysis(name, side, num_tokens, breakdown(blueprint(name), costs, timing), (), runs)
+
+
+def analyze_folder(
+    folder: Path,
+    *,
+    shards: Path | None = None,
+    latent: int | None = None,
+    num_tokens: int = TOKENS,
+    runs: int = 5,
+    samples: int = SAMPLES,
+    name: str | None = None,
+    num_threads: int | None = None,
+) -> Analysis:
+    """Analyse the backbone in a pipeline folder; similarity is measured where training shards are given.
+
+    Raises FoundryError when the folder holds no backbone of diffusers.
+    """
+    folder = Path(folder)
+    model, noising = _load(folder)
+    inputs = example_inputs(model, 1, latent, num_tokens)
+    meta = _on_meta(model)
+    costs = layer_costs(meta, example_inputs(meta, 1, latent, num_tokens))
+    with threads(num_threads):
+        timing = time_parts(model, inputs, runs=runs) if runs else None
+        alike = block_similarities(model, noising, noised_batch(shards, model, samples)) if shards else []
+    cells = breakdown(model, costs, timing)
+    return Analysis(name or folder.name, inputs.noisy.shape[-1], num_tokens, cells, alike, runs)
+
+
+def noised_batch(shards_folder: Path, model: Backbone, samples: int = SAMPLES) -> NoisedBatch:
+    """The first training samples with their original captions and noise that is theirs alone."""
+    shards = TrainingShards.open(shards_folder)
+    rows = shards.select(("train",), samples)
+    if len(rows) < 2:
+        raise FoundryError(
+            f"{shards_folder}: {len(rows)} training samples; similarity needs at least 2; add pictures"
+        )
+    texts = shards.text_of(rows, np.zeros_like(rows))
+    text = shards.gather_text(texts, shards.description.max_tokens)
+    latents = torch.from_numpy(shards.gather_latents(rows)).float()
+    identities = shards.samples["sample_id"].take(rows).to_pylist()
+    channels, height, width = latents.shape[1:]
+    pooled = torch.from_numpy(shards.pooled(texts)).float() if pooled_dim(model.config) else None
+    return NoisedBatch(
+        latents,
+        evaluation_noise(identities, 1, (channels, height, width))[:, 0],
+        torch.from_numpy(text.states).float(),
+        torch.from_numpy(text.mask),
+        Conditions(pooled=pooled),
+    )
+
+
+def _load(folder: Path) -> tuple[Backbone, Noising]:
+    """The backbone, of whatever diffusers class its configuration names, and its noise process."""
+    import diffusers
+
+    part = next((folder / name for name in ("transformer", "unet") if (folder / name).is_dir()), None)
+    if part is None:
+        raise FoundryError(
+            f"{folder}: holds neither transformer/ nor unet/; name a model folder or a registered backbone"
+        )
+    class_name = json.loads((part / "config.json").read_text()).get("_class_name", "")
+    if not hasattr(diffusers, class_name):
+        raise FoundryError(
+            f"{part}/config.json: '_class_name' is '{class_name}', which diffusers lacks; name a folder of its classes"
+        )
+    model = getattr(diffusers, class_name).from_pretrained(part, low_cpu_mem_usage=False).eval()
+    return model, _noising(folder)
+
+
+def _noising(folder: Path) -> Noising:
+    config = folder / "scheduler" / "scheduler_config.json"
+    return noising_of(json.loads(config.read_text())) if config.is_file() else Noising("flow")
+
+
+def _on_meta(model: Backbone) -> Any:
+    with torch.device("meta"):
+        return type(model).from_config(model.config).eval()
+
+
+def _check_memory(name: str) -> None:
+    needed = count_parameters(name) * BYTES_PER_PARAMETER
+    free = psutil.virtual_memory().available
+    if needed > MEMORY_SHARE * free:
+        raise FoundryError(
+            f"'{name}' takes {needed / 1e9:.1f} GB of weights and {free / 1e9:.1f} GB are free; "
+            f"at most {MEMORY_SHARE:.0%} of it may be taken; leave timing out"
+        )

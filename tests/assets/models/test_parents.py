@@ -1,0 +1,102 @@
+"""Which version a child reads: its parent's alone, by partition mapping, provenance and lineage alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import dagster as dg
+import pyarrow as pa
+import pytest
+
+from assets.interfaces import Models, Provenance, Resources
+from assets.lineage import as_records, trace
+from assets.models.parents import check_no_parents, parent_version
+from assets.models.partitions import model_partitions
+from assets.steps import STEPS, provenance_of
+from orchestration.resources.store import ManifestStore
+from training.errors import FoundryError
+from training.spec import Recipe, load_recipe
+
+STUDENTS = {"small-fast": "small", "small-faster": "small", "large-fast": "large"}
+
+
+def recipe(name: str, **settings: object) -> Recipe:
+    return load_recipe({"name": name, "images_total": 8, "learning_rate": 1e-3, **settings})
+
+
+def models(students: Mapping[str, str]) -> Models:
+    backbones = {name: recipe(name, backbone="PixArt-tiny") for name in ("small", "large", "childless")}
+    step_distilled = {
+        name: recipe(name, objective="step_distillation", parent=parent) for name, parent in students.items()
+    }
+    return Models(
+        backbones=backbones,
+        judge=backbones["small"],
+        autoencoder=backbones["small"],
+        runs=Path("runs"),
+        resources=Resources(),
+        profile="test",
+        step_distilled=step_distilled,
+    )
+
+
+def test_the_partition_mapping_is_built_from_the_recipes_parents() -> None:
+    partitions = model_partitions(models(STUDENTS))
+    assert set(partitions.step_distilled_parents) == set(STEPS["step_distilled_backbone"].parents)
+    mapping = partitions.step_distilled_parents["backbone"]
+    for child, parent in STUDENTS.items():
+        found = mapping.get_upstream_mapped_partitions_result_for_partitions(
+            partitions.step_distilled.subset_with_partition_keys([child]),
+            partitions.step_distilled,
+            partitions.backbones,
+        )
+        assert set(found.partitions_subset.get_partition_keys()) == {parent}
+    fed = mapping.get_downstream_partitions_for_partitions(
+        partitions.backbones.subset_with_partition_keys(["small", "childless"]),
+        partitions.backbones,
+        partitions.step_distilled,
+    )
+    assert set(fed.get_partition_keys()) == {"small-fast", "small-faster"}
+
+
+def test_a_profile_without_students_has_an_empty_partitioning() -> None:
+    partitions = model_partitions(models({}))
+    assert list(partitions.step_distilled.get_partition_keys()) == []
+    assert isinstance(partitions.step_distilled_parents["backbone"], dg.StaticPartitionMapping)
+
+
+def test_an_unknown_parent_is_named_with_those_there_are() -> None:
+    with pytest.raises(
+        FoundryError,
+        match=r"profile test: recipe 'x' of step_distilled_backbone has parent 'smal'; name one of: small \(backbone\)",
+    ):
+        model_partitions(models({"x": "smal"}))
+
+
+def test_models_from_scratch_take_no_parent() -> None:
+    with pytest.raises(FoundryError, match=r"recipes\.yaml, recipe 'b': 'parent' is 'a'"):
+        check_no_parents({"b": recipe("b", backbone="PixArt-tiny", parent="a")}, "recipes.yaml")
+
+
+def test_provenance_and_lineage_walk_to_the_teacher_and_no_further_sideways(tmp_path: Path) -> None:
+    store, made = ManifestStore(tmp_path), models(STUDENTS)
+    rows = pa.table({"value": [1]})
+    shards = store.write_table("training_shards", rows, Provenance("training_shards", 1))
+    for name in ("autoencoder", "judge_clip"):
+        store.write_table(name, rows, Provenance(name, 1))
+    inputs = {"training_shards": shards.digest}
+    for key, value in (("small", 2), ("large", 3)):
+        store.write_table(
+            "backbone", pa.table({"value": [value]}), Provenance("backbone", 1, {}, inputs), key
+        )
+    step, child = STEPS["step_distilled_backbone"], made.step_distilled["small-fast"]
+    parent = parent_version(made, step.name, child)
+    provenance = provenance_of(store, step, "small-fast", {}, {}, parent)
+    assert sorted(provenance.inputs) == ["autoencoder", "backbone@small", "judge_clip", "training_shards"]
+    store.write_table(step.name, rows, provenance, "small-fast")
+    walked = [record["version"] for record in as_records(trace(store, step.name, "small-fast"))]
+    assert walked[0] == "step_distilled_backbone@small-fast"
+    assert "backbone@small" in walked
+    assert "backbone@large" not in walked
+    assert "training_shards" in walked

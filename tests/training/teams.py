@@ -1,0 +1,55 @@
+"""Starting several processes that train together."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from tests.training import team_program
+from tests.training.killing import PRELOAD
+from training.run import run
+from training.run_folder import RunFolder
+
+
+def start_team(*folders: RunFolder, processes: int = 2) -> None:
+    """Train folders, one after the other, with several processes that torchrun starts."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+    program = [str(Path(team_program.__file__)), *(str(folder.path) for folder in folders)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [*command, str(processes), *program],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def fork_team(folder: RunFolder, processes: int = 2) -> None:
+    """Train one folder with several processes that come from a server which imported torch once."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
+    members = [
+        context.Process(target=_take_part, args=(folder.path, rank, processes)) for rank in range(processes)
+    ]
+    for member in members:
+        member.start()
+    for member in members:
+        member.join(240)
+    assert [member.exitcode for member in members] == [0] * processes
+
+
+def _take_part(path: Path, rank: int, size: int) -> None:
+    import torch.distributed as dist
+
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{path}/meeting", rank=rank, world_size=size)
+    run(path)
+    dist.destroy_process_group()

@@ -1,0 +1,82 @@
+"""What is saved while the training goes on is the state of one moment, whole, or told to have failed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from training.checkpoints import TrainingState, load_checkpoint
+from training.errors import FoundryError
+from training.saving import Saver
+from training.team import Team
+
+
+def tensors() -> dict[str, dict[str, Tensor]]:
+    """Every kind of tensor that a training keeps."""
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(3, 5, generator=generator)
+    return {
+        "model": {
+            "weight": weight,
+            "half": weight.bfloat16(),
+            "turned": weight.T,
+            "channels": torch.randn(2, 3, 4, 4, generator=generator).to(memory_format=torch.channels_last),
+            "flags": weight > 0,
+            "bytes": torch.arange(7, dtype=torch.uint8),
+            "empty": torch.empty(0, 4),
+        },
+        "optimizer": {"weight|step": torch.tensor(7.0), "weight|exp_avg": weight.double()},
+        "objective": {},
+    }
+
+
+def test_what_is_saved_is_read_again_bit_by_bit(tmp_path: Path) -> None:
+    with Saver(tmp_path, 2, Team(), asynchronous=True) as saver:
+        saver.save(TrainingState(8, 1.5, tensors()))
+    state, notes = load_checkpoint(tmp_path)
+    assert state is not None
+    assert (state.images_seen, state.train_seconds, notes) == (8, 1.5, [])
+    assert state.tensors.keys() == tensors().keys()
+    for group, expected in tensors().items():
+        assert state.tensors[group].keys() == expected.keys()
+        for name, value in expected.items():
+            assert state.tensors[group][name].dtype == value.dtype
+            assert torch.equal(state.tensors[group][name], value), name
+    plain = load_file(tmp_path / f"{8:015d}" / "model.safetensors")
+    assert torch.equal(plain["model/turned"], tensors()["model"]["turned"])
+
+
+def test_a_save_holds_the_moment_it_was_asked_for(tmp_path: Path) -> None:
+    moving = {"model": {"weight": torch.zeros(1 << 20)}}
+    with Saver(tmp_path, 3, Team(), asynchronous=True) as saver:
+        for number in range(1, 6):
+            moving["model"]["weight"].fill_(number)
+            saver.save(TrainingState(number, 0.0, moving))
+            moving["model"]["weight"].fill_(-1)
+    assert sorted(int(path.name) for path in tmp_path.iterdir()) == [3, 4, 5]
+    for path in tmp_path.iterdir():
+        assert set(load_file(path / "model.safetensors")["model/weight"].tolist()) == {float(path.name)}
+
+
+def test_a_save_that_fails_is_told_at_the_next_occasion(tmp_path: Path) -> None:
+    root = tmp_path / "checkpoints"
+    root.write_text("a file where the folder should be")
+    saver = Saver(root, 2, Team(), asynchronous=True)
+    saver.save(TrainingState(8, 0.0, tensors()))
+    with pytest.raises(FoundryError, match=r"000000000000008: cannot be written"):
+        saver.save(TrainingState(16, 0.0, tensors()))
+    with pytest.raises(FoundryError, match=r"000000000000016: cannot be written"), saver:
+        saver.save(TrainingState(16, 0.0, tensors()))
+
+
+def test_a_checkpoint_of_an_older_format_is_passed_over(tmp_path: Path) -> None:
+    old = tmp_path / f"{8:015d}"
+    old.mkdir()
+    (old / "manifest.json").write_text('{"images_seen": 8, "train_seconds": 1.0, "files": {}}')
+    state, notes = load_checkpoint(tmp_path)
+    assert state is None
+    assert notes == [f"{old}: has format 1, this version reads 2; passed over"]

@@ -1,0 +1,33 @@
+"""Named backbones: a registry from names to configurations of diffusers classes, so that stock pipelines load them."""
+
+from training.backbones._building import Backbone as Backbone
+from training.backbones._building import blueprint as blueprint
+from training.backbones._building import build_backbone as build_backbone
+from training.backbones._building import build_on_meta as build_on_meta
+from training.backbones._building import build_variant as build_variant
+from training.backbones._building import count_parameters as count_parameters
+from training.backbones._building import variant as variant
+from training.backbones._counting import Inputs as Inputs
+from training.backbones._counting import LayerCost as LayerCost
+from training.backbones._counting import example_inputs as example_inputs
+from training.backbones._counting import layer_costs as layer_costs
+from training.backbones._counting import macs_per_image as macs_per_image
+from training.backbones._counting import variant_costs as variant_costs
+from training.backbones._forward import Conditions as Conditions
+from training.backbones._forward import bare as bare
+from training.backbones._forward import denoise as denoise
+from training.backbones._forward import latent_shape as latent_shape
+from training.backbones._forward import pack as pack
+from training.backbones._forward import pooled_dim as pooled_dim
+from training.backbones._forward import takes_mask as takes_mask
+from training.backbones._forward import text_dim as text_dim
+from training.backbones._forward import unpack as unpack
+from training.backbones._registry import BACKBONES as BACKBONES
+from training.backbones._registry import MATCHED_PAIRS as MATCHED_PAIRS
+from training.backbones._variant import CONDITIONINGS as CONDITIONINGS
+from training.backbones._variant import LATENT_CHANNELS as LATENT_CHANNELS
+from training.backbones._variant import LATENT_SIZE as LATENT_SIZE
+from training.backbones._variant import STOCK_SDXL as STOCK_SDXL
+from training.backbones._variant import TEXT_DIM as TEXT_DIM
+from training.backbones._variant import Conditioning as Conditioning
+from training.backbones._variant import Variant as Variant

@@ -1,0 +1,1 @@
+"""Speed and memory of training and sampling on whatever device is here: ``python -m training.measuring OUT``."""

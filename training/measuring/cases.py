@@ -1,0 +1,201 @@
+"""The measurements by name. Each is small enough for one call, writes one JSON file, and says what it was measured on."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DiTTransformer2DModel
+from torch.utils.flop_counter import FlopCounterMode
+
+from training.backbones import Conditions, build_backbone, denoise, latent_shape, pooled_dim, text_dim
+from training.measuring.devices import Timing, host_synchronisations, peak_flops, time_calls
+from training.measuring.steps import ExampleStep, fixed_batch
+from training.measuring.synthetic import TOKENS, Case, build_loop
+from training.optimization import build_optimizer
+from training.precision import Precision
+from training.spec import load_recipe
+
+Row = dict[str, Any]
+Measurement = Callable[[str, bool], Row]
+"""(device, smoke) -> what was measured; smoke runs the smallest relatives for a step or two."""
+
+SMOKE_BACKBONE = {
+    "SDXL": "UNet-tiny",
+    "SD2": "UNet-tiny",
+    "SDXL-TD4_4": "UNet-tiny",
+    "PixArt-h1152-d28": "PixArt-tiny",
+}
+SAMPLED = ("SDXL-stock", "SDXL-TD4_4", "KOALA-1B", "KOALA-700M")
+STEPPED = ("SDXL-TD4_4", "SD2", "SDXL", "PixArt-h1152-d28")
+NUM_STEPS = 50
+
+
+def measurements() -> Mapping[str, Measurement]:
+    """Every measurement by its name, in the order in which they run."""
+    return {
+        "mfu.DiT-XL-2": _dit_step,
+        "mfu.SDXL.ours": lambda device, smoke: _loop_step("SDXL", 64, device, smoke),
+        "mfu.SDXL.diffusers": lambda device, smoke: _example_step("SDXL", 64, device, smoke),
+        "mfu.PixArt-h1152-d28.ours": lambda device, smoke: _loop_step("PixArt-h1152-d28", 128, device, smoke),
+        "mfu.PixArt-h1152-d28.diffusers": lambda device, smoke: _example_step(
+            "PixArt-h1152-d28", 128, device, smoke
+        ),
+        **{f"steps.{name}": _steps_of(name) for name in STEPPED},
+        **{f"sampling.{name}": _sampling_of(name) for name in SAMPLED},
+    }
+
+
+def _loop_step(name: str, batch_size: int, device: str, smoke: bool) -> Row:
+    """Our loop's step: images a second, model FLOPs utilisation, and how often the host waits in a step."""
+    case = _case(name, batch_size, smoke)
+    with _loop_folder() as folder:
+        loop = build_loop(case, folder, device, {"compile": device == "cuda"})
+        timing = time_calls(loop._step, device, warmup=0 if smoke else 5, calls=2 if smoke else 20)
+        syncs = host_synchronisations(loop._step, device)
+        flops = _loop_flops(loop, case)
+    return {**_speed(case, timing, flops, device), "host_synchronisations": syncs}
+
+
+def _example_step(name: str, batch_size: int, device: str, smoke: bool) -> Row:
+    """The step of diffusers' example with its best choices, on the same data."""
+    case = _case(name, batch_size, smoke)
+    with _loop_folder() as folder:
+        loop = build_loop(case, folder, device)
+        flops = _loop_flops(loop, case)
+        step = ExampleStep(loop, case, best=True, compile_model=device == "cuda")
+        del loop
+        timing = time_calls(step, device, warmup=0 if smoke else 5, calls=2 if smoke else 20)
+    return _speed(case, timing, flops, device)
+
+
+def _steps_of(name: str) -> Measurement:
+    def measure(device: str, smoke: bool) -> Row:
+        """Fifty real steps of the loop: seconds a step and peak memory."""
+        case = _case(name, 32, smoke)
+        with _loop_folder() as folder:
+            loop = build_loop(case, folder, device)
+            calls = 2 if smoke else NUM_STEPS
+            timing = time_calls(loop._step, device, warmup=0, calls=calls)
+            flops = _loop_flops(loop, case)
+            loop._close_interval()
+        return {**_speed(case, timing, flops, device), "num_steps": calls + 1, "loss": loop.last_row["loss"]}
+
+    return measure
+
+
+def _sampling_of(name: str) -> Measurement:
+    @torch.inference_mode()
+    def measure(device: str, smoke: bool) -> Row:
+        """One guided step of the denoiser at 1024 px: half precision, batch 2 (with and without text)."""
+        chosen = "UNet-tiny" if smoke else name
+        with torch.device(device):
+            model = build_backbone(chosen, 0).eval()
+        format_ = torch.float16 if device == "cuda" else torch.float32
+        model.to(format_, memory_format=torch.channels_last)
+        side = latent_shape(model)[1] if smoke else 128
+        parts = [
+            torch.randn(2, model.config.in_channels, side, side),
+            torch.tensor([500.0, 500.0]),
+            torch.randn(2, TOKENS, text_dim(model.config)),
+        ]
+        noisy, timestep, states = (part.to(device, format_) for part in parts)
+        mask = torch.ones(2, TOKENS, dtype=torch.bool, device=device)
+        width = pooled_dim(model.config)
+        conditions = Conditions(torch.randn(2, width).to(device, format_) if width else None)
+        timing = time_calls(
+            lambda: denoise(model, noisy, timestep, states, mask, conditions=conditions),
+            device,
+            warmup=0 if smoke else 3,
+            calls=2 if smoke else 20,
+        )
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        return {
+            "backbone": chosen,
+            "parameters": parameters,
+            "milliseconds": 1e3 * timing.seconds,
+            "peak_gib": _gib(timing.peak_bytes),
+        }
+
+    return measure
+
+
+def _dit_step(device: str, smoke: bool) -> Row:
+    """A step of DiT-XL/2 at 256 px (Peebles and Xie 2023): class labels in place of text, our optimiser and format."""
+    batch_size = 2 if smoke else 128
+    size = (
+        {"num_layers": 1, "num_attention_heads": 2}
+        if smoke
+        else {"num_layers": 28, "num_attention_heads": 16}
+    )
+    model = DiTTransformer2DModel(
+        attention_head_dim=72, in_channels=4, out_channels=8, sample_size=32, patch_size=2,
+        num_embeds_ada_norm=1000, norm_type="ada_norm_zero", **size,
+    )  # fmt: skip
+    model.to(device).train()
+    settings = {"name": "dit", "backbone": "PixArt-tiny", "images_total": 1, "learning_rate": 1e-4}
+    optimizer = build_optimizer(load_recipe(settings), model)
+    precision = Precision("bf16", device)
+    forward: Any = torch.compile(model) if device == "cuda" else model
+    noisy, target = (torch.randn(batch_size, 4, 32, 32, device=device) for _ in range(2))
+    timestep, labels = (torch.randint(0, 1000, (batch_size,), device=device) for _ in range(2))
+
+    def step() -> None:
+        with precision.autocast():
+            output = forward(noisy, timestep=timestep, class_labels=labels, return_dict=False)[0][:, :4]
+        (output.float() - target).square().mean().backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0, foreach=True)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        model(noisy, timestep=timestep, class_labels=labels)
+    timing = time_calls(step, device, warmup=0 if smoke else 5, calls=2 if smoke else 20)
+    case = Case("DiT-XL/2", batch_size, "bf16", ema=False)
+    return _speed(case, timing, float(counter.get_total_flops()), device)
+
+
+def _loop_flops(loop: Any, case: Case) -> float:
+    """Multiplications and additions of one forward pass of a batch."""
+    batch = fixed_batch(loop, case.batch_size)
+    timestep = torch.full((case.batch_size,), 500.0, device=batch.latents.device)
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        denoise(loop.module, batch.latents, timestep, batch.states, batch.mask)
+    return float(counter.get_total_flops())
+
+
+def _speed(case: Case, timing: Timing, forward_flops: float, device: str) -> Row:
+    """Utilisation counts three forward passes a step, and nothing for work done twice."""
+    peak = peak_flops(device)
+    done = 3 * forward_flops / timing.seconds
+    return {
+        "backbone": case.backbone,
+        "batch_size": case.batch_size,
+        "precision": case.precision,
+        "milliseconds": 1e3 * timing.seconds,
+        "first_step_seconds": timing.first_seconds,
+        "images_per_second": case.batch_size / timing.seconds,
+        "tflops_per_second": done / 1e12,
+        "mfu": done / peak if peak else None,
+        "peak_gib": _gib(timing.peak_bytes),
+    }
+
+
+def _case(name: str, batch_size: int, smoke: bool) -> Case:
+    return Case(SMOKE_BACKBONE[name], 2) if smoke else Case(name, batch_size, "bf16")
+
+
+def _gib(count: int | None) -> float | None:
+    return None if count is None else count / 2**30
+
+
+@contextmanager
+def _loop_folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="foundry-measuring-") as folder:
+        yield Path(folder)
