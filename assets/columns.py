@@ -159,7 +159,7 @@ _TABLES: Mapping[str, Mapping[str, Sources]] = {
     },
     "image_latents": {
         "sample_id": ("curated_images.sample_id", "curated_images.keep", "curated_images.split"),
-        **_each("latent reconstruction_error", _IMAGE),
+        **_each("resolution height width latent reconstruction_error", _IMAGE),
         **_MADE_BY,
     },
     "training_shards": {

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 import pyarrow as pa
 
 from training.digests import OUTSIDE_MODEL_DIGEST
+from training.encoder_settings import EncoderSettings
 from training.grid import Grid
 from training.spec import Recipe
 
@@ -402,6 +403,7 @@ class Models:
     runs: Path
     resources: Resources
     profile: str
+    text_encoder: EncoderSettings = field(default_factory=EncoderSettings)
     step_distilled: Mapping[str, Recipe] = field(default_factory=dict)
     grid: Grid | None = None
 

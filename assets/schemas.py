@@ -163,7 +163,9 @@ TEXT_EMBEDDINGS = pa.schema(
         described("text", pa.string(), "the caption"),
         described("num_tokens", pa.int32(), "tokens that are not padding"),
         described("states", pa.binary(), "float16 [num_tokens, dimension] token states, row-major"),
-        described("pooled", pa.binary(), "float16 [dimension], masked mean then unit length"),
+        described(
+            "pooled", pa.binary(), "float16 [dimension], one vector for the text as the encoder pools it"
+        ),
         *MADE_BY,  # the text encoder, with tokenizer and settings
     ]
 )
@@ -172,12 +174,17 @@ IMAGE_LATENTS = pa.schema(
     [
         SAMPLE_ID,
         described(
+            "resolution", pa.int32(), "side in pixels of the square with the area of the picture's bucket"
+        ),
+        described("height", pa.int32(), "rows of the latent"),
+        described("width", pa.int32(), "columns of the latent"),
+        described(
             "latent", pa.binary(), "float16 [channels, height, width], already scaled as the backbone sees it"
         ),
         described(
             "reconstruction_error", pa.float32(), "mean squared error of decode(encode(x)), pixels in [-1, 1]"
         ),
-        *MADE_BY,  # the autoencoder, by its folder's content digest, and the image size
+        *MADE_BY,  # the autoencoder, by its folder's content digest, with resolutions, buckets and crop
     ]
 )
 

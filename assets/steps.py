@@ -125,7 +125,7 @@ _ALL = (
     Step(
         "image_latents",
         "encodings",
-        2,
+        3,
         ("landed_images", "curated_images", "autoencoder"),
         "groups",
         ("pytorch", "parquet"),
@@ -133,7 +133,7 @@ _ALL = (
     Step(
         "training_shards",
         "encodings",
-        2,
+        3,
         (
             "landed_images",
             "curated_images",

@@ -54,6 +54,7 @@ def surroundings_of(workspace: Workspace, profile: Profile) -> Surroundings:
                 strategy=limits.training_strategy,
             ),
             profile=profile.name,
+            text_encoder=profile.text_encoder,
             step_distilled=profile.step_distilled,
             grid=profile.grid,
         ),

@@ -12,7 +12,17 @@ from training.errors import FoundryError
 from training.spec import Recipe, load_recipes, read_yaml
 from training.validation import nearest
 
-MACHINE_KEYS = ("gpus", "gpu", "strategy", "batch_per_gpu", "precision", "checkpointing", "mfu", "price", "images")
+MACHINE_KEYS = (
+    "gpus",
+    "gpu",
+    "strategy",
+    "batch_per_gpu",
+    "precision",
+    "checkpointing",
+    "mfu",
+    "price",
+    "images",
+)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from assets.models.parents import check_no_parents
 from orchestration.workspace import PROFILES_FOLDER
+from training.encoder_settings import EncoderSettings
 from training.errors import FoundryError
 from training.grid import Grid, load_grid
 from training.packaged import SHIPPED_RECIPES
@@ -111,6 +112,9 @@ class Profile(BaseModel):
     assets: Mapping[str, Mapping[str, Any]] = Field(
         default_factory=dict,
         description="run-config defaults by asset, which the Launchpad shows and can override",
+    )
+    text_encoder: EncoderSettings = Field(
+        default_factory=EncoderSettings, description="encodes captions for all backbones; MiniLM if left out"
     )
     backbones: Mapping[str, Recipe] = Field(default_factory=dict, description="recipes, one partition each")
     step_distilled: Mapping[str, Recipe] = Field(

@@ -53,7 +53,7 @@ class FrozenLinear(nn.Linear):
         if int8:
             weight, scale = quantise_rows(weight)
         self.weight = nn.Parameter(_at_home(weight) if offloaded else weight, requires_grad=False)
-        self.bias = layer.bias.requires_grad_(False) if layer.bias is not None else None
+        self.bias = None if layer.bias is None else nn.Parameter(layer.bias.detach(), requires_grad=False)
         self.register_buffer("scale", scale)
         self.offloaded = offloaded
 

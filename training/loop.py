@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
@@ -18,8 +18,9 @@ from training.averages import WeightAverage, build_averages, power_group
 from training.checkpoints import TrainingState, load_checkpoint, optimizer_tensors, restore_optimizer
 from training.distribution import distribute
 from training.errors import TrainingFailed, TrainingStopped
+from training.feed.order import Order
 from training.metrics_log import Interval, MetricsLog
-from training.objectives import Objective, StatefulObjective
+from training.objectives import LooksAhead, Objective, Ordered, StatefulObjective
 from training.optimization import build_optimizer, learning_rate_at, set_learning_rate
 from training.power_average import write_snapshot
 from training.precision import Precision
@@ -57,7 +58,7 @@ class Loop:
         self.optimizer = build_optimizer(recipe, self.module)
         self.averages = build_averages(recipe, self.module)
         self.precision = Precision(recipe.precision, self.device_type)
-        self.order = SampleOrder(recipe.seed, objective.num_samples)
+        self.order = self._build_order()
         self.metrics = MetricsLog(folder.metrics)
         self.saver = Saver(
             folder.checkpoints,
@@ -71,6 +72,8 @@ class Loop:
         self.last_row: dict[str, float] = {}
         self.notes: list[str] = []
         self._resume()
+        if isinstance(objective, LooksAhead):
+            objective.look_ahead(self._upcoming(self._build_order(), self.images_seen))
 
     @property
     def average(self) -> WeightAverage | None:
@@ -123,13 +126,12 @@ class Loop:
     def _step(self) -> None:
         """One optimiser step over one batch, the last one cut to end exactly at ``images_total``."""
         count = min(self.recipe.batch_size, self.recipe.images_total - self.images_seen)
-        draw = self.order.draw(self.images_seen, count)
+        spans, parts = self._parts(self.order, self.images_seen, count)
         set_learning_rate(self.optimizer, learning_rate_at(self.recipe, self.images_seen + count / 2))
         self._seed_torch()
-        spans = self.team.spans(count, self.recipe.micro_batches)
-        for span in spans:
+        for part, span in zip(parts, spans, strict=True):
             with self.shares.passing(last=span is spans[-1]):
-                self._backward(draw.part(span.start, span.stop), span, count)
+                self._backward(part, span, count)
         self.precision.unscale(self.optimizer)
         norm = self.shares.clip(self.parameters, self.recipe.clip_norm or math.inf)
         self.precision.step(self.optimizer)
@@ -141,6 +143,24 @@ class Loop:
             average.update(self.images_seen, count)
         if isinstance(self.objective, StatefulObjective):
             self.objective.after_step(self.images_seen, count)
+
+    def _parts(self, order: Order, images_seen: int, count: int) -> tuple[Sequence[Span], list[Draw]]:
+        """What this process loads of the batch after ``images_seen``, in its order."""
+        draw = order.draw(images_seen, count)
+        spans = self.team.spans(count, self.recipe.micro_batches)
+        return spans, [draw.part(span.start, span.stop) for span in spans]
+
+    def _upcoming(self, order: Order, images_seen: int) -> Iterator[Draw]:
+        """All that this process will load from here on."""
+        while images_seen < self.recipe.images_total:
+            count = min(self.recipe.batch_size, self.recipe.images_total - images_seen)
+            yield from self._parts(order, images_seen, count)[1]
+            images_seen += count
+
+    def _build_order(self) -> Order:
+        if isinstance(self.objective, Ordered):
+            return self.objective.build_order()
+        return SampleOrder(self.recipe.seed, self.objective.num_samples)
 
     def _seed_torch(self) -> None:
         """Seed what modules may draw themselves (dropout); torch.manual_seed asks every backend, half a ms a step."""

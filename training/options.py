@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
@@ -60,8 +61,17 @@ class CaptionMix(Section):
         return {**value, "name": name, **numbers}
 
 
+class Stage(Section):
+    """From which image on samples of which resolution are seen."""
+
+    images_from: int = Field(ge=0, le=10**12, description="images seen when the stage begins")
+    resolution: Positive = Field(
+        description="side in pixels of the square with the area of the stage's pictures, as the dataset names it"
+    )
+
+
 class DatasetSelection(Section):
-    """Which samples of the training shards take part."""
+    """Which samples of the training shards take part, and in which order."""
 
     splits: tuple[str, ...] = Field(
         default=("train",), min_length=1, description="splits of the samples table to train on"
@@ -78,6 +88,35 @@ class DatasetSelection(Section):
         default=None,
         description="use only samples whose captions name none but the so many commonest nouns; None for all",
     )
+    order: Literal["permutation", "blocks"] = Field(
+        default="permutation",
+        description="permutation: all samples shuffled; blocks: shards shuffled, then the samples of a few shards",
+    )
+    buffer_shards: int = Field(
+        default=8, ge=1, le=4096, description="order 'blocks': shards whose samples are shuffled together"
+    )
+    stages: tuple[Stage, ...] = Field(
+        default=(), description="resolutions one after the other; empty for all samples from the start"
+    )
+
+    @field_validator("stages")
+    @classmethod
+    def _in_turn(cls, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+        starts = [stage.images_from for stage in stages]
+        if starts and (starts[0] != 0 or any(b <= a for a, b in pairwise(starts))):
+            raise ValueError(f"images_from must begin at 0 and rise, found {starts}")
+        if len({stage.resolution for stage in stages}) < len(stages):
+            raise ValueError("each resolution may have one stage only; join those of the same resolution")
+        return stages
+
+    def check_batches(self, batch_size: int) -> None:
+        """Stages begin where a batch does. Raises ValueError else."""
+        for stage in self.stages:
+            if stage.images_from % batch_size:
+                raise ValueError(
+                    f"'dataset.stages' begins one at image {stage.images_from}; it must be a multiple of batch_size "
+                    f"{batch_size}, such as {stage.images_from // batch_size * batch_size}"
+                )
 
 
 class DiffusionOptions(Section):

@@ -25,9 +25,9 @@ def stream_key(seed: int, purpose: str, epoch: int) -> tuple[int, int]:
     return int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:16], "little")
 
 
-def permutation(seed: int, epoch: int, num_samples: int) -> Int64[np.ndarray, " n"]:
+def permutation(seed: int, epoch: int, num_samples: int, purpose: str = "order") -> Int64[np.ndarray, " n"]:
     """Order in which the samples of one epoch are seen."""
-    key = np.array(stream_key(seed, "order", epoch), np.uint64)
+    key = np.array(stream_key(seed, purpose, epoch), np.uint64)
     return np.random.Generator(np.random.Philox(key=key)).permutation(num_samples)
 
 
@@ -70,11 +70,12 @@ def _fill_normal(
 
 @dataclass(frozen=True)
 class Draw:
-    """The random numbers of one batch: ``rows[i]`` is seen in epoch ``epochs[i]``."""
+    """The random numbers of one batch: ``rows[i]`` is seen in epoch ``epochs[i]`` as image ``first_image + i``."""
 
     seed: int
     epochs: Int64[np.ndarray, " b"]
     rows: Int64[np.ndarray, " b"]
+    first_image: int = 0
 
     def uniform(self, purpose: str) -> Float64[np.ndarray, " b"]:
         """One number in [0, 1) per sample."""
@@ -101,18 +102,28 @@ class Draw:
         max_generated: int,
     ) -> Int64[np.ndarray, " b"]:
         """:func:`caption_index` of each sample; ``keys`` are those of all rows, ``num_captions`` of the batch's."""
+        return self.captions_of(keys[self.rows], num_captions, original_probability, max_generated)
+
+    def captions_of(
+        self,
+        keys: Int[np.ndarray, " b"],
+        num_captions: Int[np.ndarray, " b"],
+        original_probability: float,
+        max_generated: int,
+    ) -> Int64[np.ndarray, " b"]:
+        """:func:`caption_index` of each sample; ``keys`` and ``num_captions`` are the batch's."""
         drawn = np.empty(len(self.rows), np.int64)
         for epoch in np.unique(self.epochs):
             chosen = self.epochs == epoch
             drawn[chosen] = caption_index(
-                self.seed, int(epoch), keys[self.rows[chosen]], num_captions[chosen],
+                self.seed, int(epoch), keys[chosen], num_captions[chosen],
                 original_probability, max_generated,
             )  # fmt: skip
         return drawn
 
     def part(self, start: int, stop: int) -> Draw:
         """The draws of samples ``start`` to ``stop`` of the batch."""
-        return Draw(self.seed, self.epochs[start:stop], self.rows[start:stop])
+        return Draw(self.seed, self.epochs[start:stop], self.rows[start:stop], self.first_image + start)
 
 
 class SampleOrder:
@@ -132,7 +143,7 @@ class SampleOrder:
         for epoch in np.unique(epochs):
             chosen = epochs == epoch
             rows[chosen] = self._order_of(int(epoch))[positions[chosen] % self.num_samples]
-        return Draw(self.seed, epochs, rows)
+        return Draw(self.seed, epochs, rows, images_seen)
 
     def _order_of(self, epoch: int) -> np.ndarray:
         if epoch != self._epoch:

@@ -25,7 +25,7 @@ from training.digests import OUTSIDE_MODEL_DIGEST, folder_digest, folder_size_by
 from training.errors import FoundryError, TrainingStopped
 from training.hardware import hardware_name
 from training.loop import Loop
-from training.objectives import build_objective
+from training.objectives import Closes, build_objective
 from training.run_folder import Done, Progress, RunFolder, replace_folder
 from training.spec import Execution, TrainingSpecification
 from training.team import Team, is_first_of_machine, join_team, local_device
@@ -77,6 +77,8 @@ def verify_inputs(spec: TrainingSpecification, execution: Execution) -> None:
             raise FoundryError(
                 f"execution.json: input_paths names '{name}', which the specification does not; drop it"
             )
+        if "://" in path:
+            continue  # a dataset by URL: its feed compares the digest and verifies each shard that it stages
         folder = Path(path)
         if not folder.is_dir():
             raise FoundryError(
@@ -105,11 +107,15 @@ def _train(
     if team.is_lead:
         folder.write_hardware(hardware_name(device, execution.threads))
         folder.write_progress(Progress(state="running", images_total=spec.recipe.images_total))
-    loop = Loop(folder, spec.recipe, execution, build_objective(spec, execution, device), team)
-    for note in loop.notes if team.is_lead else ():
-        print(note, file=sys.stderr)  # noqa: T201 (the worker's log is where a person looks)
-    loop.train(_any_stop(folder, should_stop))
-    _write_model(folder, loop)
+    objective = build_objective(spec, execution, device)
+    with ExitStack() as beside:
+        if isinstance(objective, Closes):
+            beside.callback(objective.close)
+        loop = Loop(folder, spec.recipe, execution, objective, team)
+        for note in loop.notes if team.is_lead else ():
+            print(note, file=sys.stderr)  # noqa: T201 (the worker's log is where a person looks)
+        loop.train(_any_stop(folder, should_stop))
+        _write_model(folder, loop)
     if team.is_lead:
         _finish(folder, spec, loop)
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from training.digests import canonical_json, sha256_bytes
+from training.encoder_settings import EncoderSettings as EncoderSettings
 from training.errors import FoundryError
 from training.fine_tuning_options import LoraOptions as LoraOptions
 from training.fine_tuning_options import OptimizerOptions as OptimizerOptions
@@ -26,6 +27,7 @@ from training.options import DiffusionOptions as DiffusionOptions
 from training.options import Fraction as Fraction
 from training.options import Positive as Positive
 from training.options import Section as Section
+from training.options import Stage as Stage
 from training.options import StepDistillationOptions as StepDistillationOptions
 from training.validation import validate
 
@@ -130,6 +132,7 @@ class Recipe(Section):
             raise ValueError(
                 f"'warmup_images' is {self.warmup_images}, above images_total {self.images_total}; lower it"
             )
+        self.dataset.check_batches(self.batch_size)
         if self.power_ema_every_images and not self.power_ema_sigma_rels:
             raise ValueError(
                 "'power_ema_every_images' needs widths; give power_ema_sigma_rels, such as [0.05, 0.1]"
@@ -253,7 +256,28 @@ class Execution(Section):
         default=4.0, ge=0, description="inputs up to this size are hashed before use"
     )
     input_paths: dict[str, str] = Field(
-        default_factory=dict, description="where each input lies on this machine"
+        default_factory=dict,
+        description="where each input lies on this machine; the dataset may be an fsspec URL, which is staged",
+    )
+    text_mode: Literal["stored", "stage", "step"] = Field(
+        default="stored",
+        description="text states are read (stored), encoded ahead in a thread (stage), or in the step (step)",
+    )
+    text_encoder: EncoderSettings | None = Field(
+        default=None, description="where text is encoded while training: the encoder; None for MiniLM"
+    )
+    text_batches_ahead: int = Field(
+        default=4, ge=1, le=1024, description="text_mode 'stage': batches that may wait"
+    )
+    text_device: Literal["same", "cpu", "cuda"] = Field(
+        default="same", description="where text is encoded while training; same: the device of the training"
+    )
+    local_cache: str | None = Field(
+        default=None,
+        description="folder for the shards of a dataset by URL; None: below the temporary folder",
+    )
+    local_cache_gib: float = Field(
+        default=64.0, gt=0, le=2**20, description="most that staged shards may take, per training process"
     )
 
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from assets.encodings.concepts import concept_ranks
-from assets.encodings.text import text_id
+from assets.encodings.text import distinct_texts, text_id
 from assets.interfaces import GateResult
 from training.errors import FoundryError
+
+if TYPE_CHECKING:
+    from training.shards import SamplePart, TextRows
 
 HELD_OUT = ("held_out_images", "held_out_concepts")
 
@@ -77,14 +81,18 @@ def write_dataset(
     folder: Path,
     tables: DatasetTables,
     *,
-    latent_shape: tuple[int, int, int],
-    text_dim: int,
     autoencoder_digest: str,
     text_encoder_digest: str,
+    max_tokens: int,
+    store_states: bool = True,
     raw: bool = False,
 ) -> dict[str, Any]:
-    """Write the training shards into ``folder`` and return counts. Raises FoundryError when nothing is usable."""
-    from training.shards import write_training_shards
+    """Write the training shards into ``folder`` and return counts.
+
+    Samples lie at every resolution that their latents have. Without ``store_states`` the captions' words alone are
+    written, to be encoded while training. Raises FoundryError when nothing is usable or a caption has no embedding.
+    """
+    from training.shards import write_training_parts
 
     samples, left_out = usable_samples(tables, raw=raw)
     if samples.num_rows == 0:
@@ -93,29 +101,28 @@ def write_dataset(
             "Look at dropped_because on curated_images, and materialize image_latents for every group."
         )
     captions = captions_by_sample(samples, tables.recaptions)
-    texts = _text_arrays(tables.embeddings, text_dim)
-    index = np.array([texts.position(caption) for row in captions for caption in row], np.int64)
-    offsets = np.concatenate([[0], np.cumsum([len(row) for row in captions])]).astype(np.int64)
-    write_training_shards(
-        folder,
+    listed = (
         samples.select(["sample_id", "split", "curated"])
         .append_column("captions", pa.array(captions, pa.list_(pa.string())))
-        .append_column("concept_rank", pa.array(concept_ranks(samples, captions, tables.nouns), pa.int32())),
-        _latent_array(samples, tables.latents, latent_shape),
-        offsets,
-        index,
-        texts.states,
-        texts.lengths,
-        texts.pooled,
-        null_text_index=texts.position(""),
+        .append_column("concept_rank", pa.array(concept_ranks(samples, captions, tables.nouns), pa.int32()))
+    )
+    numbers = distinct_texts(caption for row in captions for caption in row)
+    texts = _text_rows(numbers, tables.embeddings if store_states else None)
+    description = write_training_parts(
+        folder,
+        _parts(listed, captions, texts, list(numbers), tables.latents),
+        null_text=texts.take(np.array([0])),
         autoencoder_digest=autoencoder_digest,
         text_encoder_digest=text_encoder_digest,
+        max_tokens=max_tokens,
     )
     counts = samples["split"].value_counts().to_pylist()
     return {
         "num_samples": samples.num_rows,
-        "num_captions": len(index),
-        "num_texts": len(texts.lengths),
+        "num_captions": sum(len(row) for row in captions),
+        "num_texts": len(texts),
+        "num_shards": len(description.shards),
+        "latent_shapes": [list(shape) for shape in description.latent_shapes],
         "splits": {entry["values"]: entry["counts"] for entry in counts},
         "dropped_by_curation": samples.num_rows - int(pc.sum(samples["curated"]).as_py()),
         **left_out,
@@ -136,37 +143,68 @@ def gate_of(counts: dict[str, Any], min_train_samples: int) -> GateResult:
     return GateResult(train >= min_train_samples and counts["without_latent"] == 0, findings)
 
 
-@dataclass(frozen=True)
-class _Texts:
-    rows: dict[str, int]
-    states: np.ndarray
-    lengths: np.ndarray
-    pooled: np.ndarray
+def _text_rows(texts: dict[str, str], embeddings: pa.Table | None) -> TextRows:
+    """The texts (the empty one first) with their states, where there are embeddings."""
+    from training.shards import TextRows
 
-    def position(self, caption: str) -> int:
-        key = text_id(caption)
-        if key not in self.rows:
-            raise FoundryError(
-                f"The caption {caption[:60]!r} has no embedding. Materialize text_embeddings for its shard group first."
-            )
-        return self.rows[key]
-
-
-def _text_arrays(embeddings: pa.Table, text_dim: int) -> _Texts:
-    rows: dict[str, int] = {}
-    states, pooled = [], []
-    columns = (embeddings[name].to_pylist() for name in ("text_id", "states", "pooled"))
-    for key, state, pool in zip(*columns, strict=True):
-        if key not in rows:
-            rows[key] = len(rows)
-            states.append(np.frombuffer(state, np.float16).reshape(-1, text_dim))
-            pooled.append(np.frombuffer(pool, np.float16))
-    lengths = np.array([len(state) for state in states], np.int32)
-    return _Texts(rows, np.concatenate(states), lengths, np.stack(pooled))
-
-
-def _latent_array(samples: pa.Table, latents: pa.Table, shape: tuple[int, int, int]) -> np.ndarray:
-    by_id = dict(zip(latents["sample_id"].to_pylist(), latents["latent"].to_pylist(), strict=True))
-    return np.stack(
-        [np.frombuffer(by_id[key], np.float16).reshape(shape) for key in samples["sample_id"].to_pylist()]
+    words = list(texts.values())
+    if embeddings is None:
+        return TextRows(words)
+    rows = {key: row for row, key in enumerate(embeddings["text_id"].to_pylist())}
+    missing = next((key for key in texts if key not in rows), None)
+    if missing is not None:
+        raise FoundryError(
+            f"The caption {texts[missing][:60]!r} has no embedding. Materialize text_embeddings for its shard group first."
+        )
+    chosen = embeddings.take(pa.array([rows[key] for key in texts]))
+    columns = (chosen[name].to_pylist() for name in ("states", "pooled", "num_tokens"))
+    states, pooled, lengths = zip(*zip(*columns, strict=True), strict=True)
+    width = len(states[0]) // (2 * lengths[0])
+    return TextRows(
+        words,
+        np.array(lengths, np.int32),
+        np.concatenate([np.frombuffer(rows, np.float16).reshape(-1, width) for rows in states]),
+        np.stack([np.frombuffer(vector, np.float16) for vector in pooled]),
     )
+
+
+def _parts(
+    samples: pa.Table, captions: list[list[str]], texts: TextRows, text_ids: list[str], latents: pa.Table
+) -> Iterator[SamplePart]:
+    """The samples of each resolution and latent shape, in order of sample id."""
+    from training.shards import SamplePart
+
+    position = {key: number for number, key in enumerate(text_ids)}
+    row_of = {name: row for row, name in enumerate(samples["sample_id"].to_pylist())}
+    kinds: dict[tuple[int, int, int], list[tuple[int, bytes]]] = defaultdict(list)
+    columns = (latents[name].to_pylist() for name in ("sample_id", "resolution", "height", "width", "latent"))
+    for name, *kind, latent in zip(*columns, strict=True):
+        if name in row_of:
+            kinds[kind[0], kind[1], kind[2]].append((row_of[name], latent))
+    for (resolution, height, width), found in sorted(kinds.items()):
+        found.sort(key=lambda entry: entry[0])
+        rows = [row for row, _ in found]
+        own = [captions[row] for row in rows]
+        yield SamplePart(
+            samples.take(pa.array(rows)),
+            np.stack([np.frombuffer(data, np.float16).reshape(-1, height, width) for _, data in found]),
+            np.concatenate([[0], np.cumsum([len(row) for row in own])]).astype(np.int64),
+            np.array([position[text_id(caption)] for row in own for caption in row], np.int64),
+            texts,
+            resolution,
+        )
+
+
+def refuse_stale(table: pa.Table, name: str, wanted: set[str], what: str) -> None:
+    """Refuse rows that were made by another model, or at other sizes, than today's.
+
+    Raises FoundryError naming the table, what its rows were to be made by, and the remedy.
+    """
+    found = set(pc.unique(table["model_digest"]).to_pylist())
+    stale = found - wanted
+    if stale or len(wanted) > 1:
+        other = min(stale) if stale else max(wanted)
+        raise FoundryError(
+            f"{name}: rows were made by {other[:12]}…, wanted is {what} {min(wanted)[:12]}… in all shard groups. "
+            f"Materialize {name} for every group with the same settings, then training_shards again."
+        )

@@ -20,8 +20,9 @@ from assets.definitions import (
     with_defaults,
 )
 from assets.deriving import refresh_table
-from assets.encodings.assembly import DatasetTables, gate_of, write_dataset
-from assets.encodings.latents import latent_model
+from assets.encodings.assembly import DatasetTables, gate_of, refuse_stale, write_dataset
+from assets.encodings.buckets import Geometry
+from assets.encodings.latents import latent_model, latents_digest
 from assets.encodings.text import distinct_texts, text_model
 from assets.interfaces import Compute, Landing, Models, Store, Surroundings
 from assets.schemas import IMAGE_LATENTS, TEXT_EMBEDDINGS
@@ -55,6 +56,10 @@ class ImageLatentsConfig(DerivedConfig):
     """Settings of ``image_latents``."""
 
     image_size: int = Field(IMAGE_SIZE, description="side in pixels to which images are cropped and resized")
+    buckets: list[str] = Field(
+        [], description="sizes HEIGHTxWIDTH in pixels; an image goes to the nearest ratio. Empty: the square"
+    )
+    more_sizes: list[int] = Field([], description="further sides at which images are encoded, for stages")
     raw: bool = Field(False, description="also training images that curation dropped")
 
 
@@ -62,6 +67,9 @@ class TrainingShardsConfig(dg.Config):
     """Settings of ``training_shards``."""
 
     min_train_samples: int = Field(100, description="fewest training samples that the gate lets through")
+    store_states: bool = Field(
+        True, description="store text states; false: words alone, to be encoded while training (large sets)"
+    )
     raw: bool = Field(
         False,
         description="also training samples that curation dropped, marked as such; recipes take them by dataset.filter",
@@ -78,10 +86,11 @@ CONFIGS: Mapping[str, type[dg.Config]] = {
 
 def other_inputs(name: str, config: dg.Config, surroundings: Surroundings) -> dict[str, str]:
     """Digests of what these assets read from outside the graph."""
-    from training.packaged import SHIPPED_AUTOENCODER_DIGEST, minilm_digest
+    from training.encoder_settings import encoder_digest
+    from training.packaged import SHIPPED_AUTOENCODER_DIGEST
 
-    if name == "text_embeddings":
-        return {"text_encoder": minilm_digest()}
+    if name in ("text_embeddings", "training_shards"):
+        return {"text_encoder": encoder_digest(surroundings.models.text_encoder)}
     if name == "autoencoder" and isinstance(config, AutoencoderConfig) and not config.train:
         return {"shipped_autoencoder": SHIPPED_AUTOENCODER_DIGEST}
     return {}
@@ -92,14 +101,16 @@ def text_embeddings(
     config: TextEmbeddingsConfig,
     store: dg.ResourceParam[Store],
     compute: dg.ResourceParam[Compute],
+    models: dg.ResourceParam[Models],
 ) -> dg.MaterializeResult:
     """Every distinct caption as the states that backbones attend to.
 
     Encoding text while training would cost more than the small backbones themselves, so it is done once: the
-    packaged MiniLM encoder turns each caption, original or generated, into token states and a pooled vector.
+    profile's encoder (MiniLM from its package, if none is named) turns each caption, original or generated, into token
+    states and a pooled vector.
     """
     key, step = context.partition_key, STEPS["text_embeddings"]
-    model = text_model(config.batch_size)
+    model = text_model(config.batch_size, models.text_encoder)
     provenance = provenance_of(store, step, key, settings(config), {"text_encoder": model.digest})
     samples = samples_of(store, key, raw=config.raw)
     alt_texts = landed_of(store, key, samples, ["sample_id", "alt_text"])["alt_text"]
@@ -156,19 +167,30 @@ def image_latents(
 ) -> dg.MaterializeResult:
     """Every curated image in the autoencoder's latent space, with the error of decoding it again.
 
-    Rows carry the autoencoder's digest: latents of another autoencoder are recomputed, never mixed.
+    Rows carry a digest over autoencoder, resolutions, buckets and crop: latents of another autoencoder or size are
+    recomputed, never mixed.
     """
     key, step = context.partition_key, STEPS["image_latents"]
     provenance = provenance_of(store, step, key, settings(config))
     model = latent_model(
-        store.local_folder("autoencoder"), provenance.inputs["autoencoder"], config.image_size
+        store.local_folder("autoencoder"),
+        provenance.inputs["autoencoder"],
+        config.image_size,
+        config.buckets,
+        config.more_sizes,
     )
     units = Units(
         dict.fromkeys(samples_of(store, key, raw=config.raw), ""),
         lambda todo: sample_work(store, key, model, todo),
     )
     derivation = Derivation(
-        step.name, step.name, model, "sample_id", IMAGE_LATENTS, ["sample_id"], step.function_version
+        step.name,
+        step.name,
+        model,
+        "sample_id",
+        IMAGE_LATENTS,
+        ["sample_id", "resolution"],
+        step.function_version,
     )
     done = refresh_table(
         store, compute, derivation, units, provenance, key, context.log.info, retry_failed=config.retry_failed
@@ -179,7 +201,10 @@ def image_latents(
 
 
 def training_shards(
-    context: dg.AssetExecutionContext, config: TrainingShardsConfig, store: dg.ResourceParam[Store]
+    context: dg.AssetExecutionContext,
+    config: TrainingShardsConfig,
+    store: dg.ResourceParam[Store],
+    models: dg.ResourceParam[Models],
 ) -> dg.MaterializeResult:
     """The one dataset that models depend on: memory-mapped latents, captions and text states under one digest.
 
@@ -188,35 +213,44 @@ def training_shards(
     captions that fail their check, or a benchmark that leaks, stop it here.
     """
     from assets.encodings.sheets import sample_sheet
-    from training.packaged import MINILM_DIM, minilm_digest
+    from training.encoder_settings import encoder_digest
 
     step = STEPS["training_shards"]
     for gated in ("caption_statistics", "layout_benchmark"):
         store.require(gated, require_gate=True)
-    provenance = provenance_of(store, step, None, settings(config))
+    text_encoder = encoder_digest(models.text_encoder)
+    provenance = provenance_of(store, step, None, settings(config), {"text_encoder": text_encoder})
     tables = DatasetTables(
         landed=store.read_all("landed_images", ["sample_id", "alt_text"]),
         curated=store.read_all("curated_images"),
         recaptions=store.read_all("recaptions", ["sample_id", "caption_index", "caption", "keep"]),
-        embeddings=store.read_all("text_embeddings", ["text_id", "states", "pooled"]),
-        latents=store.read_all("image_latents", ["sample_id", "latent"]),
+        embeddings=store.read_all(
+            "text_embeddings", ["text_id", "num_tokens", "states", "pooled", "model_digest"]
+        ),
+        latents=store.read_all("image_latents"),
         nouns=store.read_all("caption_nouns", ["text_id", "nouns"]),
     )
     latents_of = store.require("autoencoder").digest
+    if config.store_states:
+        refuse_stale(tables.embeddings, "text_embeddings", {text_encoder}, "the profile's text encoder")
+    refuse_stale(tables.latents, "image_latents", _latents_wanted(store, latents_of), "the autoencoder, as")
     with tempfile.TemporaryDirectory(prefix="foundry-shards-") as scratch:
         folder = Path(scratch) / "shards"
         counts = write_dataset(
             folder,
             tables,
-            latent_shape=LATENT_SHAPE,
-            text_dim=MINILM_DIM,
             autoencoder_digest=latents_of,
-            text_encoder_digest=minilm_digest(),
+            text_encoder_digest=text_encoder,
+            max_tokens=models.text_encoder.total_tokens,
+            store_states=config.store_states,
             raw=config.raw,
         )
         gate = gate_of(counts, config.min_train_samples)
         manifest = store.publish_folder(step.name, folder, provenance, gate=gate)
-    numbers: dict[str, Any] = {**counts, "splits": dg.MetadataValue.json(counts["splits"])}
+    numbers: dict[str, Any] = {
+        **counts,
+        **{name: dg.MetadataValue.json(counts[name]) for name in ("splits", "latent_shapes")},
+    }
     metadata = {
         **numbers,
         "dagster/row_count": counts["num_samples"],
@@ -225,6 +259,17 @@ def training_shards(
         ),
     }
     return materialized(store, manifest, metadata, [gate_check("schema_and_counts", gate)])
+
+
+def _latents_wanted(store: Store, autoencoder: str) -> set[str]:
+    """Digests that latents of today's autoencoder have at the sizes that each shard group was made with."""
+    names = ("image_size", "buckets", "more_sizes")
+    wanted = set()
+    for key in store.partitions("image_latents"):
+        config = store.require("image_latents", key).provenance.config
+        geometry = Geometry.of(**{name: config[name] for name in names if name in config})
+        wanted.add(latents_digest(autoencoder, geometry))
+    return wanted
 
 
 def build_definitions(

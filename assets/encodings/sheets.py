@@ -16,9 +16,10 @@ def sample_sheet(shards_folder: Path, store: Store) -> bytes:
     from evaluation.pictures import contact_sheet, inline_jpeg
     from training.autoencoders import decode_latents, load_autoencoder
     from training.shards import TrainingShards
+    from training.shards.reading import rows_of
 
     shards = TrainingShards.open(shards_folder)
-    rows = shards.select(["train"], NUM_SHOWN)
+    rows = rows_of(shards.ranges(["train"])[:1])[:NUM_SHOWN]  # of one shard, so of one shape
     images = decode_latents(load_autoencoder(store.local_folder("autoencoder")), shards.gather_latents(rows))
     captions = shards.samples["captions"].to_pylist()
     texts = [captions[row][-1] for row in rows]

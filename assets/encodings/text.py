@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from typing import Any
 
 import pyarrow as pa
 
 from assets.interfaces import BatchWorker, Model, Resources
 from assets.schemas import TEXT_EMBEDDINGS
+from training.encoder_settings import EncoderSettings, encoder_digest, encoder_name
 
-ENCODER_NAME = "all-MiniLM-L6-v2"
 INLINE_ROWS = 8192  # at under a millisecond a caption, starting workers takes longer
 
 
@@ -30,10 +31,14 @@ def distinct_texts(captions: Iterable[str]) -> dict[str, str]:
 class CaptionEncoder:
     """A batch worker from rows (text_id, text) to rows of :data:`assets.schemas.TEXT_EMBEDDINGS`."""
 
-    def __init__(self, batch_size: int) -> None:
-        from training.text_encoders import MiniLMEncoder
+    def __init__(self, batch_size: int, settings: dict[str, Any]) -> None:
+        import torch
 
-        self._encoder = MiniLMEncoder()
+        from training.text_encoders import build_encoder
+
+        chosen = EncoderSettings.model_validate(settings)
+        self._encoder = build_encoder(chosen, "cuda" if torch.cuda.is_available() else "cpu")
+        self._name = encoder_name(chosen)
         self._batch_size = batch_size
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -46,20 +51,19 @@ class CaptionEncoder:
             "num_tokens": pa.array(encoded.lengths, pa.int32()),
             "states": [rows.tobytes() for rows in encoded.split()],
             "pooled": [row.tobytes() for row in encoded.pooled],
-            "model": [ENCODER_NAME] * len(texts),
+            "model": [self._name] * len(texts),
             "model_digest": [self._encoder.digest] * len(texts),
             "function_version": pa.array([0] * len(texts), pa.int32()),
         }
         return pa.table(columns, schema=TEXT_EMBEDDINGS)
 
 
-def text_model(batch_size: int) -> Model:
-    """The packaged text encoder as the model of ``text_embeddings``."""
-    from training.packaged import minilm_digest
-
+def text_model(batch_size: int, settings: EncoderSettings) -> Model:
+    """The profile's text encoder as the model of ``text_embeddings``. Raises FoundryError when it is not there."""
+    arguments = {"batch_size": batch_size, "settings": settings.model_dump(mode="json")}
     return Model(
-        name=ENCODER_NAME,
-        digest=minilm_digest(),
-        make=lambda: BatchWorker(CaptionEncoder, {"batch_size": batch_size}),
+        name=encoder_name(settings),
+        digest=encoder_digest(settings),
+        make=lambda: BatchWorker(CaptionEncoder, arguments),
         resources=Resources(batch_size=1024, inline_rows=INLINE_ROWS, keep_loaded=True),
     )

@@ -80,11 +80,13 @@ def resolved_config(name: str, partition: str | None, config: dg.Config, models:
     return config.model_dump()
 
 
-def other_inputs(name: str, config: dg.Config, surroundings: Surroundings | None) -> dict[str, str]:
+def other_inputs(name: str, config: dg.Config, surroundings: Surroundings) -> dict[str, str]:
     """Digests of what these assets read from outside the graph."""
-    from training.packaged import minilm_digest
+    from training.encoder_settings import encoder_digest
 
-    return {"text_encoder": minilm_digest()} if name in ("backbone", "step_distilled_backbone") else {}
+    if name not in ("backbone", "step_distilled_backbone"):
+        return {}
+    return {"text_encoder": encoder_digest(surroundings.models.text_encoder)}
 
 
 def parent_of(name: str, partition: str | None, models: Models) -> tuple[str, str] | None:
@@ -115,11 +117,11 @@ def backbone(
     """
     from assets.models.backbones import backbone_card, gate_of_model, loss_curve
     from assets.models.sampling import preview
-    from training.packaged import minilm_digest
+    from training.encoder_settings import encoder_digest
 
     key, step = context.partition_key, STEPS["backbone"]
     recipe = resolve_recipe(models.backbones[key], config.model_dump())
-    other = {"text_encoder": minilm_digest()}
+    other = {"text_encoder": encoder_digest(models.text_encoder)}
     provenance = provenance_of(store, step, key, recipe.model_dump(mode="json"), other)
     paths = {
         "dataset": store.local_folder("training_shards", require_gate=True),
@@ -155,11 +157,13 @@ def step_distilled_backbone(
     """
     from assets.models.backbones import gate_of_model, loss_curve, student_card
     from assets.models.few_steps import built_in_guidance, compare_with_teacher, scores_markdown
+    from training.encoder_settings import encoder_digest
 
     key, step = context.partition_key, STEPS["step_distilled_backbone"]
     settings = student_config(models.step_distilled[key], config)
     recipe = resolve_recipe(models.step_distilled[key], config.model_dump(exclude={"prompts_per_split"}))
-    parent, other = parent_version(models, step.name, recipe), other_inputs(step.name, config, None)
+    parent = parent_version(models, step.name, recipe)
+    other = {"text_encoder": encoder_digest(models.text_encoder)}
     provenance = provenance_of(store, step, key, settings, other, parent)
     sources = child_sources(store, provenance, parent)
     run = train_to_end(recipe, {**sources.digests, **other}, sources.paths, models, compute, context.log.info)

@@ -36,9 +36,16 @@ class HeldOut:
 def read_held_out(store: Store) -> HeldOut:
     """All held-out samples of the training shards, the original alt-text as condition."""
     from training.shards import TrainingShards
+    from training.shards.reading import rows_of
 
     shards = TrainingShards.open(store.local_folder("training_shards", require_gate=True))
-    rows = shards.select(HELD_OUT)
+    shape = shards.description.latent_shapes[0]  # of several shapes, the first: one picture counts once
+    ranges = [
+        part
+        for part in shards.ranges(HELD_OUT)
+        if shards.description.shards[part.shard].latent_shape == shape
+    ]
+    rows = rows_of(ranges)
     texts = shards.gather_text(
         shards.text_of(rows, np.zeros(len(rows), np.int64)), shards.description.max_tokens
     )

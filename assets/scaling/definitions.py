@@ -68,9 +68,11 @@ def resolved_config(name: str, partition: str | None, config: dg.Config, models:
 
 def other_inputs(name: str, config: dg.Config, surroundings: Surroundings) -> dict[str, str]:
     """Digests of what these assets read from outside the graph."""
-    from training.packaged import minilm_digest
+    from training.encoder_settings import encoder_digest
 
-    return {"text_encoder": minilm_digest()} if name == "scaling_run" else {}
+    if name != "scaling_run":
+        return {}
+    return {"text_encoder": encoder_digest(surroundings.models.text_encoder)}
 
 
 def scaling_run(
@@ -88,12 +90,12 @@ def scaling_run(
     from assets.models.backbones import backbone_card, gate_of_model
     from assets.scaling.points import check_grid
     from assets.scaling.runs import train_point
-    from training.packaged import minilm_digest
+    from training.encoder_settings import encoder_digest
 
     key, step = context.partition_key, STEPS["scaling_run"]
     check_grid(models)
     plan = planned(models, key, config.model_dump())
-    other = {"text_encoder": minilm_digest()}
+    other = {"text_encoder": encoder_digest(models.text_encoder)}
     provenance = provenance_of(store, step, key, plan.settings, other)
     paths = {
         "dataset": store.local_folder("training_shards", require_gate=True),

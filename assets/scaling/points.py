@@ -9,6 +9,7 @@ from typing import Any
 
 from assets.interfaces import Models, Store
 from assets.models.training_runs import resolve_recipe
+from training.encoder_settings import EncoderSettings
 from training.errors import FoundryError
 from training.grid import Grid, GridPoint, check_pairs, recipe_of, scored_counts
 from training.run_folder import RunFolder
@@ -73,13 +74,13 @@ def parameters_of(backbone: str) -> int:
     return count_parameters(backbone)
 
 
-def input_digests(store: Store) -> dict[str, str] | None:
+def input_digests(store: Store, text_encoder: EncoderSettings) -> dict[str, str] | None:
     """Digests of what every run of the grid reads; None where the data are not there yet."""
-    from training.packaged import minilm_digest
+    from training.encoder_settings import encoder_digest
 
     found = {"dataset": store.current("training_shards"), "autoencoder": store.current("autoencoder")}
     digests = {name: manifest.digest for name, manifest in found.items() if manifest is not None}
-    return {**digests, "text_encoder": minilm_digest()} if len(digests) == len(found) else None
+    return {**digests, "text_encoder": encoder_digest(text_encoder)} if len(digests) == len(found) else None
 
 
 def run_folder_of(models: Models, recipe: Recipe, digests: Mapping[str, str]) -> RunFolder:

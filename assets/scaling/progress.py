@@ -49,7 +49,7 @@ class PointRow:
 
 def grid_rows(store: Store, models: Models) -> list[PointRow]:
     """All points in order of the grid. Waiting ones are estimated from runs of the same size that are done."""
-    digests = input_digests(store)
+    digests = input_digests(store, models.text_encoder)
     rows = [_row(store, models, key, digests) for key in grid_of(models).points]
     return [_estimated(row, rows) for row in rows]
 

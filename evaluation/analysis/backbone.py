@@ -161,7 +161,7 @@ def noised_batch(shards_folder: Path, model: Backbone, samples: int = SAMPLES) -
     latents = torch.from_numpy(shards.gather_latents(rows)).float()
     identities = shards.samples["sample_id"].take(rows).to_pylist()
     channels, height, width = latents.shape[1:]
-    pooled = torch.from_numpy(shards.pooled[texts]).float() if pooled_dim(model.config) else None
+    pooled = torch.from_numpy(shards.pooled(texts)).float() if pooled_dim(model.config) else None
     return NoisedBatch(
         latents,
         evaluation_noise(identities, 1, (channels, height, width))[:, 0],

@@ -140,7 +140,9 @@ def plan(
         bool | None, typer.Option("--checkpointing", help="compute activations again in the backward pass")
     ] = None,
     gpu: Annotated[str | None, typer.Option(help="h100, h200, a100, a100-40, l40s or b200")] = None,
-    mfu: Annotated[float | None, typer.Option(help="share of the GPU's peak that is used; default 0.35")] = None,
+    mfu: Annotated[
+        float | None, typer.Option(help="share of the GPU's peak that is used; default 0.35")
+    ] = None,
     price: Annotated[float | None, typer.Option(help="price of one GPU-hour")] = None,
     images: Annotated[int | None, typer.Option(help="images of the data set, for storage")] = None,
     as_json: AsJson = False,

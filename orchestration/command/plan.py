@@ -14,7 +14,9 @@ from training.planning.report import memory_of_remedy, plan_row, totals
 GB = 1e9
 
 
-def run(name: str, profile: str | None, given: Mapping[str, Any], default_profile: str, *, as_json: bool) -> None:
+def run(
+    name: str, profile: str | None, given: Mapping[str, Any], default_profile: str, *, as_json: bool
+) -> None:
     """Print the plan of a recipe, or of all recipes of a profile."""
     options = {key: value for key, value in given.items() if value is not None}
     if profile is None and name in profile_names():
@@ -96,7 +98,11 @@ def _verdict(plan: Plan, ways: list[Remedy]) -> str:
         return f"It fits: {needs}; {room}."
     fitting = [way for way in ways if way.fits]
     if fitting:
-        return f"It does not fit: {needs}; {room}. It fits with: " + "; ".join(map(memory_of_remedy, fitting)) + "."
+        return (
+            f"It does not fit: {needs}; {room}. It fits with: "
+            + "; ".join(map(memory_of_remedy, fitting))
+            + "."
+        )
     tried = "; ".join(map(memory_of_remedy, ways)) or "nothing left to try"
     return f"It does not fit: {needs}; {room}. Not enough: {tried}. Take more GPUs with fsdp, or larger ones."
 

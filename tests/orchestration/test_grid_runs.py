@@ -17,6 +17,7 @@ from orchestration.resources.compute import InlineCompute
 from orchestration.resources.store import ManifestStore
 from tests.assets.scaling.makers import COUNTS, small_grid
 from tests.training.conftest import autoencoder_folder, shards_folder  # noqa: F401 (fixtures)
+from training.encoder_settings import EncoderSettings
 from training.errors import FoundryError
 from training.grid import scored_counts
 from training.run_folder import Progress
@@ -43,7 +44,7 @@ def store(tmp_path: Path, shards_folder: Path, autoencoder_folder: Path) -> Mani
 def test_weights_are_kept_at_every_count_and_again_when_counts_change(
     models: Models, store: ManifestStore
 ) -> None:
-    digests = input_digests(store)
+    digests = input_digests(store, EncoderSettings())
     assert digests is not None
     digests = {name: value for name, value in digests.items() if name != "text_encoder"}
     paths = {
@@ -70,7 +71,7 @@ def test_weights_are_kept_at_every_count_and_again_when_counts_change(
 
 
 def test_progress_tells_waiting_running_and_failed_points_apart(models: Models, store: ManifestStore) -> None:
-    digests = input_digests(store)
+    digests = input_digests(store, EncoderSettings())
     assert digests is not None
     states = {
         "grid.tiny.all.mixed.0": Progress(

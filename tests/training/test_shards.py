@@ -18,15 +18,18 @@ from training.shards import ImageShards, TrainingShards, write_image_shards, wri
 def test_gathering_equals_reading_one_by_one(shards_folder: Path) -> None:
     shards = TrainingShards.open(shards_folder, verify=True)
     rows = np.array([7, 0, 7, 3])
-    latents = np.load(shards_folder / "latents.npy")
+    latents, states, offsets, index_of, first = (
+        np.load(shards_folder / f"{name}-00000.npy")
+        for name in ("latents", "text_states", "text_offsets", "caption_text_index", "caption_offsets")
+    )
     assert np.array_equal(
         shards.gather_latents(rows), np.stack([latents[r] for r in rows]).astype(np.float32)
     )
     texts = shards.text_of(rows, np.zeros(4, np.int64))
-    assert list(texts) == [shards.caption_text_index[shards.caption_offsets[r]] for r in rows]
+    assert list(texts - 1) == [index_of[first[r]] for r in rows]
     batch = shards.gather_text(texts)
-    for index, text in enumerate(texts):
-        slow = shards.text_states[shards.text_offsets[text] : shards.text_offsets[text + 1]]
+    for index, text in enumerate(texts - 1):
+        slow = states[offsets[text] : offsets[text + 1]]
         assert np.array_equal(batch.states[index, : len(slow)], slow.astype(np.float32))
         assert not batch.states[index, len(slow) :].any()
         assert batch.mask[index].sum() == len(slow)
@@ -93,20 +96,20 @@ def test_rewriting_replaces_the_whole_folder(tmp_path: Path) -> None:
 def test_one_flipped_byte_is_found(shards_folder: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(shards_folder, copy)
-    data = bytearray((copy / "latents.npy").read_bytes())
+    data = bytearray((copy / "latents-00000.npy").read_bytes())
     data[-1] ^= 1
-    (copy / "latents.npy").write_bytes(data)
-    with pytest.raises(FoundryError, match=r"latents\.npy: damaged"):
+    (copy / "latents-00000.npy").write_bytes(data)
+    with pytest.raises(FoundryError, match=r"latents-00000\.npy: damaged"):
         TrainingShards.open(copy, verify=True)
-    (copy / "pooled.npy").unlink()
-    with pytest.raises(FoundryError, match=r"pooled\.npy: missing"):
+    (copy / "pooled-00000.npy").unlink()
+    with pytest.raises(FoundryError, match=r"pooled-00000\.npy: missing"):
         TrainingShards.open(copy)
 
 
 def test_wrong_folders_are_named(tmp_path: Path, shards_folder: Path) -> None:
     with pytest.raises(FoundryError, match=r"dataset\.json: cannot be read"):
         TrainingShards.open(tmp_path)
-    with pytest.raises(FoundryError, match="format is 'latents-1', expected 'images-1'"):
+    with pytest.raises(FoundryError, match="format is 'latents-2', expected 'images-1'"):
         ImageShards.open(shards_folder)
 
 
@@ -127,4 +130,5 @@ def test_pictures_and_captions(tmp_path: Path) -> None:
 
 def test_fixture_is_as_described(shards_folder: Path) -> None:
     about = TrainingShards.open(shards_folder).description
-    assert (about.num_samples, about.num_texts, about.max_tokens) == (NUM_SAMPLES, NUM_TEXTS, MAX_TOKENS)
+    assert (about.num_samples, about.max_tokens, len(about.shards)) == (NUM_SAMPLES, MAX_TOKENS, 2)
+    assert sum(shard.num_texts for shard in about.shards) + 1 == about.num_texts <= 2 * NUM_TEXTS

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
 from training.errors import FoundryError
+from training.feed.order import Order
 from training.randomness import Draw
 from training.spec import Execution, TrainingSpecification
 
@@ -38,6 +39,33 @@ class Objective(Protocol):
 
     def write_samples(self, path: Path, execution: Execution) -> None:
         """Write a small PNG sheet of what the model makes now."""
+        ...
+
+
+@runtime_checkable
+class Ordered(Protocol):
+    """An objective whose data says in which order its samples come (buckets, stages, blocks of shards)."""
+
+    def build_order(self) -> Order:
+        """A new order; each user has one of its own."""
+        ...
+
+
+@runtime_checkable
+class LooksAhead(Protocol):
+    """An objective that can prepare batches before they are asked for."""
+
+    def look_ahead(self, draws: Iterator[Draw]) -> None:
+        """Take over the draws that :meth:`Objective.load` will be given, in their order."""
+        ...
+
+
+@runtime_checkable
+class Closes(Protocol):
+    """An objective that runs threads beside the training."""
+
+    def close(self) -> None:
+        """End them."""
         ...
 
 

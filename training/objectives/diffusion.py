@@ -2,42 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from diffusers import FluxTransformer2DModel, UNet2DConditionModel
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
 from training.backbones import Conditions, bare, denoise, latent_shape, pooled_dim, takes_mask, text_dim
 from training.errors import FoundryError
+from training.feed.latents import LatentBatch, LatentFeed
+from training.feed.order import Order
+from training.feed.shapes import check_latent_sizes
 from training.noising import Noising
 from training.objectives import input_folder
-from training.prompts import Prompts
 from training.randomness import Draw
-from training.shards import TextBatch, TrainingShards
 from training.spec import DiffusionOptions, Execution, TrainingSpecification
 
-NULL_CAPTION = -1
 LORA_FOLDER = "lora"
-
-
-@dataclass(frozen=True)
-class DiffusionBatch:
-    """Latents with the token states of the captions drawn; caption -1 is the empty text."""
-
-    latents: Float[Tensor, "b c h w"]
-    states: Float[Tensor, "b tokens dim"]
-    mask: Bool[Tensor, "b tokens"]
-    captions: Int64[np.ndarray, " b"]
-    pooled: Float[Tensor, "b pooled_dim"] | None = None
+DiffusionBatch = LatentBatch
 
 
 class DiffusionObjective:
-    """Owns the backbone and the training shards. ``few_step`` tells one whose model is sampled in 1 to 4 steps, unguided."""
+    """Owns the backbone and the feed of latents. ``few_step`` tells one whose model is sampled in 1 to 4 steps, unguided."""
 
     few_step = False
 
@@ -49,16 +39,9 @@ class DiffusionObjective:
         self.noising = Noising(
             self.options.prediction, self.options.noise_schedule, self.options.zero_terminal_snr
         )
-        self.shards = TrainingShards.open(input_folder(execution, "dataset"))
-        check_input_digests(spec, self.shards)
-        self.rows = self.shards.select(
-            recipe.dataset.splits,
-            recipe.dataset.max_samples,
-            raw=recipe.dataset.filter == "raw",
-            max_concepts=recipe.dataset.max_concepts,
-        )
+        self.feed = LatentFeed(spec, execution, device, pooled=pooled_dim(bare(backbone).config) is not None)
+        self.shards, self.rows = self.feed.shards, self.feed.rows
         self.num_samples = len(self.rows)
-        self.caption_keys = self.shards.sample_keys(self.rows)
         self.parent = input_folder(execution, "parent") if recipe.parent and not self.few_step else None
         from training.fine_tuning import adapt
 
@@ -67,7 +50,7 @@ class DiffusionObjective:
         _place(self.module, execution, device)
         self._check_shapes()
         # A model whose stock pipeline passes no mask must meet the same padding in training.
-        self.pad_to = None if takes_mask(self.module) else self.shards.description.max_tokens
+        self.feed.pad_to = None if takes_mask(self.module) else self.shards.description.max_tokens
         self.autoencoder_folder = input_folder(execution, "autoencoder")
         self.forward = torch.compile(denoise) if execution.compile else denoise
 
@@ -81,30 +64,21 @@ class DiffusionObjective:
         noising = Noising(options.prediction, options.noise_schedule, options.zero_terminal_snr)
         return options, initial_backbone(spec, execution, noising)
 
+    def build_order(self) -> Order:
+        """The order of samples that the recipe asks for."""
+        return self.feed.build_order()
+
+    def look_ahead(self, draws: Iterator[Draw]) -> None:
+        """Take over the coming draws, for texts that are encoded ahead."""
+        self.feed.look_ahead(draws, self.options.caption_dropout)
+
     def load(self, draw: Draw) -> DiffusionBatch:
         """Latents and the states of one caption each, some replaced by the empty text."""
-        rows = self.rows[draw.rows]
-        captions = self.draw_captions(draw)
-        texts = np.where(
-            captions == NULL_CAPTION,
-            self.shards.null_text(len(rows)),
-            self.shards.text_of(rows, np.maximum(captions, 0)),
-        )
-        text = self.shards.gather_text(texts, self.pad_to)
-        return DiffusionBatch(
-            self._to_device(self.shards.gather_latents(rows)),
-            *self._text_tensors(text),
-            captions,
-            self._to_device(self._pooled(texts)) if self.takes_pooled else None,
-        )
+        return self.feed.load(draw, self.options.caption_dropout)
 
-    def draw_captions(self, draw: Draw) -> Int64[np.ndarray, " b"]:
-        """Caption numbers of a batch, -1 where the caption is dropped."""
-        mix = self.spec.recipe.dataset.captions
-        counts = self.shards.num_captions(self.rows[draw.rows])
-        captions = draw.captions(self.caption_keys, counts, mix.original_probability, mix.max_generated)
-        dropped = draw.uniform("caption_dropout") < self.options.caption_dropout
-        return np.where(dropped, NULL_CAPTION, captions)
+    def close(self) -> None:
+        """End what the feed runs beside the training."""
+        self.feed.close()
 
     def draw_levels(self, draw: Draw) -> Float[Tensor, " b"]:
         """Noise levels t in [0, 1]: uniform, or the sigmoid of a normal (Esser et al. 2024, section 3.1)."""
@@ -156,14 +130,7 @@ class DiffusionObjective:
         from training.sampling import Denoiser, sample_with, write_sheet
         from training.schedulers import FEW_STEPS
 
-        rows = self.rows[: execution.sample_count]
-        texts = self.shards.text_of(rows, np.zeros_like(rows))
-        text = self.shards.gather_text(texts, self.shards.description.max_tokens)
-        null = self.shards.gather_text(self.shards.null_text(1), self.shards.description.max_tokens)
-        pooled = (self._pooled(texts), self._pooled(self.shards.null_text(1))[0])
-        prompts = Prompts(
-            text.states, text.mask, null.states[0], null.mask[0], *(pooled if self.takes_pooled else ())
-        )
+        prompts = self.feed.prompts(execution.sample_count)
         denoiser = Denoiser.from_parts(
             self.module,
             self.autoencoder_folder,
@@ -174,10 +141,9 @@ class DiffusionObjective:
         steps, guidance = (
             (FEW_STEPS, 1.0) if self.few_step else (execution.sample_steps, execution.sample_guidance)
         )
-        _, height, width = self.shards.description.latent_shape or (0, 0, 0)
-        images = sample_with(
-            denoiser, prompts, list(range(len(rows))), steps, guidance, latent_size=(height, width)
-        )
+        _, height, width = self.shards.description.latent_shapes[0]
+        seeds = list(range(len(prompts.states)))
+        images = sample_with(denoiser, prompts, seeds, steps, guidance, latent_size=(height, width))
         write_sheet(path, images)
 
     def _caption_counts(self, captions: np.ndarray) -> dict[str, Tensor | float]:
@@ -185,14 +151,6 @@ class DiffusionObjective:
         counts = np.bincount(captions + 1, minlength=most + 2)
         names = ["null", *(str(index) for index in range(most + 1))]
         return {f"count_caption_{name}": float(count) for name, count in zip(names, counts, strict=True)}
-
-    @property
-    def takes_pooled(self) -> bool:
-        """Whether the backbone is told pooled text beside token states."""
-        return pooled_dim(bare(self.module).config) is not None
-
-    def _pooled(self, texts: np.ndarray) -> Float[np.ndarray, "b pooled_dim"]:
-        return self.shards.pooled[texts].astype(np.float32)
 
     def _whole(self) -> Any:
         from training.fine_tuning import whole_backbone
@@ -207,25 +165,28 @@ class DiffusionObjective:
         if options is not None:
             save_adapters(self.module, folder, part_of(self.module), options)
 
-    def _text_tensors(self, text: TextBatch) -> tuple[Tensor, Tensor]:
-        return self._to_device(text.states), torch.from_numpy(text.mask).to(self.device)
-
     def _to_device(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self.device)
 
     def _check_shapes(self) -> None:
         about, config = self.shards.description, self.module.config
-        shape, latents = latent_shape(self.module), about.latent_shape
-        if isinstance(self.module, FluxTransformer2DModel) and latents is not None:
-            shape = (shape[0], *latents[1:])  # any size will do
-        found = (latents, about.text_dim, self.shards.pooled.shape[1] if self.takes_pooled else None)
-        wanted = (shape, text_dim(config), pooled_dim(config))
-        if found != wanted:
+        own, shapes = latent_shape(self.module), about.latent_shapes
+        if isinstance(bare(self.module), FluxTransformer2DModel):
+            own = (own[0], *shapes[0][1:])  # any size will do
+        pooled = pooled_dim(bare(self.module).config)
+        widths = (
+            about.text_dim if about.has_states else text_dim(config),
+            self.shards.pooled(self.shards.null_text(1)).shape[1] if pooled and about.has_states else pooled,
+        )
+        if own not in shapes or widths != (text_dim(config), pooled):
             name = self.spec.recipe.backbone or self.spec.recipe.parent
+            wanted = (own, text_dim(config), pooled)
+            found = (shapes[0] if len(shapes) == 1 else shapes, *widths)
             raise FoundryError(
                 f"backbone '{name}' takes latents, text width and pooled width {wanted}, the dataset "
                 f"{self.shards.folder} holds {found}; name a backbone of this latent space"
             )
+        check_latent_sizes(self.module, shapes, str(self.shards.folder))
 
 
 def _place(module: Any, execution: Execution, device: str) -> None:
@@ -235,18 +196,3 @@ def _place(module: Any, execution: Execution, device: str) -> None:
         module.to(memory_format=torch.channels_last)
     if execution.activation_checkpointing:
         module.enable_gradient_checkpointing()
-
-
-def check_input_digests(spec: TrainingSpecification, shards: TrainingShards) -> None:
-    """Refuse data made by another autoencoder or text encoder than the specification names."""
-    found = {
-        "autoencoder": shards.description.autoencoder_digest,
-        "text_encoder": shards.description.text_encoder_digest,
-    }
-    for name, digest in found.items():
-        wanted = spec.inputs.get(name)
-        if wanted is not None and digest != wanted:
-            raise FoundryError(
-                f"{shards.folder}: made with {name} {str(digest)[:12]}…, the specification names {wanted[:12]}…; "
-                "write the training shards again or name that model"
-            )

@@ -148,5 +148,4 @@ class StepDistillationObjective(DiffusionObjective):
 
     def _null_text(self) -> tuple[Tensor, Tensor]:
         """States [1, max_tokens, d] and mask of the empty text."""
-        text = self.shards.gather_text(self.shards.null_text(1), self.shards.description.max_tokens)
-        return self._text_tensors(text)
+        return self.feed.null_text()

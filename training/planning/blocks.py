@@ -5,7 +5,7 @@ Without it a transformer of 70 equal blocks would be walked through 70 times: se
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -111,7 +111,11 @@ class _Forward:
 
 def _structure(block: nn.Module) -> Any:
     return tuple(
-        (type(part).__name__, getattr(part, "heads", None), tuple(p.shape for p in part.parameters(recurse=False)))
+        (
+            type(part).__name__,
+            getattr(part, "heads", None),
+            tuple(p.shape for p in part.parameters(recurse=False)),
+        )
         for part in block.modules()
     )
 
@@ -190,9 +194,7 @@ def trace_block(
         for parameter in parameters:
             alone.ignore(parameter)
         args, kwargs = tree_map(_own, (args, kwargs))
-        storages = [
-            alone.size(leaf) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)
-        ]
+        storages = [alone.size(leaf) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         start, first = alone.now, len(alone.rows)
         outputs = forward(*args, **kwargs)
         leaves, structure = tree_flatten(outputs)

@@ -102,9 +102,7 @@ def memory_of(setting: Setting, shares: Shares, num_averages: int) -> Memory:
         gradients = np.full_like(growing, whole + FP32 * size.largest_parameter) if stay else timeline.wide
         moment = int(np.argmax(growing + timeline.narrow + gradients))
         share = replace(kept, gradients=float(gradients[moment]))
-    return replace(
-        share, activations=float(growing[moment]), autocast_copies=float(timeline.narrow[moment])
-    )
+    return replace(share, activations=float(growing[moment]), autocast_copies=float(timeline.narrow[moment]))
 
 
 def _gathered(size: Sizes) -> float:

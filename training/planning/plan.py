@@ -213,7 +213,10 @@ def _first_that_fits(plan: Plan, checkpointing: bool, strategy: Strategy) -> Rem
     per_pass = start
     while True:
         shares = replace(
-            plan.shares, strategy=strategy, images_per_pass=per_pass, passes=plan.shares.passes * start // per_pass
+            plan.shares,
+            strategy=strategy,
+            images_per_pass=per_pass,
+            passes=plan.shares.passes * start // per_pass,
         )
         total = memory_of(setting, shares, num_averages(plan.recipe)).total
         if (setting, shares) != (plan.setting, plan.shares):

@@ -20,7 +20,14 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
-from training.backbones import Conditioning, Conditions, build_on_meta, denoise, example_inputs, takes_mask, variant
+from training.backbones import (
+    Conditioning,
+    Conditions,
+    build_on_meta,
+    denoise,
+    example_inputs,
+    variant,
+)
 from training.backbones._building import collector_paused
 from training.planning.blocks import pasted_blocks, repeated_blocks
 from training.planning.live_bytes import PROBE_BATCH, LiveBytes, Timeline
@@ -62,7 +69,9 @@ def simulate(setting: Setting) -> Timeline:
     return Timeline.of(live.rows)
 
 
-def _step(model: nn.Module, inputs: dict[str, Tensor], setting: Setting, live: LiveBytes, prepare: Prepare) -> None:
+def _step(
+    model: nn.Module, inputs: dict[str, Tensor], setting: Setting, live: LiveBytes, prepare: Prepare
+) -> None:
     noisy = inputs["latents"] + inputs["noise"]
     norms = _GpuNorms() if setting.device == "gpu" else nullcontext()
     conditions = Conditions(pooled=inputs.get("pooled"))
@@ -95,7 +104,9 @@ def _fakes(setting: Setting, fake: FakeTensorMode) -> tuple[nn.Module, dict[str,
         inputs["pooled"] = example.conditions.pooled
     _make_fake(model, fake, list(repeated_blocks(model)))
     if setting.checkpointing:
-        model.enable_gradient_checkpointing(partial(checkpoint, use_reentrant=False, preserve_rng_state=False))
+        model.enable_gradient_checkpointing(
+            partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
+        )
     return model, {name: _fake(tensor, fake) for name, tensor in inputs.items()}
 
 

@@ -61,11 +61,15 @@ def tables() -> DatasetTables:
             }
         ),
         embeddings=pa.table(
-            {"text_id": ids, "states": [zeros.tobytes()] * len(ids), "pooled": [zeros[0].tobytes()] * len(ids)}
+            {
+                "text_id": ids, "num_tokens": [2] * len(ids), "states": [zeros.tobytes()] * len(ids),
+                "pooled": [zeros[0].tobytes()] * len(ids),
+            }
         ),
         latents=pa.table(
             {
-                "sample_id": samples["sample_id"],
+                "sample_id": samples["sample_id"], "resolution": [64] * len(SAMPLES),
+                "height": [2] * len(SAMPLES), "width": [2] * len(SAMPLES),
                 "latent": [np.zeros((2, 2, 2), np.float16).tobytes()] * len(SAMPLES),
             }
         ),
@@ -80,8 +84,8 @@ def keys(shards: TrainingShards, rows: np.ndarray) -> set[str]:
 
 def written(folder: Path, tables: DatasetTables, *, raw: bool) -> tuple[TrainingShards, dict[str, int]]:
     counts = write_dataset(
-        folder / "shards", tables, latent_shape=(2, 2, 2), text_dim=4,
-        autoencoder_digest="a" * 64, text_encoder_digest="b" * 64, raw=raw,
+        folder / "shards", tables, autoencoder_digest="a" * 64, text_encoder_digest="b" * 64,
+        max_tokens=32, raw=raw,
     )  # fmt: skip
     return TrainingShards.open(folder / "shards"), counts
 

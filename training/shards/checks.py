@@ -1,4 +1,4 @@
-"""What must hold before a training dataset is written."""
+"""What must hold before samples are written into a training dataset."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from training.errors import FoundryError
+from training.shards.parts import SamplePart, TextRows
 
 
 def check_samples(folder: Path, samples: pa.Table, count: int) -> None:
@@ -19,6 +20,13 @@ def check_samples(folder: Path, samples: pa.Table, count: int) -> None:
         raise FoundryError(
             f"{folder}: {samples.num_rows} samples for {count} arrays; give one row each, at least one"
         )
+
+
+def check_part(folder: Path, part: SamplePart, max_tokens: int) -> None:
+    """Samples, captions and texts of a part fit together. Raises FoundryError else."""
+    check_samples(folder, part.samples, len(part.latents))
+    check_texts(folder, part.texts, max_tokens)
+    check_captions(folder, len(part.latents), part.caption_offsets, part.caption_text_index, len(part.texts))
 
 
 def check_captions(
@@ -37,22 +45,20 @@ def check_captions(
         raise FoundryError(f"{folder}: caption_text_index must lie in 0 .. {num_texts - 1}")
 
 
-def check_texts(
-    folder: Path,
-    states: np.ndarray,
-    lengths: np.ndarray,
-    pooled: np.ndarray,
-    null_index: int,
-    max_tokens: int,
-) -> None:
-    """Lengths, states and the empty text fit together. Raises FoundryError else."""
-    if int(lengths.sum()) != len(states) or len(pooled) != len(lengths):
-        raise FoundryError(
-            f"{folder}: text_lengths sum to {int(lengths.sum())}, text_states has {len(states)} rows"
-        )
-    if lengths.min() < 1 or lengths.max() > max_tokens:
+def check_texts(folder: Path, texts: TextRows, max_tokens: int) -> None:
+    """Words, lengths, states and pooled vectors are of the same texts. Raises FoundryError else."""
+    if texts.lengths is None or texts.states is None or texts.pooled is None:
+        if texts.words is None or (texts.lengths, texts.states, texts.pooled) != (None, None, None):
+            raise FoundryError(
+                f"{folder}: texts need their words, or lengths, states and pooled together; give either or both"
+            )
+        return
+    total = int(texts.lengths.sum())
+    if total != len(texts.states) or len(texts.pooled) != len(texts.lengths):
+        raise FoundryError(f"{folder}: text_lengths sum to {total}, text_states has {len(texts.states)} rows")
+    if texts.lengths.min() < 1 or texts.lengths.max() > max_tokens:
         raise FoundryError(f"{folder}: text_lengths must lie in 1 .. {max_tokens}; truncate longer texts")
-    if not 0 <= null_index < len(lengths):
+    if texts.words is not None and len(texts.words) != len(texts.lengths):
         raise FoundryError(
-            f"{folder}: null_text_index is {null_index}; it must name one of {len(lengths)} texts"
+            f"{folder}: {len(texts.words)} words for {len(texts.lengths)} texts; give one each"
         )
