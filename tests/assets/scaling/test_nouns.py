@@ -39,11 +39,13 @@ def test_captions_counted_are_those_that_are_drawn(name: str) -> None:
 
 @pytest.mark.parametrize(("mix", "pairs"), [("original", 2), ("recaptioned", 5), ("paper", 5)])
 def test_a_noun_counts_once_for_an_image(tmp_path: Path, mix: str, pairs: int) -> None:
+    texts = ["", *dict.fromkeys(text for texts in CAPTIONS for text in texts if text)]
+    index = [texts.index(text) for row in CAPTIONS for text in row]
     write_training_shards(
         tmp_path / "shards",
         pa.table({"sample_id": ["a", "b", "c"], "split": ["train"] * 3, "captions": CAPTIONS}),
-        np.zeros((3, 4, 2, 2), np.float16), np.array([0, 1, 2, 3]), np.zeros(3, np.int64),
-        np.zeros((1, 6), np.float16), np.ones(1, np.int32), np.zeros((1, 6), np.float16),
+        np.zeros((3, 4, 2, 2), np.float16), np.cumsum([0, *map(len, CAPTIONS)]), np.array(index),
+        np.zeros((len(texts), 6), np.float16), np.ones(len(texts), np.int32), np.zeros((len(texts), 6), np.float16),
         null_text_index=0, autoencoder_digest="a" * 64, text_encoder_digest="b" * 64,
     )  # fmt: skip
     said = {**NOUNS, "a dog on grass": ["dog", "grass"], "": []}
