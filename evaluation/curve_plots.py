@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -11,6 +12,9 @@ from numpy import ndarray
 
 from evaluation.plots import COLORS, label_sizes, legend_label, name_axes, new_figure, png_bytes
 from training.errors import FoundryError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 DASHES = ("-", "--", ":", "-.")
 
@@ -25,7 +29,7 @@ class CellCurves:
 
 
 def learning_curves(cells: Sequence[CellCurves], *, title: str, y_label: str) -> bytes:
-    """PNG of all cells' curves. Raises FoundryError for no cells."""
+    """PNG of all cells' curves, both axes logarithmic, so that late differences show too. Raises FoundryError for no cells."""
     if not cells:
         raise FoundryError("learning curves: found no cells; score at least one run of the grid first")
     figure, axes = new_figure(7.2, 4.6)
@@ -39,7 +43,17 @@ def learning_curves(cells: Sequence[CellCurves], *, title: str, y_label: str) ->
             label=legend_label(f"{cell.name} ({len(cell.scores)})"),
         )  # fmt: skip
     name_axes(axes, title)
-    axes.set(xlabel="images seen", ylabel=y_label, xscale="log")
+    axes.set(xlabel="images seen", ylabel=y_label, xscale="log", yscale="log")
     label_sizes(axes)
+    label_scores(axes)
     axes.legend(ncols=2 if len(cells) > 6 else 1, loc="upper right", title="cell (seeds)")
     return png_bytes(figure)
+
+
+def label_scores(axes: Axes) -> None:
+    """Plain numbers at 1 to 9 of every decade of the score, those that matplotlib finds room for."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())

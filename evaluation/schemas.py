@@ -40,7 +40,7 @@ BACKBONE_ANALYSIS = pa.schema(
         described("macs", pa.int64(), "multiply-adds of linears and convolutions, one image, 77 tokens"),
         described("attention_product_macs", pa.int64(), "multiply-adds of QK^T and AV"),
         described(
-            "milliseconds", pa.float64(), "time of the part in the median of the timed passes", nullable=True
+            "milliseconds", pa.float64(), "time of the part, median over the timed passes", nullable=True
         ),
         described("latent", pa.int32(), "side of the latent"),
         described("timed_runs", pa.int32(), "passes that were timed, 0 for none"),

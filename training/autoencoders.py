@@ -13,6 +13,7 @@ from torch import Tensor
 
 from training.digests import OUTSIDE_MODEL_DIGEST, folder_digest
 from training.errors import FoundryError
+from training.latent_space import scaled
 from training.packaged import SHIPPED_AUTOENCODER, SHIPPED_AUTOENCODER_DIGEST
 from training.sampling import decode
 
@@ -44,12 +45,12 @@ def load_autoencoder(
 def encode_images(
     autoencoder: Any, images: UInt8[np.ndarray, "n h w 3"], batch_size: int = 64
 ) -> Float32[np.ndarray, "n channels latent_h latent_w"]:
-    """Scaled latents (posterior means times ``scaling_factor``) of pictures."""
+    """Scaled latents of pictures: posterior means, see :func:`training.latent_space.scaled`."""
     parts = [
         autoencoder.encode(_to_tensor(images[start : start + batch_size], autoencoder)).latent_dist.mean
         for start in range(0, len(images), batch_size)
     ]
-    return (torch.cat(parts) * autoencoder.config.scaling_factor).contiguous().cpu().numpy()
+    return scaled(autoencoder.config, torch.cat(parts)).contiguous().cpu().numpy()
 
 
 def decode_latents(
@@ -70,5 +71,5 @@ def reconstruction_errors(
 
 
 def _to_tensor(images: np.ndarray, autoencoder: Any) -> Tensor:
-    scaled = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32) / 127.5 - 1.0)
-    return scaled.to(next(autoencoder.parameters()).device, memory_format=torch.channels_last)
+    pixels = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32) / 127.5 - 1.0)
+    return pixels.to(next(autoencoder.parameters()).device, memory_format=torch.channels_last)

@@ -154,7 +154,9 @@ def restore_optimizer(
     for key, value in tensors.items():
         name, _, field = key.rpartition("|")
         parameter = parameters[name]
-        restored = value.clone() if field == "step" else torch.empty_like(parameter).copy_(value)
+        # A moment has its parameter's shape and memory order; counters and 8-bit codes are kept as they are.
+        is_moment = value.is_floating_point() and value.shape == parameter.shape
+        restored = torch.empty_like(parameter).copy_(value) if is_moment else value.clone()
         optimizer.state[parameter][field] = restored.to(parameter.device)
 
 

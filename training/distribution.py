@@ -25,9 +25,13 @@ from training.team import Span, Team
 class _Loss(nn.Module):
     """The objective's loss as a module, so that wrappers see one call however the objective uses its modules."""
 
+    _ddp_params_and_buffers_to_ignore: list[str]
+
     def __init__(self, objective: Objective) -> None:
         super().__init__()
         self.module = objective.module
+        # Buffers are constants that every process built alike; DistributedDataParallel need not send them each step.
+        self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]
         self._loss = objective.loss
 
     def forward(self, batch: Any, draw: Draw) -> tuple[Tensor, dict[str, Tensor | float]]:
@@ -78,9 +82,7 @@ class Replicated(Whole):
 
     def __init__(self, objective: Objective, team: Team) -> None:
         super().__init__(objective, team)
-        self._wrapped = nn.parallel.DistributedDataParallel(
-            _Loss(objective), broadcast_buffers=False, gradient_as_bucket_view=True
-        )
+        self._wrapped = nn.parallel.DistributedDataParallel(_Loss(objective), gradient_as_bucket_view=True)
 
     def loss(self, batch: Any, draw: Draw) -> tuple[Tensor, dict[str, Tensor | float]]:
         """See :meth:`Whole.loss`."""
@@ -96,6 +98,7 @@ class Sharded(Whole):
     """Weights, gradients, optimiser state and average are cut into shards (FSDP2); a block is whole while it works.
 
     Gradients are sent after every pass: kept whole until the last one, they would need the memory that shards save.
+    Weights lie in plain order, also where they were channels-last, for FSDP2 shards no other.
     """
 
     def __init__(self, objective: Objective, team: Team) -> None:
@@ -104,9 +107,11 @@ class Sharded(Whole):
 
         super().__init__(objective, team)
         self._outline = _without_weights(objective.module)
+        for parameter in objective.module.parameters():
+            parameter.data = parameter.data.contiguous()
         device = next(objective.module.parameters()).device.type
         mesh = init_device_mesh(device, (team.size,))
-        for block in _blocks(objective.module):
+        for block in sharding_blocks(objective.module):
             fully_shard(block, mesh=mesh)
         self._wrapped = _Loss(objective)
         fully_shard(self._wrapped, mesh=mesh)
@@ -168,7 +173,7 @@ def distribute(objective: Objective, execution: Execution, team: Team, name: str
     return Sharded(objective, team)
 
 
-def _blocks(module: nn.Module) -> list[nn.Module]:
+def sharding_blocks(module: nn.Module) -> list[nn.Module]:
     """The repeated blocks that the model itself names as units (diffusers' ``_no_split_modules``), inner ones first."""
     names = {name for part in module.modules() for name in getattr(part, "_no_split_modules", None) or ()}
     return [part for part in reversed(list(module.modules())) if type(part).__name__ in names]

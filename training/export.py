@@ -10,39 +10,57 @@ from typing import Any
 
 import diffusers
 import torch
-from diffusers import PixArtTransformer2DModel
+from diffusers import FluxTransformer2DModel, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from training.backbones import denoise
+from training.backbones import Conditions, bare, denoise, latent_shape, pooled_dim, text_dim
 from training.errors import FoundryError
 from training.noising import Noising
-from training.sampling import AUTOENCODER_FILES, Denoiser, scheduler_of
+from training.pretrained import child_index, copy_scheduler
+from training.sampling import AUTOENCODER_FILES, Denoiser, device_of, scheduler_of
 from training.schedulers import FEW_STEPS, few_step_scheduler_of, is_few_step
 from training.spec import TrainingSpecification
 
 PROBE = "probe.safetensors"
 PROBE_TOKENS = 8
+PROBE_SIDE = 8
 
 
 def export_pipeline(
-    folder: Path, backbone: Any, autoencoder_folder: Path, noising: Noising, *, few_step: bool = False
+    folder: Path,
+    backbone: Any,
+    autoencoder_folder: Path,
+    noising: Noising,
+    *,
+    few_step: bool = False,
+    parent: Path | None = None,
 ) -> None:
     """Write backbone, autoencoder, scheduler and index, and what the model says to a fixed input.
 
-    ``few_step`` writes the scheduler of a consistency model.
+    ``few_step`` writes the scheduler of a consistency model; ``parent`` is the pipeline that a fine-tuned model came
+    from, whose class and scheduler it keeps.
     """
-    part = "transformer" if isinstance(backbone, PixArtTransformer2DModel) else "unet"
+    part = part_of(backbone)
     folder.mkdir(parents=True)
     save_backbone(backbone, folder / part)
     (folder / "vae").mkdir()
     for name in AUTOENCODER_FILES:
         shutil.copyfile(autoencoder_folder / name, folder / "vae" / name)
-    scheduler = few_step_scheduler_of(noising) if few_step else scheduler_of(noising)
-    scheduler.save_pretrained(folder / "scheduler")
-    index = _pipeline_index(type(backbone).__name__, part, type(scheduler).__name__, few_step=few_step)
+    if parent is None:
+        scheduler = few_step_scheduler_of(noising) if few_step else scheduler_of(noising)
+        scheduler.save_pretrained(folder / "scheduler")
+        index = _pipeline_index(type(backbone).__name__, part, type(scheduler).__name__, few_step=few_step)
+    else:
+        copy_scheduler(parent, folder / "scheduler")
+        index = child_index(parent)
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
     save_file({"output": probe(backbone)}, folder / PROBE)
+
+
+def part_of(backbone: Any) -> str:
+    """The sub-folder of a pipeline that a backbone lies in."""
+    return "unet" if isinstance(bare(backbone), UNet2DConditionModel) else "transformer"
 
 
 def save_backbone(backbone: Any, folder: Path) -> None:
@@ -85,15 +103,18 @@ def _pipeline_name(part: str, *, few_step: bool) -> str:
 @torch.inference_mode()
 def probe(backbone: Any) -> Tensor:
     """The backbone's output on a fixed input; equal before saving and after loading."""
-    config, device = backbone.config, next(backbone.parameters()).device
-    text_dim = getattr(config, "caption_channels", None) or config.encoder_hid_dim
-    generator = torch.Generator().manual_seed(0)
-    noisy = torch.randn(2, config.in_channels, config.sample_size, config.sample_size, generator=generator)
-    states = torch.randn(2, PROBE_TOKENS, text_dim, generator=generator)
+    device, generator = device_of(backbone), torch.Generator().manual_seed(0)
+    channels, height, width = latent_shape(backbone)
+    if isinstance(bare(backbone), FluxTransformer2DModel):  # any size will do
+        height = width = PROBE_SIDE
+    noisy = torch.randn(2, channels, height, width, generator=generator)
+    states = torch.randn(2, PROBE_TOKENS, text_dim(backbone.config), generator=generator)
     mask = torch.arange(PROBE_TOKENS) < torch.tensor([[PROBE_TOKENS], [3]])
     timestep = torch.tensor([100.0, 900.0])
+    pooled_width = pooled_dim(backbone.config)
+    pooled = torch.randn(2, pooled_width, generator=generator).to(device) if pooled_width else None
     parts = [part.to(device) for part in (noisy, timestep, states, mask)]
-    return denoise(backbone, *parts).float().cpu().contiguous()
+    return denoise(backbone, *parts, conditions=Conditions(pooled=pooled)).float().cpu().contiguous()
 
 
 def reload_equals_saved(folder: Path, tolerance: float = 1e-4) -> float:

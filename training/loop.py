@@ -29,8 +29,10 @@ from training.run_folder import Progress, RunFolder, State, replace_folder
 from training.saving import Saver
 from training.spec import Execution, Recipe
 from training.team import Span, Team, Wishes
+from training.trained_weights import restore_trained, trained_tensors
 
 SECONDS_BETWEEN_WRITES = 1.0  # bound on how often progress and metrics go to disk
+MOST_SAVING = 0.01  # share of the time that a training may stand still to save
 
 
 class Loop:
@@ -112,7 +114,8 @@ class Loop:
 
     def _consult(self, should_stop: Callable[[], bool], seconds: float) -> Wishes:
         """What all processes do at this moment, ``seconds`` after the last checkpoint; stops when one has to."""
-        due = seconds >= self.execution.checkpoint_every_seconds and not self.saver.is_writing
+        least = max(self.execution.checkpoint_every_seconds, self.saver.stall_seconds / MOST_SAVING)
+        due = seconds >= least and not self.saver.is_writing
         wishes = self.team.consult(Wishes(should_stop(), due, self.saver.has_failed))
         if wishes.failed:
             self.saver.finish()
@@ -205,7 +208,7 @@ class Loop:
         self._close_interval()
         self.metrics.flush()
         tensors = {
-            "model": dict(self.module.state_dict()),
+            "model": trained_tensors(self.module),
             "optimizer": optimizer_tensors(self.optimizer, self.module),
         }
         tensors |= {group: average.tensors() for group, average in self.averages.items()}
@@ -218,11 +221,11 @@ class Loop:
     def _resume(self) -> None:
         like = {**dict(self.module.named_parameters()), **dict(self.module.named_buffers())}
         state, self.notes = load_checkpoint(self.folder.checkpoints, like, self.team)
-        if self.team.is_lead:
-            self.metrics.forget_after(state.images_seen if state else 0)
+        images_seen = state.images_seen if state else 0
+        self.last_row = self.team.lead(lambda: self._last_row_before(images_seen))
         if state is None:
             return
-        self.module.load_state_dict(dict(state.tensors["model"]))
+        restore_trained(self.module, state.tensors["model"])
         restore_optimizer(self.optimizer, self.module, state.tensors["optimizer"])
         for group, average in self.averages.items():
             average.restore(state.tensors[group])
@@ -231,8 +234,12 @@ class Loop:
             self.objective.restore_extra_state(state.tensors["objective"])
         self.images_seen = self.saver.newest = state.images_seen
         self.train_seconds = state.train_seconds
-        rows = self.folder.read_metrics().to_pylist()
-        self.last_row = rows[-1] if rows else {}
+
+    def _last_row_before(self, images_seen: int) -> dict[str, float]:
+        """Forget the metrics after so many images, which will be seen again; returns the last row that stays."""
+        self.metrics.forget_after(images_seen)
+        rows: list[dict[str, float]] = self.folder.read_metrics().to_pylist()
+        return rows[-1] if rows else {}
 
     def _stop(self) -> None:
         self._checkpoint(at_once=True)

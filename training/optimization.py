@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
 
+from training.eight_bit_adamw import EightBitAdamW
 from training.spec import Recipe
 
 
@@ -22,20 +24,22 @@ def learning_rate_at(recipe: Recipe, images_seen: float) -> float:
     return recipe.learning_rate * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * done)))
 
 
-def build_optimizer(recipe: Recipe, module: nn.Module) -> torch.optim.AdamW:
-    """AdamW in one fused pass; weights of two or more dimensions decay, biases and norms do not."""
+def build_optimizer(recipe: Recipe, module: nn.Module) -> torch.optim.Optimizer:
+    """AdamW, fused or with 8-bit moments; weights of two or more dimensions decay, biases and norms do not."""
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": recipe.weight_decay},
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
-        lr=recipe.learning_rate,
-        betas=recipe.betas,
-        eps=recipe.adam_epsilon,
-        fused=True,
-    )
+    groups = [group for group in groups if group["params"]]
+    settings: dict[str, Any] = {
+        "lr": recipe.learning_rate,
+        "betas": recipe.betas,
+        "eps": recipe.adam_epsilon,
+    }
+    if recipe.optimizer.name == "adamw8bit":
+        return EightBitAdamW(groups, **settings)
+    return torch.optim.AdamW(groups, **settings, fused=True)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -16,7 +16,7 @@ from training.digests import sha256_file
 from training.errors import FoundryError
 from training.noising import Noising
 from training.objectives import input_folder
-from training.sampling import AUTOENCODER_FILES, backbone_part, noising_of
+from training.sampling import AUTOENCODER_FILES, backbone_part, load_part, noising_of
 from training.schedulers import read_scheduler_config
 from training.spec import Execution, Recipe, TrainingSpecification
 
@@ -27,7 +27,7 @@ class Parent:
 
     name: str
     folder: Path
-    backbone: Any  # PixArtTransformer2DModel or UNet2DConditionModel
+    backbone: Any  # one of training.sampling.BACKBONE_CLASSES
     noising: Noising
 
 
@@ -74,7 +74,7 @@ def initial_backbone(spec: TrainingSpecification, execution: Execution, noising:
 def load_backbone(folder: Path) -> Any:
     """The backbone of a pipeline folder, float32. Raises FoundryError when the folder is no model."""
     part, kind = backbone_part(folder)
-    return kind.from_pretrained(folder / part, low_cpu_mem_usage=False).eval()
+    return load_part(kind, folder / part)
 
 
 def check_latent_space(recipe: Recipe, folder: Path, autoencoder_folder: Path) -> None:

@@ -20,6 +20,7 @@ from types import TracebackType
 
 import torch
 
+from training.backbones import model_parameters
 from training.digests import OUTSIDE_MODEL_DIGEST, folder_digest, folder_size_bytes
 from training.errors import FoundryError, TrainingStopped
 from training.hardware import hardware_name
@@ -150,7 +151,7 @@ def _finish(folder: RunFolder, spec: TrainingSpecification, loop: Loop) -> None:
             images_seen=loop.images_seen,
             final_loss=rows["loss"][-1].as_py(),
             train_seconds=loop.train_seconds,
-            num_parameters=sum(parameter.numel() for parameter in loop.module.parameters()),
+            num_parameters=model_parameters(loop.module),
         )
     )
     folder.write_progress(folder.read_progress().model_copy(update={"state": "done", "seconds_left": 0.0}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,23 +10,27 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import (
-    AutoencoderKL,
-    DPMSolverMultistepScheduler,
-    PixArtTransformer2DModel,
-    UNet2DConditionModel,
-)
+from diffusers import AutoencoderKL, DPMSolverMultistepScheduler
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 from torch import Tensor, nn
 
-from training.backbones import denoise
+from training.backbones import NO_CONDITIONS, Conditions, denoise
 from training.errors import FoundryError
+from training.latent_space import unscaled
 from training.noising import BETAS, NUM_TIMESTEPS, PREDICTION_TYPES, Noising
+from training.pretrained import check_safetensors, load_scheduler
 from training.prompts import Prompts
 from training.run_folder import write_error
 from training.schedulers import few_step_scheduler_of, is_few_step, read_scheduler_config
+from training.stepping import draw_noise, generators_of, sample_latents
 
+BACKBONE_CLASSES = (
+    "PixArtTransformer2DModel",
+    "UNet2DConditionModel",
+    "SD3Transformer2DModel",
+    "FluxTransformer2DModel",
+)
 AUTOENCODER_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
 
 
@@ -34,12 +39,14 @@ class Denoiser:
     """A backbone with its autoencoder and noise process, ready to sample or to be measured.
 
     ``few_step`` tells a consistency model, which is sampled by fresh noise between its steps and without guidance.
+    ``scheduler`` is the stock one that its folder names; None for the one that fits ``noising``.
     """
 
-    backbone: Any  # PixArtTransformer2DModel or UNet2DConditionModel
+    backbone: Any  # one of BACKBONE_CLASSES
     autoencoder: Any  # AutoencoderKL
     noising: Noising
     few_step: bool = False
+    scheduler: Any | None = None
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu", *, raw: bool = False) -> Denoiser:
@@ -51,23 +58,33 @@ class Denoiser:
         part, kind = backbone_part(folder)
         source = folder / "raw" if raw and (folder / "raw").is_dir() else folder / part
         return cls(
-            kind.from_pretrained(source, low_cpu_mem_usage=False).eval().to(device),
-            AutoencoderKL.from_pretrained(folder / "vae", low_cpu_mem_usage=False).eval().to(device),
+            load_part(kind, source).to(device),
+            load_part(AutoencoderKL, folder / "vae").to(device),
             noising_of(read_scheduler_config(folder)),
             is_few_step(folder),
+            load_scheduler(folder),
         )
 
     @classmethod
     def from_parts(
-        cls, backbone: nn.Module, autoencoder_folder: Path, noising: Noising | str, *, few_step: bool = False
+        cls,
+        backbone: nn.Module,
+        autoencoder_folder: Path,
+        noising: Noising | str,
+        *,
+        few_step: bool = False,
+        scheduler: Any | None = None,
     ) -> Denoiser:
         """A denoiser around a backbone in memory, for samples during training; a prediction alone will do."""
-        device = next(backbone.parameters()).device
-        autoencoder = (
-            AutoencoderKL.from_pretrained(autoencoder_folder, low_cpu_mem_usage=False).eval().to(device)
-        )
+        autoencoder = load_part(AutoencoderKL, autoencoder_folder).to(device_of(backbone))
         noising = Noising(noising) if isinstance(noising, str) else noising
-        return cls(backbone, autoencoder, noising, few_step)
+        return cls(backbone, autoencoder, noising, few_step, scheduler)
+
+    def fresh_scheduler(self) -> Any:
+        """A scheduler without memory of earlier samples."""
+        if self.scheduler is not None:
+            return type(self.scheduler).from_config(self.scheduler.config)
+        return (few_step_scheduler_of if self.few_step else scheduler_of)(self.noising)
 
     @torch.inference_mode()
     def predict_clean(
@@ -76,25 +93,53 @@ class Denoiser:
         level: Float[Tensor, " b"],
         states: Float[Tensor, "b tokens dim"],
         mask: Bool[Tensor, "b tokens"],
+        conditions: Conditions = NO_CONDITIONS,
     ) -> Float[Tensor, "b c h w"]:
         """The clean latent the model sees in noisy ones; ``level`` is t in [0, 1), see :mod:`training.noising`."""
-        output = denoise(self.backbone, noisy, self.noising.timestep(level), states, mask)
+        timestep = self.noising.timestep(level)
+        output = denoise(self.backbone, noisy, timestep, states, mask, conditions=conditions)
         return self.noising.clean(noisy, output, level)
 
     @property
     def device(self) -> torch.device:
         """Where the backbone lies."""
-        return next(self.backbone.parameters()).device
+        return device_of(self.backbone)
 
 
 def backbone_part(folder: Path) -> tuple[str, Any]:
     """Sub-folder and class of the backbone in a pipeline folder. Raises FoundryError when there is none."""
-    for part, kind in (("transformer", PixArtTransformer2DModel), ("unet", UNet2DConditionModel)):
+    for part in ("transformer", "unet"):
         if (folder / part).is_dir():
-            return part, kind
+            return part, _backbone_class(folder / part / "config.json")
     raise FoundryError(
         f"{folder}: holds neither transformer/ nor unet/; name the model/ folder of a finished run"
     )
+
+
+def _backbone_class(path: Path) -> Any:
+    import diffusers
+
+    try:
+        name = json.loads(path.read_text(encoding="utf-8")).get("_class_name")
+    except (OSError, ValueError) as error:
+        raise FoundryError(f"{path}: cannot be read ({error}); fetch the model again") from error
+    if name not in BACKBONE_CLASSES:
+        raise FoundryError(
+            f"{path}: class '{name}' is no backbone that we know; known are {', '.join(BACKBONE_CLASSES)}"
+        )
+    return getattr(diffusers, name)
+
+
+def load_part(kind: Any, folder: Path) -> Any:
+    """A diffusers model in float32 and evaluation mode. Raises FoundryError when its weights are not safetensors."""
+    check_safetensors(folder)
+    return kind.from_pretrained(folder, low_cpu_mem_usage=False, use_safetensors=True).eval()
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where a model computes: where its trained weights lie, or else its first."""
+    parameters = list(module.parameters())
+    return next((p for p in parameters if p.requires_grad), parameters[0]).device
 
 
 def build_scheduler(
@@ -120,6 +165,8 @@ def scheduler_of(noising: Noising) -> DPMSolverMultistepScheduler:
 
 def noising_of(config: Mapping[str, Any]) -> Noising:
     """The noise process that a scheduler's configuration describes. Raises FoundryError for one we do not know."""
+    if config.get("_class_name") == "FlowMatchEulerDiscreteScheduler":
+        return Noising("flow")
     predictions = {value: key for key, value in PREDICTION_TYPES.items()}
     schedules = {beta_schedule: name for name, (beta_schedule, _, _) in BETAS.items()}
     prediction, schedule = (
@@ -131,20 +178,23 @@ def noising_of(config: Mapping[str, Any]) -> Noising:
             f"scheduler_config.json: prediction_type '{prediction}' with beta_schedule '{schedule}'; known are "
             f"{', '.join(predictions)} with {', '.join(schedules)}"
         )
+    _check_betas(config, schedules[schedule])
     return Noising(predictions[prediction], schedules[schedule], bool(config.get("rescale_betas_zero_snr")))
+
+
+def _check_betas(config: Mapping[str, Any], schedule: str) -> None:
+    _, *wanted = BETAS[schedule]
+    found = [config.get("beta_start", wanted[0]), config.get("beta_end", wanted[1])]
+    if schedule != "cosine" and found != wanted:
+        raise FoundryError(
+            f"scheduler_config.json: betas run from {found[0]} to {found[1]}; '{schedule}' is known with "
+            f"{wanted[0]} to {wanted[1]}"
+        )
 
 
 def initial_noise(seeds: Sequence[int], shape: Sequence[int]) -> Float[Tensor, "n c h w"]:
     """One latent of noise per seed, as ``torch.Generator().manual_seed(seed)`` draws it in a stock pipeline."""
-    return _draw_noise(_generators(seeds), shape)
-
-
-def _generators(seeds: Sequence[int]) -> list[torch.Generator]:
-    return [torch.Generator().manual_seed(seed) for seed in seeds]
-
-
-def _draw_noise(generators: Sequence[torch.Generator], shape: Sequence[int]) -> Float[Tensor, "n c h w"]:
-    return torch.cat([torch.randn((1, *shape), generator=generator) for generator in generators])
+    return draw_noise(generators_of(seeds), shape)
 
 
 def sample(
@@ -175,57 +225,25 @@ def sample_with(
     steps: int,
     guidance: float,
     batch_size: int = 64,
+    latent_size: tuple[int, int] | None = None,
 ) -> UInt8[np.ndarray, "n height width 3"]:
-    """Like :func:`sample`, for a loaded denoiser."""
+    """Like :func:`sample`, for a loaded denoiser; ``latent_size`` is height and width, None for the backbone's own."""
     if len(seeds) != len(prompts.states):
         raise FoundryError(f"{len(prompts.states)} prompts but {len(seeds)} seeds; give one seed a prompt")
     pictures = []
     for start in range(0, len(seeds), batch_size):
         chosen = slice(start, start + batch_size)
-        latents = _sample_latents(
-            denoiser, prompts.part(start, start + batch_size), seeds[chosen], steps, guidance
+        latents = sample_latents(
+            denoiser, prompts.part(start, start + batch_size), seeds[chosen], steps, guidance, latent_size
         )
         pictures.append(decode(denoiser.autoencoder, latents))
     return np.concatenate(pictures)
 
 
-def _sample_latents(
-    denoiser: Denoiser, prompts: Prompts, seeds: Sequence[int], steps: int, guidance: float
-) -> Tensor:
-    config, device = denoiser.backbone.config, denoiser.device
-    states, mask = _conditions(prompts, guided=guidance > 1)
-    states, mask = states.to(device), mask.to(device)
-    build = few_step_scheduler_of if denoiser.few_step else scheduler_of
-    scheduler = build(denoiser.noising)
-    scheduler.set_timesteps(steps)
-    # A scheduler that adds noise between steps goes on drawing from the generators of the first noise, as pipelines do.
-    generators = _generators(seeds)
-    latents = _draw_noise(generators, (config.in_channels, config.sample_size, config.sample_size)).to(device)
-    latents = latents * scheduler.init_noise_sigma
-    for timestep in scheduler.timesteps:
-        doubled = torch.cat([latents, latents]) if guidance > 1 else latents
-        output = denoise(denoiser.backbone, doubled, timestep.to(device).expand(len(doubled)), states, mask)
-        if guidance > 1:  # Ho and Salimans 2022, eq. 6, in the pipelines' form
-            unguided, guided = output.chunk(2)
-            output = unguided + guidance * (guided - unguided)
-        latents = scheduler.step(output, timestep, latents, generator=generators, return_dict=False)[0]
-    return latents
-
-
-def _conditions(prompts: Prompts, *, guided: bool) -> tuple[Tensor, Tensor]:
-    """States and mask; the empty text comes first when guided, as in the stock pipelines."""
-    states, mask = torch.from_numpy(prompts.states), torch.from_numpy(prompts.mask)
-    if not guided:
-        return states, mask
-    null_states = torch.from_numpy(prompts.null_states).expand_as(states)
-    null_mask = torch.from_numpy(prompts.null_mask).expand_as(mask)
-    return torch.cat([null_states, states]), torch.cat([null_mask, mask])
-
-
 @torch.inference_mode()
 def decode(autoencoder: Any, latents: Float[Tensor, "n c h w"]) -> UInt8[np.ndarray, "n height width 3"]:
     """Pictures of scaled latents, rounded as diffusers rounds them."""
-    images = autoencoder.decode(latents / autoencoder.config.scaling_factor, return_dict=False)[0]
+    images = autoencoder.decode(unscaled(autoencoder.config, latents), return_dict=False)[0]
     unit = (images / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu().float().numpy()
     return (unit * 255).round().astype(np.uint8)
 

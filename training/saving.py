@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -32,13 +33,15 @@ class Saver:
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._saving: Future[None] | None = None
         self.newest = -1
+        self.stall_seconds = 0.0
 
     def save(self, state: TrainingState, *, at_once: bool = False) -> None:
         """Save the state of this moment; ``at_once`` returns when it is on disk.
 
-        A save that is still being written is waited for first. Raises FoundryError when one cannot be written (disk
+        How long the training stood still for it is in ``stall_seconds`` afterwards. A save that is still being written is waited for first. Raises FoundryError when one cannot be written (disk
         full); older checkpoints survive.
         """
+        begun = time.monotonic()
         self.finish()
         if state.images_seen != self.newest:
             part, copied = self._stage(state)
@@ -46,6 +49,7 @@ class Saver:
             self.newest = state.images_seen
         if at_once or not self.asynchronous:
             self.finish()
+        self.stall_seconds = time.monotonic() - begun
 
     def finish(self) -> None:
         """Wait for the save that is being written. Raises FoundryError when it failed."""

@@ -17,6 +17,8 @@ from pydantic import Field, field_validator, model_validator
 from training.digests import canonical_json, sha256_bytes
 from training.encoder_settings import EncoderSettings as EncoderSettings
 from training.errors import FoundryError
+from training.fine_tuning_options import LoraOptions as LoraOptions
+from training.fine_tuning_options import OptimizerOptions as OptimizerOptions
 from training.options import AutoencoderOptions as AutoencoderOptions
 from training.options import CaptionMix as CaptionMix
 from training.options import ContrastiveOptions as ContrastiveOptions
@@ -94,6 +96,14 @@ class Recipe(Section):
     )
     seed: int = Field(default=0, ge=0, lt=2**63)
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    optimizer: OptimizerOptions = OptimizerOptions()
+    lora: LoraOptions | None = Field(
+        default=None,
+        description="train low-rank adapters beside the parent's weights; None trains all weights",
+    )
+    base_format: Literal["fp32", "int8"] = Field(
+        default="fp32", description="frozen linear layers while adapters train: as they are, or in 8 bits"
+    )
     diffusion: DiffusionOptions | None = None
     autoencoder: AutoencoderOptions | None = None
     contrastive: ContrastiveOptions | None = None
@@ -117,6 +127,7 @@ class Recipe(Section):
                     f"section '{name}' does not belong to objective '{self.objective}'; remove it"
                 )
         self._check_start()
+        self._check_adapters()
         if self.warmup_images > self.images_total:
             raise ValueError(
                 f"'warmup_images' is {self.warmup_images}, above images_total {self.images_total}; lower it"
@@ -144,6 +155,18 @@ class Recipe(Section):
                 raise ValueError(
                     f"'{name}' is {getattr(self, name)!r}; objective '{self.objective}' takes no {name}"
                 )
+
+    def _check_adapters(self) -> None:
+        """Adapters sit beside a parent's weights, and only frozen weights can be stored in 8 bits."""
+        if self.lora is not None and (self.objective != "diffusion" or self.parent is None):
+            raise ValueError(
+                f"'lora' adapts a parent's weights under objective 'diffusion'; found parent {self.parent!r} and "
+                f"objective '{self.objective}'; name a parent or remove lora"
+            )
+        if self.base_format != "fp32" and self.lora is None:
+            raise ValueError(
+                f"'base_format' is '{self.base_format}', which holds frozen weights alone; add a section lora or say fp32"
+            )
 
 
 class TrainingSpecification(Section):
@@ -195,7 +218,12 @@ class Execution(Section):
     )
     compile: bool = Field(default=False, description="torch.compile the backbone")
     log_every_images: Positive = Field(default=512, description="one row of metrics per so many images")
-    checkpoint_every_seconds: float = Field(default=30.0, gt=0, le=86400)
+    checkpoint_every_seconds: float = Field(
+        default=30.0,
+        gt=0,
+        le=86400,
+        description="or a hundred times as long as the last one held up training",
+    )
     checkpoint_every_images: Positive | None = Field(
         default=None, description="also after so many images; for tests"
     )
@@ -213,6 +241,10 @@ class Execution(Section):
     activation_checkpointing: bool = Field(
         default=False,
         description="compute activations again in the backward pass: less memory, a third more work",
+    )
+    offload_base: bool = Field(
+        default=False,
+        description="frozen linear layers stay in the host's memory between uses; needs a recipe with lora",
     )
     sample_every_images: Positive | None = Field(
         default=None, description="write a sheet of samples; None for never"

@@ -55,7 +55,7 @@ class BackboneAnalysisConfig(dg.Config):
     """Settings of ``backbone_analysis``."""
 
     timed_runs: int = Field(
-        5, description="forward passes that are timed, odd; the median one is told; 0 for none", ge=0
+        5, description="forward passes that are timed; medians are told; 0 for none", ge=0
     )
     samples: int = Field(16, description="training samples on which blocks are compared", ge=2)
 

@@ -18,7 +18,7 @@ from evaluation.schemas import SCALING_EFFICIENCY
 from training.grid import Cell, Grid, shared_cells
 
 CURVE_METRIC = "denoising_error"
-REMARK = "denoising error of the clean latent, not TIFA; small models on small data, at equal images seen"
+REMARK = "denoising error of the clean latent, not TIFA; small models on small data"
 
 
 def curves_by_cell(scores: pa.Table, metric: str = CURVE_METRIC) -> dict[Cell, dict[int, LearningCurve]]:
@@ -61,8 +61,8 @@ def efficiency_table(found: dict[Cell, list[Efficiency]], metric: str = CURVE_ME
 def grid_claims(scores: pa.Table, grid: Grid, profile: str) -> dict[str, Measurement]:
     """Measurements of the claims that the grid's pairs and contrasts name, from the runs that are scored.
 
-    Both sides are compared after equal images, the largest count that both were scored at. A claim whose runs are not
-    all scored is left out: it is not run.
+    Both sides are compared after equal compute where the grid's budgets are compute, else after equal images, the
+    largest count that both were scored at. A claim whose runs are not all scored is left out: it is not run.
     """
     sides = [(pair.claim, "size", pair.left, pair.right) for pair in grid.pairs if pair.claim]
     sides += [(contrast.claim, contrast.axis, contrast.left, contrast.right) for contrast in grid.contrasts]
@@ -78,14 +78,22 @@ def grid_claims(scores: pa.Table, grid: Grid, profile: str) -> dict[str, Measure
 
 
 def _contrasted(scores: pa.Table, grid: Grid, left: Cell, right: Cell) -> ContrastedCell | None:
-    """Errors by seed and sample of two cells at their last common count; None when a run is not scored there."""
+    """Errors by seed and sample of two cells where they are comparable; None when a run is not scored there."""
     rows = [_errors_of(scores, grid, cell) for cell in (left, right)]
-    common = set.intersection(*(set(by_count) for by_count in rows)) if all(rows) else set()
-    if not common:
+    if not all(rows):
         return None
-    last = max(common)
-    name = f"{'.'.join(dict.fromkeys((*left, *right)))} at {last:,} images"
-    return ContrastedCell(name, *(np.array(by_count[last]) for by_count in rows))
+    budgets = [grid.sizes[cell[0]].budgets or grid.budgets for cell in (left, right)]
+    if all(budget.gflops for budget in budgets):
+        counts, where = [max(by_count) for by_count in rows], "equal compute"
+    else:
+        last = max(set(rows[0]) & set(rows[1]), default=None)
+        if last is None:
+            return None
+        counts, where = [last, last], f"{last:,} images"
+    name = f"{'.'.join(dict.fromkeys((*left, *right)))} at {where}"
+    return ContrastedCell(
+        name, *(np.array(by_count[count]) for by_count, count in zip(rows, counts, strict=True))
+    )
 
 
 def _errors_of(scores: pa.Table, grid: Grid, cell: Cell) -> dict[int, list[list[float]]]:

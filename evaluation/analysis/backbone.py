@@ -14,7 +14,7 @@ import torch
 
 from evaluation.analysis.breakdown import Cell, breakdown
 from evaluation.analysis.similarity import BlockSimilarity, NoisedBatch, block_similarities
-from evaluation.analysis.timing import threads, time_parts
+from evaluation.analysis.timing import Timing, threads, time_parts
 from evaluation.metrics.denoising import evaluation_noise
 from training.backbones import (
     BACKBONES,
@@ -44,7 +44,8 @@ MEMORY_SHARE = 0.6  # of what is free, that weights may take
 class Analysis:
     """What one forward pass of one image costs, part by part, and how alike its blocks are.
 
-    ``similarities`` is empty without data to look at. ``timed_runs``: passes of which the median is told, 0 for none.
+    ``similarities`` is empty without data to look at. ``timed_runs``: passes of which medians are told, 0 for none.
+    ``undisturbed_nanoseconds``: median of a whole pass without the clock's hooks.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Analysis:
     cells: Sequence[Cell]
     similarities: Sequence[BlockSimilarity] = ()
     timed_runs: int = 0
+    undisturbed_nanoseconds: int | None = None
 
 
 def analyze(
@@ -100,7 +102,9 @@ def analyze_variant(
         model = build_backbone(name, 0).eval()
         with threads(num_threads):
             timing = time_parts(model, example_inputs(model, 1, latent, num_tokens), runs=runs)
-    return Analysis(name, side, num_tokens, breakdown(blueprint(name), costs, timing), (), runs)
+    return Analysis(
+        name, side, num_tokens, breakdown(blueprint(name), costs, timing), (), runs, undisturbed(timing)
+    )
 
 
 def analyze_folder(
@@ -119,15 +123,29 @@ def analyze_folder(
     Raises FoundryError when the folder holds no backbone of diffusers.
     """
     folder = Path(folder)
-    model, noising = _load(folder)
-    inputs = example_inputs(model, 1, latent, num_tokens)
-    meta = _on_meta(model)
-    costs = layer_costs(meta, example_inputs(meta, 1, latent, num_tokens))
-    with threads(num_threads):
-        timing = time_parts(model, inputs, runs=runs) if runs else None
-        alike = block_similarities(model, noising, noised_batch(shards, model, samples)) if shards else []
-    cells = breakdown(model, costs, timing)
-    return Analysis(name or folder.name, inputs.noisy.shape[-1], num_tokens, cells, alike, runs)
+    part, kind = _backbone_of(folder)
+    meta = _on_meta(part, kind)
+    counted = example_inputs(meta, 1, latent, num_tokens)
+    costs = layer_costs(meta, counted)
+    timing: Timing | None = None
+    alike: Sequence[BlockSimilarity] = ()
+    if runs or shards:  # weights are loaded only where they are looked at
+        model = kind.from_pretrained(part, low_cpu_mem_usage=False).eval()
+        with threads(num_threads):
+            if runs:
+                timing = time_parts(model, example_inputs(model, 1, latent, num_tokens), runs=runs)
+            if shards:
+                batch = noised_batch(shards, model, samples)
+                alike = tuple(block_similarities(model, _noising(folder), batch))
+    return Analysis(
+        name or folder.name,
+        counted.noisy.shape[-1],
+        num_tokens,
+        breakdown(meta, costs, timing),
+        alike,
+        runs,
+        undisturbed(timing),
+    )
 
 
 def noised_batch(shards_folder: Path, model: Backbone, samples: int = SAMPLES) -> NoisedBatch:
@@ -153,8 +171,13 @@ def noised_batch(shards_folder: Path, model: Backbone, samples: int = SAMPLES) -
     )
 
 
-def _load(folder: Path) -> tuple[Backbone, Noising]:
-    """The backbone, of whatever diffusers class its configuration names, and its noise process."""
+def undisturbed(timing: Timing | None) -> int | None:
+    """Nanoseconds of a whole pass, where one was timed."""
+    return timing.undisturbed if timing else None
+
+
+def _backbone_of(folder: Path) -> tuple[Path, Any]:
+    """Sub-folder of the backbone in a pipeline folder, and the diffusers class that its configuration names."""
     import diffusers
 
     part = next((folder / name for name in ("transformer", "unet") if (folder / name).is_dir()), None)
@@ -167,8 +190,7 @@ def _load(folder: Path) -> tuple[Backbone, Noising]:
         raise FoundryError(
             f"{part}/config.json: '_class_name' is '{class_name}', which diffusers lacks; name a folder of its classes"
         )
-    model = getattr(diffusers, class_name).from_pretrained(part, low_cpu_mem_usage=False).eval()
-    return model, _noising(folder)
+    return part, getattr(diffusers, class_name)
 
 
 def _noising(folder: Path) -> Noising:
@@ -176,9 +198,9 @@ def _noising(folder: Path) -> Noising:
     return noising_of(json.loads(config.read_text())) if config.is_file() else Noising("flow")
 
 
-def _on_meta(model: Backbone) -> Any:
+def _on_meta(part: Path, kind: Any) -> Backbone:
     with torch.device("meta"):
-        return type(model).from_config(model.config).eval()
+        return kind.from_config(kind.load_config(part)).eval()
 
 
 def _check_memory(name: str) -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from statistics import median
 
 import torch
 from torch import nn
@@ -17,37 +18,46 @@ from training.errors import FoundryError
 
 @dataclass(frozen=True)
 class Timing:
-    """One forward pass: the one of median length among ``runs``. The parts add up to it exactly, in nanoseconds."""
+    """Nanoseconds of a forward pass, medians over ``runs`` passes.
+
+    ``parts``: of each part, so that one hiccup does not mark a part; ``undisturbed``: of a whole pass without hooks.
+    """
 
     parts: Mapping[Part, int]
+    undisturbed: int
     runs: int
 
     @property
     def total(self) -> int:
-        """Nanoseconds of the whole pass."""
+        """All parts together."""
         return sum(self.parts.values())
 
 
-def time_parts(model: nn.Module, inputs: Inputs, *, runs: int = 5, warm_up: int = 1) -> Timing:
-    """Time ``runs`` forward passes without gradients after ``warm_up`` and return the median one.
+def time_parts(model: nn.Module, inputs: Inputs, *, runs: int = 5, warm_up: int = 2) -> Timing:
+    """Time ``runs`` forward passes without gradients after ``warm_up``, part by part, and as many undisturbed.
 
     Hooks stand only where the part changes. On a GPU each of these places waits for the device, so the parts are
-    true and the total is above what an undisturbed pass takes. Raises FoundryError when ``runs`` is even: no
-    single pass is the median then.
+    true and their sum is above what an undisturbed pass takes. Raises FoundryError for less than one run.
     """
-    if runs < 1 or runs % 2 == 0:
-        raise FoundryError(f"runs is {runs}; an odd number is needed, so that one pass is the median; use 5")
+    if runs < 1:
+        raise FoundryError(f"runs is {runs}; at least 1 pass is needed to time one; use 5")
     clock = _Clock(next(model.parameters()).is_cuda)
-    passes: list[dict[Part, int]] = []
-    with _watched(model, clock), torch.inference_mode():
-        for number in range(warm_up + runs):
-            clock.start()
+    passes, whole = [], []
+    with torch.inference_mode():
+        for _ in range(warm_up):
             inputs.call(model)
-            spent = clock.stop()
-            if number >= warm_up:
-                passes.append(spent)
-    passes.sort(key=lambda spent: sum(spent.values()))
-    return Timing(passes[runs // 2], runs)
+        for _ in range(runs):  # in turn, so that both meet the same machine
+            whole.append(_pass(model, inputs, clock))
+            with _watched(model, clock):
+                passes.append(_pass(model, inputs, clock))
+    parts = {part: round(median(spent[part] for spent in passes)) for part in passes[0]}
+    return Timing(parts, round(median(sum(spent.values()) for spent in whole)), runs)
+
+
+def _pass(model: nn.Module, inputs: Inputs, clock: _Clock) -> dict[Part, int]:
+    clock.start()
+    inputs.call(model)
+    return clock.stop()
 
 
 @contextmanager

@@ -68,7 +68,7 @@ def analyze(
     model: Annotated[str, typer.Argument(help="registry name, or folder of a diffusers pipeline")],
     latent: Latent = None,
     time: Annotated[bool, typer.Option("--time", help="also time forward passes; weights must fit")] = False,
-    runs: Annotated[int, typer.Option(min=1, help="passes that are timed, odd; the median is told")] = 5,
+    runs: Annotated[int, typer.Option(min=1, help="passes that are timed; medians are told")] = 5,
     threads: Annotated[int | None, typer.Option(min=1, help="torch threads; default torch's own")] = None,
     shards: Annotated[
         Path | None, typer.Option(help="training shards, to compare the blocks of a model folder on")
@@ -85,7 +85,8 @@ def analyze(
     if picture is not None:
         write_bytes_atomic(picture, analysis_picture(found))
     if as_json:
-        about = {"name": found.name, "latent": found.latent, "num_tokens": found.num_tokens}
+        about: dict[str, Any] = {"name": found.name, "latent": found.latent, "num_tokens": found.num_tokens}
+        about["undisturbed_milliseconds"] = _milliseconds(found)
         blocks = similarity_rows(found)
         print_rows([about | {"parts": part_rows(found), "blocks": blocks}], as_json=True)
         return
@@ -101,6 +102,14 @@ def _show_analysis(found: Analysis) -> None:
     )
     print_rows(total_rows(totals(found.cells, "stage")), as_json=False, title=f"{about}, by stage")
     print_rows(total_rows(totals(found.cells)), as_json=False, title="by kind of layer")
+    milliseconds = _milliseconds(found)
+    if milliseconds is not None:
+        console.print(f"without the clock's hooks a pass took {milliseconds:.2f} ms", highlight=False)
     blocks = [{**row, "cka": row["cka"][0]} for row in similarity_rows(found)]
     if blocks:
         print_rows(blocks, as_json=False, title="blocks; cka is with the first")
+
+
+def _milliseconds(found: Analysis) -> float | None:
+    """Of a whole undisturbed pass, None where none was timed."""
+    return None if found.undisturbed_nanoseconds is None else found.undisturbed_nanoseconds / 1e6

@@ -123,6 +123,41 @@ def retry_failed(
 
 
 @app.command()
+def plan(
+    name: Annotated[str, typer.Argument(help="a recipe or grid point, or a profile such as paper")],
+    profile: Annotated[
+        str | None, typer.Option(help="profile of the recipe; default FOUNDRY_PROFILE, then demo")
+    ] = None,
+    gpus: Annotated[int | None, typer.Option(help="GPUs that train together; default 1")] = None,
+    strategy: Annotated[
+        str | None, typer.Option(help="ddp: a copy of the weights each; fsdp: a shard each")
+    ] = None,
+    batch_per_gpu: Annotated[
+        int | None, typer.Option(help="images of one pass on one GPU; the batch's rest becomes micro batches")
+    ] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32, bf16 or fp16; default the recipe's")] = None,
+    checkpointing: Annotated[
+        bool | None, typer.Option("--checkpointing", help="compute activations again in the backward pass")
+    ] = None,
+    gpu: Annotated[str | None, typer.Option(help="h100, h200, a100, a100-40, l40s or b200")] = None,
+    mfu: Annotated[
+        float | None, typer.Option(help="share of the GPU's peak that is used; default 0.35")
+    ] = None,
+    price: Annotated[float | None, typer.Option(help="price of one GPU-hour")] = None,
+    images: Annotated[int | None, typer.Option(help="images of the data set, for storage")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say before anything runs what trainings need: memory by part, time, storage, cost. Time is projected."""
+    from orchestration.command.plan import run
+
+    given = {
+        "gpus": gpus, "strategy": strategy, "batch_per_gpu": batch_per_gpu, "precision": precision,
+        "checkpointing": checkpointing, "gpu": gpu, "mfu": mfu, "price": price, "images": images,
+    }  # fmt: skip
+    run(name, profile, given, workspace().profile, as_json=as_json)
+
+
+@app.command()
 def doctor(as_json: AsJson = False) -> None:
     """Look at versions, disk, memory, processors, GPU, Ray and ports, and say how to mend what is wrong."""
     from dataclasses import asdict

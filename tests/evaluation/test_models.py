@@ -11,7 +11,7 @@ from torch import nn
 
 from evaluation.metrics.denoising import TextCondition, denoising_errors, noise_levels
 from evaluation.models import CleanPredictor, level_of_sigma, load_predictor, text_condition
-from training.backbones import build_backbone
+from training.backbones import NO_CONDITIONS, Conditions, build_backbone
 from training.errors import FoundryError
 from training.export import export_pipeline
 from training.noising import Noising
@@ -27,7 +27,12 @@ class _IdealDenoiser(Denoiser):
     """Knows that clean latents are unit Gaussian and answers in the terms of its target."""
 
     def predict_clean(
-        self, noisy: torch.Tensor, level: torch.Tensor, states: torch.Tensor, mask: torch.Tensor
+        self,
+        noisy: torch.Tensor,
+        level: torch.Tensor,
+        states: torch.Tensor,
+        mask: torch.Tensor,
+        conditions: Conditions = NO_CONDITIONS,
     ) -> torch.Tensor:
         alpha, sigma = self.noising.coefficients(level)
         clean = alpha * noisy / (alpha**2 + sigma**2)

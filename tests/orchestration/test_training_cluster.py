@@ -17,7 +17,7 @@ from orchestration.resources.compute import RayCompute
 from orchestration.resources.training_cluster import RAY_FOLDER
 from tests.orchestration.test_compute import digest_of, run_folder
 from tests.training.killing import newest
-from tests.training.teams import fork_team
+from tests.training.teams import fork, train_part
 from training.errors import FoundryError
 from training.run_folder import RunFolder, prepare
 
@@ -39,18 +39,26 @@ def shared_run(root: Path, world_size: int = 2) -> RunFolder:
     return prepare(root / "runs", folder.read_spec(), folder.read_execution().model_copy(update=settings))
 
 
+def own_worker() -> psutil.Process | None:
+    """A process of Ray Train below this one, None while there is none."""
+    own = {process.pid for process in psutil.Process().children(recursive=True)}
+    for process in psutil.process_iter(["name"]):
+        if process.pid in own and "RayTrainWorker" in (process.info["name"] or ""):
+            return process
+    return None
+
+
 def test_a_killed_worker_costs_the_work_since_the_last_checkpoint(
     ray_compute: RayCompute, tmp_path: Path
 ) -> None:
     whole, killed = shared_run(tmp_path / "whole"), shared_run(tmp_path / "killed")
-    fork_team(whole)
+    fork(train_part, whole.path)
     said: list[str] = []
     found: dict[str, Any] = {}
 
     def kill_a_worker() -> None:
-        worker = None
-        while worker is None:
-            worker = next((each for each in psutil.process_iter() if "RayTrainWorker" in each.name()), None)
+        while (worker := own_worker()) is None:
+            time.sleep(0.1)
         while newest(killed) < 4 * EVERY:
             time.sleep(0.005)
         found["reached"], found["saved"] = killed.read_progress().images_seen, newest(killed)

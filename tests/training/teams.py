@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -32,12 +33,12 @@ def start_team(*folders: RunFolder, processes: int = 2) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def fork_team(folder: RunFolder, processes: int = 2) -> None:
-    """Train one folder with several processes that come from a server which imported torch once."""
+def fork(part: Callable[[int, Path], None], folder: Path, processes: int = 2) -> None:
+    """Call ``part(rank, folder)`` in processes that have a group; a server that imported torch once forks them."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
     members = [
-        context.Process(target=_take_part, args=(folder.path, rank, processes)) for rank in range(processes)
+        context.Process(target=_take_part, args=(part, folder, rank, processes)) for rank in range(processes)
     ]
     for member in members:
         member.start()
@@ -46,10 +47,15 @@ def fork_team(folder: RunFolder, processes: int = 2) -> None:
     assert [member.exitcode for member in members] == [0] * processes
 
 
-def _take_part(path: Path, rank: int, size: int) -> None:
+def train_part(rank: int, folder: Path) -> None:
+    """Take part in a training."""
+    run(folder)
+
+
+def _take_part(part: Callable[[int, Path], None], folder: Path, rank: int, size: int) -> None:
     import torch.distributed as dist
 
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{path}/meeting", rank=rank, world_size=size)
-    run(path)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=size)
+    part(rank, folder)
     dist.destroy_process_group()

@@ -47,6 +47,18 @@ def test_released_models_count_exactly(name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "layers", "residuals", "tensors"),
+    [("SDXL-stock", 70, 17, 1680), ("KOALA-1B", 30, 11, 790), ("KOALA-700M", 21, 9, 584)],
+)
+def test_koala_cuts_what_it_says(name: str, layers: int, residuals: int, tensors: int) -> None:
+    model = blueprint(name)
+    classes = [type(module).__name__ for module in model.modules()]
+    assert classes.count("BasicTransformerBlock") == layers
+    assert classes.count("ResnetBlock2D") == residuals
+    assert len(model.state_dict()) == tensors
+
+
+@pytest.mark.parametrize(
     "name", ["UNet-demo-c32-td1_5", "IF-XL-demo-c32", "SD3-tiny", "FLUX-demo-h64-d2-s4", "PixArt-demo-h64-d4"]
 )
 def test_costs_equal_a_full_walk(name: str) -> None:

@@ -31,10 +31,10 @@ def test_counts_equal_the_built_model(name: str) -> None:
 
 def test_demo_transformers_span_twenty_times() -> None:
     sizes = sorted(count_parameters(name) for name in BACKBONES if name.startswith("PixArt-demo"))
-    assert len(sizes) == 7
+    assert len(sizes) >= 7
     assert sizes[-1] >= 20 * sizes[0]
     unets = [count_parameters(name) for name in BACKBONES if name.startswith("UNet-demo")]
-    assert len(unets) == 7
+    assert len(unets) >= 7
     assert sizes[0] < min(unets) < max(unets) < 10 * sizes[-1]
 
 

@@ -71,10 +71,20 @@ def test_two_processes_train_as_one_and_a_run_may_change_hands(runs: RunMaker) -
     shards = runs.prepare("shards", {**EXECUTION, **ALL_ELSE, "strategy": "fsdp"}, **RECIPE)
     one_then_copies = branch(runs, one, "one-copies", 10)
     one_then_shards = branch(runs, one, "one-shards", 10, strategy="fsdp")
-    start_team(copies, shards, one_then_copies, one_then_shards)
+    unet = {**RECIPE, "backbone": "UNet-tiny", "images_total": 20}
+    unets = [
+        runs.prepare(f"unet-{strategy}", {"strategy": strategy, "channels_last": True}, **unet)
+        for strategy in ("fsdp", "ddp")
+    ]
+    start_team(copies, shards, one_then_copies, one_then_shards, unets[0])
     for folder in (copies, shards, one_then_copies, one_then_shards):
         assert_same(folder, one)
     assert len(list((copies.checkpoints / f"{20:015d}").glob("model-*-of-00002.safetensors"))) == 2
+
+    run(unets[1].path)  # alone, so that it is no team
+    # Biases before a norm have gradients of rounding alone, which Adam makes large: the losses tell.
+    curves = [folder.read_metrics().to_pylist() for folder in unets]
+    assert [row["loss"] for row in curves[0]] == pytest.approx([row["loss"] for row in curves[1]], rel=1e-4)
 
     for source, root in ((one_then_copies, "one-copies-one"), (shards, "shards-one")):
         folder = branch(runs, source, root, 20)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,10 +11,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from tests.training.teams import fork
 from training.checkpoints import TrainingState, load_checkpoint
 from training.errors import FoundryError
 from training.saving import Saver
-from training.team import Team
+from training.spec import Execution
+from training.team import Team, join_team
 
 
 def tensors() -> dict[str, dict[str, Tensor]]:
@@ -71,6 +75,28 @@ def test_a_save_that_fails_is_told_at_the_next_occasion(tmp_path: Path) -> None:
         saver.save(TrainingState(16, 0.0, tensors()))
     with pytest.raises(FoundryError, match=r"000000000000016: cannot be written"), saver:
         saver.save(TrainingState(16, 0.0, tensors()))
+
+
+def save_with_one_full_disk(rank: int, folder: Path) -> None:
+    """Two processes save twice; the second time one of them cannot write its part."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with join_team(Execution()) as team, Saver(folder, 2, team, asynchronous=True) as saver:
+        saver.save(TrainingState(8, 0.0, tensors()), at_once=True)
+        if rank == 1:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+        with pytest.raises(FoundryError, match="000000000000016: cannot be written"):
+            saver.save(TrainingState(16, 0.0, tensors()), at_once=True)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_all_processes_hear_that_one_could_not_save(tmp_path: Path) -> None:
+    fork(save_with_one_full_disk, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["000000000000008"]
+    state, notes = load_checkpoint(tmp_path)
+    assert state is not None
+    assert notes == []
+    assert torch.equal(state.tensors["model"]["weight"], tensors()["model"]["weight"])
 
 
 def test_a_checkpoint_of_an_older_format_is_passed_over(tmp_path: Path) -> None:

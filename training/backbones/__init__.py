@@ -13,10 +13,12 @@ from training.backbones._counting import example_inputs as example_inputs
 from training.backbones._counting import layer_costs as layer_costs
 from training.backbones._counting import macs_per_image as macs_per_image
 from training.backbones._counting import variant_costs as variant_costs
+from training.backbones._forward import NO_CONDITIONS as NO_CONDITIONS
 from training.backbones._forward import Conditions as Conditions
 from training.backbones._forward import bare as bare
 from training.backbones._forward import denoise as denoise
 from training.backbones._forward import latent_shape as latent_shape
+from training.backbones._forward import model_parameters as model_parameters
 from training.backbones._forward import pack as pack
 from training.backbones._forward import pooled_dim as pooled_dim
 from training.backbones._forward import takes_mask as takes_mask

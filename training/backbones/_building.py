@@ -6,7 +6,7 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any
+from typing import Any, no_type_check
 
 import torch
 from torch import nn
@@ -64,6 +64,7 @@ _INITIALISERS = (nn.init.kaiming_uniform_, nn.init.uniform_, nn.init.normal_, nn
 class _Uninitialised(TorchFunctionMode):
     """Leaves out initial values, which the meta device could not hold: a third of the time of building there."""
 
+    @no_type_check  # thousands of calls a model, none with shapes to check
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in _INITIALISERS:
             return args[0] if args else kwargs["tensor"]

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, no_type_check
 
 import torch
 from torch import Tensor, nn
@@ -124,6 +124,7 @@ class _Tally(TorchDispatchMode):
     def add(self, name: str, cost: LayerCost) -> None:
         self.costs[name] = self.costs.get(name, LayerCost()) + cost
 
+    @no_type_check  # called for every operation
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         output = func(*args, **kwargs)

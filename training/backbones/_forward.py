@@ -49,6 +49,11 @@ def bare(model: nn.Module) -> nn.Module:
     return inner
 
 
+def model_parameters(model: nn.Module) -> int:
+    """Parameters of a model as it is exported: adapters are fused by then and count nothing."""
+    return sum(p.numel() for name, p in bare(model).named_parameters() if ".lora_" not in name)
+
+
 def takes_mask(model: nn.Module) -> bool:
     """Whether the stock pipeline of this class passes a text mask (PixArt does, the others do not)."""
     return isinstance(bare(model), PixArtTransformer2DModel)

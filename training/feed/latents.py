@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -103,7 +103,11 @@ class LatentFeed:
             texts = self.shards.text_of(rows, np.zeros_like(rows))
             found = self._texts.get(np.append(texts, 0), self.shards.description.max_tokens)
             states, mask = found.states.float().cpu().numpy(), found.mask.cpu().numpy()
-            self._prompts = count, Prompts(states[:-1], mask[:-1], states[-1], mask[-1])
+            own = Prompts(states[:-1], mask[:-1], states[-1], mask[-1])
+            if found.pooled is not None:
+                pooled = found.pooled.float().cpu().numpy()
+                own = replace(own, pooled=pooled[:-1], null_pooled=pooled[-1])
+            self._prompts = count, own
         return self._prompts[1]
 
     def null_text(self) -> tuple[Float[Tensor, "1 tokens dim"], Bool[Tensor, "1 tokens"]]:

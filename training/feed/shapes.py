@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from diffusers import FluxTransformer2DModel
+
+from training.backbones import bare, latent_shape
 from training.errors import FoundryError
 
 
@@ -14,8 +17,9 @@ def check_latent_sizes(module: Any, shapes: tuple[tuple[int, int, int], ...], wh
     transformer interpolates its sine positions; SD3 crops positions up to a largest size; FLUX.1's rotate with the
     place. Raises FoundryError naming the first shape that does not fit.
     """
-    config = module.config
-    own = (config.in_channels, config.sample_size, config.sample_size)
+    if isinstance(bare(module), FluxTransformer2DModel):
+        return
+    own = latent_shape(module)
     for channels, height, width in shapes:
         if (channels, height, width) == own:
             continue
@@ -24,7 +28,7 @@ def check_latent_sizes(module: Any, shapes: tuple[tuple[int, int, int], ...], wh
             limit = f" and at most {most}" if most < 2**30 else ""
             raise FoundryError(
                 f"{where}: latents of {height} x {width}; {type(module).__name__} takes sides that are multiples of "
-                f"{unit}{limit} beside its own {config.sample_size}. Choose other buckets, or another backbone."
+                f"{unit}{limit} beside its own {own[1]}. Choose other buckets, or another backbone."
             )
 
 

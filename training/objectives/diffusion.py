@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers import FluxTransformer2DModel, UNet2DConditionModel
 from jaxtyping import Float
 from torch import Tensor
 
-from training.backbones import denoise, takes_mask
+from training.backbones import Conditions, bare, denoise, latent_shape, pooled_dim, takes_mask, text_dim
 from training.errors import FoundryError
 from training.feed.latents import LatentBatch, LatentFeed
 from training.feed.order import Order
@@ -21,6 +22,7 @@ from training.objectives import input_folder
 from training.randomness import Draw
 from training.spec import DiffusionOptions, Execution, TrainingSpecification
 
+LORA_FOLDER = "lora"
 DiffusionBatch = LatentBatch
 
 
@@ -30,15 +32,20 @@ class DiffusionObjective:
     few_step = False
 
     def __init__(self, spec: TrainingSpecification, execution: Execution, device: str) -> None:
+        recipe = spec.recipe
         self.spec = spec
         self.options, backbone = self.start(spec, execution)
         self.device = device
         self.noising = Noising(
             self.options.prediction, self.options.noise_schedule, self.options.zero_terminal_snr
         )
-        self.feed = LatentFeed(spec, execution, device)
+        self.feed = LatentFeed(spec, execution, device, pooled=pooled_dim(bare(backbone).config) is not None)
         self.shards, self.rows = self.feed.shards, self.feed.rows
         self.num_samples = len(self.rows)
+        self.parent = input_folder(execution, "parent") if recipe.parent and not self.few_step else None
+        from training.fine_tuning import adapt
+
+        adapt(backbone, recipe, execution)
         self.module = backbone.to(device)
         _place(self.module, execution, device)
         self._check_shapes()
@@ -87,7 +94,8 @@ class DiffusionObjective:
         noise = self._to_device(draw.normal("noise", batch.latents.shape[1:]))
         level = self.draw_levels(draw)
         noisy = self.noising.add_noise(batch.latents, noise, level)
-        output = self.forward(self.module, noisy, self.noising.timestep(level), batch.states, batch.mask)
+        timestep, conditions = self.noising.timestep(level), Conditions(pooled=batch.pooled)
+        output = self.forward(self.module, noisy, timestep, batch.states, batch.mask, conditions=conditions)
         target = self.noising.target(batch.latents, noise, level)
         squared = (output.float() - target).square()
         if self.options.min_snr_gamma is not None:
@@ -96,30 +104,46 @@ class DiffusionObjective:
         return squared.mean(), self._caption_counts(batch.captions)
 
     def export(self, folder: Path) -> None:
-        """Write a diffusers pipeline folder without text encoder."""
+        """Write a diffusers pipeline folder without text encoder, and adapters beside where they were trained."""
         from training.export import export_pipeline
 
-        export_pipeline(folder, self.module, self.autoencoder_folder, self.noising, few_step=self.few_step)
+        export_pipeline(
+            folder,
+            self._whole(),
+            self.autoencoder_folder,
+            self.noising,
+            few_step=self.few_step,
+            parent=self.parent,
+        )
+        self._export_adapters(folder / LORA_FOLDER)
 
     def export_weights(self, folder: Path) -> None:
-        """Write the backbone alone."""
+        """Write the backbone alone, and adapters beside where they were trained."""
         from training.export import save_backbone
 
-        save_backbone(self.module, folder)
+        save_backbone(self._whole(), folder)
+        self._export_adapters(folder)
 
     def write_samples(self, path: Path, execution: Execution) -> None:
         """A sheet of samples for the first alt-texts of the data, the same noise every time."""
+        from training.pretrained import load_scheduler
         from training.sampling import Denoiser, sample_with, write_sheet
         from training.schedulers import FEW_STEPS
 
         prompts = self.feed.prompts(execution.sample_count)
         denoiser = Denoiser.from_parts(
-            self.module, self.autoencoder_folder, self.noising, few_step=self.few_step
+            self.module,
+            self.autoencoder_folder,
+            self.noising,
+            few_step=self.few_step,
+            scheduler=load_scheduler(self.parent) if self.parent else None,
         )
         steps, guidance = (
             (FEW_STEPS, 1.0) if self.few_step else (execution.sample_steps, execution.sample_guidance)
         )
-        images = sample_with(denoiser, prompts, list(range(len(prompts.states))), steps, guidance)
+        _, height, width = self.shards.description.latent_shapes[0]
+        seeds = list(range(len(prompts.states)))
+        images = sample_with(denoiser, prompts, seeds, steps, guidance, latent_size=(height, width))
         write_sheet(path, images)
 
     def _caption_counts(self, captions: np.ndarray) -> dict[str, Tensor | float]:
@@ -128,19 +152,39 @@ class DiffusionObjective:
         names = ["null", *(str(index) for index in range(most + 1))]
         return {f"count_caption_{name}": float(count) for name, count in zip(names, counts, strict=True)}
 
+    def _whole(self) -> Any:
+        from training.fine_tuning import whole_backbone
+
+        return whole_backbone(self.module, self.spec.recipe, self.parent)
+
+    def _export_adapters(self, folder: Path) -> None:
+        from training.export import part_of
+        from training.lora import save_adapters
+
+        options = self.spec.recipe.lora
+        if options is not None:
+            save_adapters(self.module, folder, part_of(self.module), options)
+
     def _to_device(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self.device)
 
     def _check_shapes(self) -> None:
         about, config = self.shards.description, self.module.config
-        shapes = about.latent_shapes
-        text_dim = getattr(config, "caption_channels", None) or getattr(config, "encoder_hid_dim", None)
-        own = (config.in_channels, config.sample_size, config.sample_size)
-        if own not in shapes or (about.has_states and about.text_dim != text_dim):
-            found = (shapes[0] if len(shapes) == 1 else shapes, about.text_dim)
+        own, shapes = latent_shape(self.module), about.latent_shapes
+        if isinstance(bare(self.module), FluxTransformer2DModel):
+            own = (own[0], *shapes[0][1:])  # any size will do
+        pooled = pooled_dim(bare(self.module).config)
+        widths = (
+            about.text_dim if about.has_states else text_dim(config),
+            self.shards.pooled(self.shards.null_text(1)).shape[1] if pooled and about.has_states else pooled,
+        )
+        if own not in shapes or widths != (text_dim(config), pooled):
+            name = self.spec.recipe.backbone or self.spec.recipe.parent
+            wanted = (own, text_dim(config), pooled)
+            found = (shapes[0] if len(shapes) == 1 else shapes, *widths)
             raise FoundryError(
-                f"backbone '{self.spec.recipe.backbone or self.spec.recipe.parent}' takes latents and text width "
-                f"{(own, text_dim)}, the dataset {self.shards.folder} holds {found}; name a backbone of this latent space"
+                f"backbone '{name}' takes latents, text width and pooled width {wanted}, the dataset "
+                f"{self.shards.folder} holds {found}; name a backbone of this latent space"
             )
         check_latent_sizes(self.module, shapes, str(self.shards.folder))
 
@@ -148,7 +192,7 @@ class DiffusionObjective:
 def _place(module: Any, execution: Execution, device: str) -> None:
     """Memory format and recomputation, which change no result but for its last bits."""
     wanted = execution.channels_last if execution.channels_last is not None else device == "cuda"
-    if wanted and not takes_mask(module):  # UNets
+    if wanted and isinstance(module, UNet2DConditionModel):
         module.to(memory_format=torch.channels_last)
     if execution.activation_checkpointing:
         module.enable_gradient_checkpointing()

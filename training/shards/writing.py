@@ -45,7 +45,7 @@ def write_training_shards(
     caption_text_index: Int64[np.ndarray, " m"],
     text_states: Float16[np.ndarray, "tokens dim"],
     text_lengths: Int32[np.ndarray, " t"],
-    pooled: Float16[np.ndarray, "t dim"],
+    pooled: Float16[np.ndarray, "t pooled_dim"],
     *,
     null_text_index: int,
     autoencoder_digest: str,

@@ -1,0 +1,127 @@
+"""``foundry plan``: what trainings will need, before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from orchestration.command.output import console, print_rows, size_text
+from orchestration.planning import Wanted, find_recipe, machine_settings, profile_names, wanted_of
+from training.planning.plan import Machine, Plan, Remedy, plan_recipe, remedies
+from training.planning.report import memory_of_remedy, plan_row, totals
+
+GB = 1e9
+
+
+def run(
+    name: str, profile: str | None, given: Mapping[str, Any], default_profile: str, *, as_json: bool
+) -> None:
+    """Print the plan of a recipe, or of all recipes of a profile."""
+    options = {key: value for key, value in given.items() if value is not None}
+    if profile is None and name in profile_names():
+        _table(name, wanted_of(name), Machine(**{**machine_settings(name), **options}), as_json=as_json)
+        return
+    where = profile or default_profile
+    recipe = find_recipe(name, where)
+    plan = plan_recipe(recipe, Machine(**{**machine_settings(where), **options}))
+    _detail(plan, as_json=as_json)
+
+
+def _table(profile: str, wanted: list[Wanted], machine: Machine, *, as_json: bool) -> None:
+    planned = [
+        (each, plan_recipe(each.recipe, machine)) for each in wanted if each.recipe.objective == "diffusion"
+    ]
+    rows = [plan_row(each.label, plan, each.runs) for each, plan in planned]
+    if as_json:
+        print_rows(rows, as_json=True)
+        return
+    print_rows(
+        [_shown(row) for row in rows],
+        as_json=False,
+        title=f"plan of profile {profile}: {machine.gpus} x {planned[0][1].gpu.name}, {machine.strategy}; times are projected "
+        f"at {machine.mfu:.0%} of the peak",
+    )
+    console.print(_sentence(totals(rows), machine.price), highlight=False, markup=False, soft_wrap=True)
+
+
+def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
+    shown = {
+        "recipe": row["recipe"],
+        "runs": row["runs"],
+        "parameters": f"{row['parameters'] / 1e6:,.4g}M",
+        "GMACs": f"{row['macs'] / GB:,.4g}",
+        "images seen": f"{row['images_total']:,}",
+        "GFLOPs": f"{row['training_gflops']:.3g}",
+        "GB a GPU": f"{row['memory']['total'] / GB:,.2f}",
+        "fits": "yes" if row["fits"] else "no",
+        "images/s": f"{row['images_per_second']:,.0f}",
+        "GPU-hours": f"{row['gpu_hours']:,.4g}",
+        "hours": f"{row['hours']:,.3g}",
+    }
+    return shown if row["cost"] is None else {**shown, "cost": f"{row['cost']:,.0f}"}
+
+
+def _sentence(total: Mapping[str, Any], price: float | None) -> str:
+    cost = "" if price is None else f", cost {total['cost']:,.0f} at {price:g} a GPU-hour"
+    return f"All {total['runs']} runs: {total['training_gflops']:.3g} GFLOPs, {total['gpu_hours']:,.0f} GPU-hours{cost} (projected)."
+
+
+def _detail(plan: Plan, *, as_json: bool) -> None:
+    ways = [] if plan.fits else remedies(plan)
+    row = plan_row(plan.recipe.name, plan, 1)
+    if as_json:
+        print_rows([{**row, "remedies": [asdict(way) for way in ways]}], as_json=True)
+        return
+    print_rows([_shown(row)], as_json=False, title=_title(plan))
+    parts = [{"part": part, "GB": f"{size / GB:,.3f}"} for part, size in row["memory"].items()]
+    print_rows(parts, as_json=False, title="memory of one GPU when most is in use")
+    console.print(_verdict(plan, ways), highlight=False, markup=False, soft_wrap=True)
+    if row["storage"] is not None:
+        _print_storage(row["storage"])
+    else:
+        console.print("Storage: the size of the data set is not known; give --images.")
+
+
+def _title(plan: Plan) -> str:
+    shares = plan.shares
+    return (
+        f"{plan.recipe.name}: {plan.backbone}, {plan.setting.precision}, {shares.gpus} x {plan.gpu.name} ({shares.strategy}), "
+        f"{shares.passes} passes of {shares.images_per_pass} images a GPU; times are projected at {plan.mfu:.0%} of the peak"
+    )
+
+
+def _verdict(plan: Plan, ways: list[Remedy]) -> str:
+    room = f"{plan.usable_bytes / GB:,.1f} of {plan.gpu.memory_bytes / GB:,.0f} GB of a {plan.gpu.name} may be used"
+    needs = f"{plan.memory.total / GB:,.2f} GB"
+    if plan.fits:
+        return f"It fits: {needs}; {room}."
+    fitting = [way for way in ways if way.fits]
+    if fitting:
+        return (
+            f"It does not fit: {needs}; {room}. It fits with: "
+            + "; ".join(map(memory_of_remedy, fitting))
+            + "."
+        )
+    tried = "; ".join(map(memory_of_remedy, ways)) or "nothing left to try"
+    return f"It does not fit: {needs}; {room}. Not enough: {tried}. Take more GPUs with fsdp, or larger ones."
+
+
+def _print_storage(storage: Mapping[str, Any]) -> None:
+    rows = [
+        {"what": f"latents of {storage['images']:,} images", "bytes": size_text(storage["latents"])},
+        *(
+            {
+                "what": f"texts, {mode['mode']}: {storage['captions']} captions an image, {storage['encoder']}",
+                "bytes": size_text(mode["stored_bytes"]),
+                "GPU-hours of encoding": f"{mode['gpu_hours']:,.4g}",
+                **({} if mode["cost"] is None else {"cost": f"{mode['cost']:,.0f}"}),
+            }
+            for mode in storage["texts"]
+        ),
+        {"what": f"{storage['kept_checkpoints']} checkpoints", "bytes": size_text(storage["checkpoints"])},
+        {"what": "averages kept on the way", "bytes": size_text(storage["averages"])},
+        {"what": "exports", "bytes": size_text(storage["exports"])},
+    ]
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    print_rows([{key: row.get(key) for key in columns} for row in rows], as_json=False, title="storage")

@@ -1,0 +1,83 @@
+"""The smoke grid, trained and scored by ``foundry demo`` like everything else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestration.resources.store import ManifestStore
+from orchestration.workspace import Workspace
+from tests.end_to_end.conftest import foundry
+from training.shards import TrainingShards
+
+POINTS = ("grid.tiny.all.original.0", "grid.tiny.all.mixed.0")
+
+
+def test_every_point_is_scored_at_six_counts_and_judged_at_the_end(store: ManifestStore) -> None:
+    for key in POINTS:
+        rows = store.read_table("scaling_scores", key).to_pylist()
+        errors = [row for row in rows if row["metric"] == "denoising_error"]
+        assert [row["images_seen"] for row in errors] == [8, 16, 24, 40, 64, 96]
+        assert errors[-1]["value"] < errors[0]["value"], "it has learned something in 96 images"
+        assert {row["metric"] for row in rows if row["images_seen"] == 96} == {
+            "denoising_error",
+            "judge_cosine",
+            "judge_top1",
+        }
+        assert all(
+            row["training_gflops"] == pytest.approx(6e-9 * row["macs"] * row["images_seen"]) for row in rows
+        )
+        assert len({len(row["by_sample"]) for row in errors}) == 1
+        assert rows[0]["hardware"]
+
+
+def test_mixed_captions_name_more_than_alt_texts(store: ManifestStore) -> None:
+    original, mixed = (
+        store.read_table("scaling_scores", key)["image_noun_pairs"][0].as_py() for key in POINTS
+    )
+    assert mixed > original > 0
+
+
+def test_observations_hold_the_recipes_and_the_grid(store: ManifestStore) -> None:
+    table = store.read_table("scaling_observations").to_pylist()
+    of_grid = [row for row in table if row["recipe"] in POINTS]
+    assert len(of_grid) == 2 * (6 + 2)
+    assert {row["recipe"] for row in table} - set(POINTS) == set(store.partitions("backbone"))
+    assert all(row["wall_seconds"] > 0 and row["profile"] == "smoke" for row in of_grid)
+
+
+def test_the_page_and_the_report_show_the_grid(store: ManifestStore) -> None:
+    page = (store.local_folder("scaling_grid") / "grid.html").read_text()
+    assert all(key in page for key in POINTS)
+    assert "2 done." in page
+    assert (store.local_folder("scaling_grid") / "learning_curves.png").stat().st_size > 1000
+    assert "Points: 2 done." in (store.local_folder("report") / "report.html").read_text()
+
+
+def test_the_command_shows_every_point_and_launches_nothing_twice(smoke: Workspace) -> None:
+    rows = foundry(smoke, "grid", "--json").rows()
+    assert [(row["grid point"], row["state"], row["images seen"]) for row in rows] == [
+        (key, "done", 96) for key in POINTS
+    ]
+    again = foundry(smoke, "grid", "launch")
+    assert again.code == 0, again.out + again.err
+    assert "Every point is fresh" in again.out
+
+
+def test_launching_before_there_are_data_says_what_to_do(tmp_path: Path) -> None:
+    failed = foundry(Workspace(tmp_path, "smoke", "scenes"), "grid", "launch")
+    assert failed.code == 1
+    assert (
+        "training_shards, autoencoder, judge_clip, not materialized yet. Run `foundry demo` first"
+        in failed.err
+    )
+
+
+def test_concepts_and_curation_are_told_in_the_shards(store: ManifestStore) -> None:
+    shards = TrainingShards.open(store.local_folder("training_shards"))
+    everything = shards.select(["train"])
+    few = shards.select(["train"], max_concepts=4)
+    assert 0 < len(few) < len(everything)
+    assert set(few) <= set(everything)
+    assert all(shards.samples["curated"].to_pylist()), "the smoke profile keeps nothing that curation dropped"

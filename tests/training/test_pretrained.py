@@ -1,0 +1,130 @@
+"""Pipelines of the stock classes load, sample as they do in diffusers, are fine-tuned, and come out as such pipelines."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.training.pretrained_pipelines import (
+    FAMILIES,
+    SIDE,
+    STEPS,
+    FineTuning,
+    load_pipeline,
+    prompts,
+    save_pipeline,
+    stock_pictures,
+)
+from training.autoencoders import encode_images
+from training.backbones import model_parameters
+from training.errors import FoundryError
+from training.export import reload_equals_saved
+from training.pretrained import check_safetensors, locate_pretrained
+from training.run import run
+from training.sampling import Denoiser, noising_of, sample_with
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of diffusers about null parts
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+def our_pictures(name: str, folder: Path, guidance: float = 2.0) -> np.ndarray:
+    denoiser = Denoiser.load(folder)
+    return sample_with(denoiser, prompts(name), [0, 1], STEPS, guidance, latent_size=(SIDE, SIDE))
+
+
+@pytest.mark.parametrize("name", sorted(FAMILIES))
+def test_full_fine_tuning_gives_a_stock_pipeline(name: str, tmp_path: Path) -> None:
+    tuning = FineTuning(name, tmp_path)
+    before = our_pictures(name, tuning.parent)
+    stock = stock_pictures(name, load_pipeline(name, tuning.parent), prompts(name), 2.0)
+    assert np.abs(stock.astype(int) - before.astype(int)).max() <= 1
+    assert stock.std() > 1
+    folder = tuning.prepare(execution={"sample_every_images": 8, "sample_count": 2, "sample_steps": 2})
+    run(folder.path)
+    after = our_pictures(name, folder.model)
+    stock = stock_pictures(name, load_pipeline(name, folder.model), prompts(name), 2.0)
+    assert np.abs(stock.astype(int) - after.astype(int)).max() <= 1
+    assert np.abs(after.astype(int) - before.astype(int)).max() > 2
+    assert reload_equals_saved(folder.model) < 1e-5
+    assert_keeps(tuning.parent, folder.model)
+    assert list(folder.samples.glob("*.png"))
+    part = FAMILIES[name].part
+    averaged, raw = load_file(folder.model / part / WEIGHTS), load_file(folder.model / "raw" / WEIGHTS)
+    assert any(not torch.equal(averaged[key], raw[key]) for key in raw)
+    done = folder.read_done()
+    assert done is not None
+    assert done.num_parameters == model_parameters(Denoiser.load(folder.model).backbone)
+
+
+def assert_keeps(parent: Path, child: Path) -> None:
+    """Scheduler, autoencoder and class stay; nothing pickled lies in the folder."""
+    for name in ("scheduler/scheduler_config.json", "vae/config.json", f"vae/{WEIGHTS}"):
+        assert (child / name).read_bytes() == (parent / name).read_bytes()
+    indexes = [json.loads((folder / "model_index.json").read_text()) for folder in (parent, child)]
+    assert indexes[0] == indexes[1]
+    found = {path.suffix for path in child.rglob("*") if path.is_file()}
+    assert found == {".json", ".safetensors"}
+
+
+def test_latents_are_shifted_as_the_pipeline_shifts_them(tmp_path: Path) -> None:
+    vae = load_pipeline("flux", save_pipeline("flux", tmp_path)).vae
+    images = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8)
+    pixels = torch.from_numpy(images.transpose(0, 3, 1, 2).copy()).float() / 127.5 - 1
+    with torch.no_grad():
+        expected = (vae.encode(pixels).latent_dist.mean - 0.1159) * 0.7
+    np.testing.assert_allclose(encode_images(vae, images), expected.numpy(), atol=1e-5)
+
+
+def test_a_folder_is_taken_as_it_is_and_pickles_are_refused(tmp_path: Path) -> None:
+    folder = save_pipeline("sd2", tmp_path / "sd2")
+    assert locate_pretrained(str(folder)) == folder
+    with pytest.raises(FoundryError, match=r"vae: holds no model_index\.json; give the folder"):
+        locate_pretrained(str(folder / "vae"))
+    with pytest.raises(FoundryError, match=r"no-such: holds no model_index\.json"):
+        locate_pretrained(str(tmp_path / "no-such"))
+    (folder / "unet" / WEIGHTS).rename(folder / "unet" / "diffusion_pytorch_model.bin")
+    with pytest.raises(FoundryError, match=r"diffusion_pytorch_model\.bin: pickled weights are not read"):
+        Denoiser.load(folder)
+    (folder / "unet" / "diffusion_pytorch_model.bin").unlink()
+    with pytest.raises(FoundryError, match=r"unet: holds no \.safetensors"):
+        check_safetensors(folder / "unet")
+
+
+def test_other_backbones_are_refused(tmp_path: Path) -> None:
+    folder = save_pipeline("sd2", tmp_path)
+    path = folder / "unet" / "config.json"
+    path.write_text(path.read_text().replace("UNet2DConditionModel", "UNetMotionModel"))
+    with pytest.raises(FoundryError, match=r"class 'UNetMotionModel' is no backbone that we know"):
+        Denoiser.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            {"beta_schedule": "linear", "beta_end": 0.03},
+            r"betas run from 0\.0001 to 0\.03; 'linear' is known",
+        ),
+        ({"beta_schedule": "sigmoid"}, r"beta_schedule 'sigmoid'; known are"),
+    ],
+)
+def test_unknown_noise_is_refused(config: dict[str, Any], message: str) -> None:
+    with pytest.raises(FoundryError, match=message):
+        noising_of(config)
+
+
+def test_data_of_another_text_encoder_is_refused(tmp_path: Path) -> None:
+    tuning = FineTuning("sd3", tmp_path / "sd3")
+    other = FineTuning("sd2", tmp_path / "sd2")
+    wrong = other.prepare(diffusion={"prediction": "flow"})
+    with pytest.raises(FoundryError, match=r"'diffusion' has prediction 'flow', its parent .* has 'v'"):
+        run(wrong.path)
+    named = tuning.prepare(backbone="SD3-tiny")
+    with pytest.raises(FoundryError, match=r"'backbone' is 'SD3-tiny' with .*, its parent 'somebody-s' has"):
+        run(named.path)

@@ -1,0 +1,80 @@
+"""Multiply-adds, training FLOPs, time at a stated utilisation, and money: projected, not measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from training.backbones import Conditioning, LayerCost, variant_costs
+from training.planning.devices import Gpu
+
+TRAINING_FACTOR = 3
+"""A backward pass costs two forward passes (the scalability paper's 3 x FLOPs)."""
+FLOPS_PER_MAC = 2
+RECOMPUTED = 4 / 3
+"""Activation checkpointing runs the forward pass twice; utilisation gives no credit for it."""
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Work of one training and the time it takes; GPU-hours count all GPUs.
+
+    ``training_flops``: 3 x 2 x multiply-adds of linears and convolutions x images, the paper's count. Time is
+    that with attention's own products, over utilisation times peak.
+    """
+
+    macs: int
+    macs_with_attention: int
+    training_flops: float
+    images_per_second: float
+    gpu_hours: float
+    hours: float
+
+
+def training_flops(macs: float, images: float) -> float:
+    """3 x 2 x multiply-adds of one image x images seen, guidance left out (the scalability paper, section 5)."""
+    return TRAINING_FACTOR * FLOPS_PER_MAC * macs * images
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How fast GPUs are taken to be."""
+
+    gpu: Gpu
+    gpus: int
+    mfu: float
+    precision: str
+    checkpointing: bool
+
+    @property
+    def flops_per_gpu(self) -> float:
+        """Useful FLOPs a second of one GPU."""
+        recomputed = RECOMPUTED if self.checkpointing else 1.0
+        return self.gpu.peak(self.precision) * self.mfu / recomputed
+
+    def gpu_hours(self, flops: float) -> float:
+        """Time of one GPU."""
+        return flops / self.flops_per_gpu / 3600
+
+
+def compute_of(
+    backbone: str,
+    images: int,
+    rate: Rate,
+    *,
+    latent_size: int | None = None,
+    num_tokens: int = 77,
+    conditioning: Conditioning | None = None,
+) -> Compute:
+    """Compute of training a backbone on so many images. Raises FoundryError for an unknown name."""
+    total = sum(variant_costs(backbone, latent_size, num_tokens, conditioning).values(), LayerCost())
+    with_products = total.macs + total.product_macs
+    per_image = training_flops(with_products, 1)
+    gpu_hours = rate.gpu_hours(per_image * images)
+    return Compute(
+        macs=total.macs,
+        macs_with_attention=with_products,
+        training_flops=training_flops(total.macs, images),
+        images_per_second=rate.gpus * rate.flops_per_gpu / per_image,
+        gpu_hours=gpu_hours,
+        hours=gpu_hours / rate.gpus,
+    )

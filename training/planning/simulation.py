@@ -1,0 +1,149 @@
+"""A training step without memory and without arithmetic, of which only the live bytes are kept.
+
+The real forward, loss and backward of :mod:`training.objectives.diffusion` run on fake tensors: shapes and number
+formats without values. Autocast is torch's own. On a GPU autocast computes norms in fp32, which torch's rules for a
+CPU, on which fake tensors can be differentiated, do not; :class:`_GpuNorms` adds that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+from torch.utils.checkpoint import checkpoint
+
+from training.backbones import (
+    Conditioning,
+    Conditions,
+    build_on_meta,
+    denoise,
+    example_inputs,
+    variant,
+)
+from training.backbones._building import collector_paused
+from training.planning.blocks import pasted_blocks, repeated_blocks
+from training.planning.live_bytes import PROBE_BATCH, LiveBytes, Timeline
+from training.precision import FORMATS
+
+DeviceKind = Literal["cpu", "gpu"]
+Prepare = Callable[[nn.Module], None]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the live bytes of a step depend on, beside the number of images."""
+
+    backbone: str
+    precision: str = "bf16"
+    checkpointing: bool = False
+    device: DeviceKind = "gpu"
+    latent_size: int | None = None
+    num_tokens: int = 77
+    conditioning: Conditioning | None = None
+
+
+@lru_cache(maxsize=512)
+def simulate(setting: Setting) -> Timeline:
+    """Live bytes beside weights, optimiser and averages through forward and backward of one step.
+
+    Raises FoundryError for an unknown backbone.
+    """
+    live = LiveBytes()
+    fake = FakeTensorMode()
+    with collector_paused():
+        model, inputs = _fakes(setting, fake)
+        for tensor in inputs.values():
+            live.follow(tensor)
+        for tensor in (*model.parameters(), *model.buffers()):
+            live.ignore(tensor)
+        with fake, live:
+            _step(model, inputs, setting, live, partial(_make_fake, fake=fake))
+    return Timeline.of(live.rows)
+
+
+def _step(
+    model: nn.Module, inputs: dict[str, Tensor], setting: Setting, live: LiveBytes, prepare: Prepare
+) -> None:
+    noisy = inputs["latents"] + inputs["noise"]
+    norms = _GpuNorms() if setting.device == "gpu" else nullcontext()
+    conditions = Conditions(pooled=inputs.get("pooled"))
+    with norms, pasted_blocks(model, live, prepare) as pasted:
+        with _autocast(setting.precision):
+            output = denoise(
+                model, noisy, inputs["timestep"], inputs["states"], inputs["mask"], conditions=conditions
+            )
+            loss = (output.float() - (inputs["noise"] - inputs["latents"])).square().mean()
+        pasted.forward_ended()
+        del output
+        loss.backward()
+
+
+def _autocast(precision: str) -> AbstractContextManager[object]:
+    return nullcontext() if precision == "fp32" else torch.autocast("cpu", dtype=FORMATS[precision])
+
+
+def _fakes(setting: Setting, fake: FakeTensorMode) -> tuple[nn.Module, dict[str, Tensor]]:
+    model = build_on_meta(variant(setting.backbone, setting.conditioning)).train()
+    example = example_inputs(model, PROBE_BATCH, setting.latent_size, setting.num_tokens)
+    inputs = {
+        "latents": example.noisy,
+        "noise": torch.empty_like(example.noisy),
+        "timestep": example.timestep,
+        "states": example.states,
+        "mask": example.mask.bool(),
+    }
+    if example.conditions.pooled is not None:
+        inputs["pooled"] = example.conditions.pooled
+    _make_fake(model, fake, list(repeated_blocks(model)))
+    if setting.checkpointing:
+        model.enable_gradient_checkpointing(
+            partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
+        )
+    return model, {name: _fake(tensor, fake) for name, tensor in inputs.items()}
+
+
+def _fake(tensor: Tensor, fake: FakeTensorMode) -> Tensor:
+    return FakeTensor(fake, tensor, torch.device("cpu"))
+
+
+def _make_fake(model: nn.Module, fake: FakeTensorMode, leave_out: Collection[nn.Module] = ()) -> None:
+    """Make weights fake, but for those of modules left out."""
+    with torch.utils._python_dispatch._disable_current_modes():
+        for module in _modules(model, set(leave_out)):
+            _make_tensors_fake(module, fake)
+
+
+def _modules(module: nn.Module, leave_out: Collection[nn.Module]) -> Iterator[nn.Module]:
+    yield module
+    for child in module.children():
+        if child not in leave_out:
+            yield from _modules(child, leave_out)
+
+
+def _make_tensors_fake(module: nn.Module, fake: FakeTensorMode) -> None:
+    for name, parameter in module._parameters.items():
+        if parameter is not None and not isinstance(parameter, FakeTensor):
+            module._parameters[name] = nn.Parameter(_fake(parameter.detach(), fake))
+    for name, buffer in module._buffers.items():
+        if buffer is not None and not isinstance(buffer, FakeTensor):
+            module._buffers[name] = _fake(buffer, fake)
+
+
+_NORMS = (functional.layer_norm, functional.group_norm, functional.rms_norm)
+
+
+class _GpuNorms(TorchFunctionMode):
+    """Under autocast, norms take and give fp32, as torch's rules for CUDA say."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in _NORMS and torch.is_autocast_enabled("cpu"):
+            args = (args[0].float(), *args[1:])
+        return func(*args, **(kwargs or {}))

@@ -1,0 +1,124 @@
+"""The steps of a sampler, as each stock pipeline takes them: noise in, latents out."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from diffusers import FluxTransformer2DModel, SD3Transformer2DModel
+from jaxtyping import Float
+from torch import Tensor
+
+from training.backbones import Conditions, bare, denoise, latent_shape
+from training.prompts import Prompts
+
+
+@runtime_checkable
+class Sampled(Protocol):
+    """What a sampler needs of a model."""
+
+    @property
+    def backbone(self) -> Any: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def fresh_scheduler(self) -> Any: ...
+
+
+def generators_of(seeds: Sequence[int]) -> list[torch.Generator]:
+    """One generator on the CPU per seed."""
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def draw_noise(generators: Sequence[torch.Generator], shape: Sequence[int]) -> Float[Tensor, "n c h w"]:
+    """One latent of noise per generator."""
+    return torch.cat([torch.randn((1, *shape), generator=generator) for generator in generators])
+
+
+def sample_latents(
+    denoiser: Sampled,
+    prompts: Prompts,
+    seeds: Sequence[int],
+    steps: int,
+    guidance: float,
+    latent_size: tuple[int, int] | None = None,
+) -> Float[Tensor, "n c h w"]:
+    """Latents of prompts. FLUX is told the guidance; for the others the empty text is denoised beside and extrapolated from."""
+    device, backbone = denoiser.device, denoiser.backbone
+    channels, *own_size = latent_shape(backbone)
+    told = isinstance(bare(backbone), FluxTransformer2DModel)
+    guided = guidance > 1 and not told
+    states, mask, conditions = _conditions(prompts, device, guided=guided)
+    conditions = replace(conditions, guidance=guidance)
+    scheduler = denoiser.fresh_scheduler()
+    # A scheduler that adds noise between steps goes on drawing from the generators of the first noise, as pipelines do.
+    generators = generators_of(seeds)
+    latents = draw_noise(generators, (channels, *(latent_size or own_size))).to(device)
+    _set_timesteps(scheduler, steps, backbone, latents)
+    latents = latents * getattr(scheduler, "init_noise_sigma", 1.0)
+    extra = _extra_keywords(scheduler, generators)
+    for timestep in scheduler.timesteps:
+        doubled = torch.cat([latents, latents]) if guided else latents
+        if hasattr(scheduler, "scale_model_input"):
+            doubled = scheduler.scale_model_input(doubled, timestep)
+        times = timestep.to(device).expand(len(doubled))
+        output = denoise(backbone, doubled, times, states, mask, conditions=conditions)
+        if guided:  # Ho and Salimans 2022, eq. 6, in the pipelines' form
+            without, given = output.chunk(2)
+            output = without + guidance * (given - without)
+        latents = scheduler.step(output, timestep, latents, return_dict=False, **extra)[0]
+    return latents
+
+
+def _set_timesteps(scheduler: Any, steps: int, backbone: Any, latents: Tensor) -> None:
+    """Timesteps as the stock pipeline asks for them; flow schedulers may shift by the number of patches."""
+    inner = bare(backbone)
+    about = scheduler.config
+    if not isinstance(inner, (FluxTransformer2DModel, SD3Transformer2DModel)):
+        scheduler.set_timesteps(steps)
+        return
+    given: dict[str, Any] = {}
+    if about.get("use_dynamic_shifting"):
+        given["mu"] = _shift_of(about, latents.shape[-2] * latents.shape[-1] // 4)
+    if isinstance(inner, FluxTransformer2DModel) and _takes_sigmas(scheduler):
+        scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps), **given)
+    else:
+        scheduler.set_timesteps(steps, **given)
+
+
+def _takes_sigmas(scheduler: Any) -> bool:
+    """FLUX's pipeline gives its own noise levels, unless the scheduler has flow sigmas itself."""
+    if scheduler.config.get("use_flow_sigmas"):
+        return False
+    return "sigmas" in inspect.signature(scheduler.set_timesteps).parameters
+
+
+def _shift_of(about: Any, patches: int) -> float:
+    """Shift of the noise levels, linear in the number of patches (the configuration's two points)."""
+    low, high = about.get("base_image_seq_len", 256), about.get("max_image_seq_len", 4096)
+    start, end = about.get("base_shift", 0.5), about.get("max_shift", 1.15)
+    return float(start + (end - start) * (patches - low) / (high - low))
+
+
+def _extra_keywords(scheduler: Any, generators: list[torch.Generator]) -> dict[str, Any]:
+    takes = "generator" in inspect.signature(scheduler.step).parameters
+    return {"generator": generators} if takes else {}
+
+
+def _conditions(prompts: Prompts, device: torch.device, *, guided: bool) -> tuple[Tensor, Tensor, Conditions]:
+    """States, mask and pooled text; the empty text comes first when guided, as in the stock pipelines."""
+    pairs = [(prompts.states, prompts.null_states), (prompts.mask, prompts.null_mask)]
+    if prompts.pooled is not None and prompts.null_pooled is not None:
+        pairs.append((prompts.pooled, prompts.null_pooled))
+    found = [_with_null(given, null, guided).to(device) for given, null in pairs]
+    return found[0], found[1], Conditions(pooled=found[2] if len(found) > 2 else None)
+
+
+def _with_null(given: np.ndarray, null: np.ndarray, guided: bool) -> Tensor:
+    texts = torch.from_numpy(given)
+    return torch.cat([torch.from_numpy(null).expand_as(texts), texts]) if guided else texts
