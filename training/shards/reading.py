@@ -199,11 +199,14 @@ class TrainingShards:
         width, dim = pad_to or max(lengths), self.description.text_dim
         size = len(spans) * width * dim
         flat = out[:size] if out is not None and len(out) >= size else np.empty(size, np.float16)
-        states = flat.reshape(len(spans), width, dim)
-        for row, ((array, start, stop), length) in enumerate(zip(spans, lengths, strict=True)):
-            states[row, :length] = array[start:stop]
-            states[row, length:] = 0
+        bytes_out, row_bytes = flat.view(np.uint8).data, width * dim * 2
+        for row, (source, start, stop) in enumerate(spans):
+            begin = row * row_bytes
+            end = begin + (stop - start) * dim * 2
+            bytes_out[begin:end] = source[start * dim * 2 : stop * dim * 2]
+            bytes_out[end : begin + row_bytes] = bytes(begin + row_bytes - end)
         mask = np.arange(width) < np.array(lengths)[:, None]
+        states = flat.reshape(len(spans), width, dim)
         return TextBatch(states, mask, self.pooled(texts) if pooled else None)
 
     def gather_text(self, texts: Int[np.ndarray, " b"], pad_to: int | None = None) -> TextBatch:
@@ -225,16 +228,17 @@ class TrainingShards:
         places = [self._text_place(text) for text in texts.tolist()]
         return np.stack([self.arrays.get("pooled", shard)[local] for shard, local in places])
 
-    def _state_spans(self, texts: Int[np.ndarray, " b"]) -> list[tuple[np.ndarray, int, int]]:
-        """For each text the array that holds its states, and from where to where."""
+    def _state_spans(self, texts: Int[np.ndarray, " b"]) -> list[tuple[memoryview, int, int]]:
+        """For each text the bytes that hold its shard's states, and from which token to which."""
         null = self.arrays.get("text_states", None)
-        spans = [(null, 0, len(null))] * len(texts)
+        spans = [(_bytes_of(null), 0, len(null))] * len(texts)
         real = np.flatnonzero(texts != NULL_TEXT)
         for shard, chosen, local in by_shard(self._texts, texts[real]):
             offsets, array = self.arrays.get("text_offsets", shard), self.arrays.get("text_states", shard)
             ends = zip(offsets[local].tolist(), offsets[local + 1].tolist(), strict=True)
+            source = _bytes_of(array)
             for row, (start, stop) in zip(real[chosen].tolist(), ends, strict=True):
-                spans[row] = array, start, stop
+                spans[row] = source, start, stop
         return spans
 
     def _text_place(self, text: int) -> tuple[int | None, int]:
@@ -324,6 +328,11 @@ class ImageShards:
                 f"{self.folder}: has no captions; write them with write_image_shards(captions=...)"
             )
         return self.samples["captions"].to_pylist()
+
+
+def _bytes_of(array: np.ndarray) -> memoryview:
+    """An array's bytes; slices of it are copied in half the time of slices of an array."""
+    return array.reshape(-1).view(np.uint8).data
 
 
 def rows_of(ranges: Sequence[ShardRange]) -> Int64[np.ndarray, " n"]:

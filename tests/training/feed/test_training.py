@@ -9,6 +9,7 @@ import fsspec
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from tests.training.conftest import TEXT_ENCODER_DIGEST, RunMaker
@@ -124,5 +125,7 @@ def test_sizes_that_a_backbone_cannot_take_are_refused(makes: RunMaker) -> None:
             FoundryError, match="data: latents of 7 x 10; .* takes sides that are multiples of 2"
         ):
             check_latent_sizes(module, ((16, 8, 8), (16, 7, 10)), "data")
-    with pytest.raises(FoundryError, match="backbone class Other is known with latents of one size only"):
-        check_latent_sizes(type("Other", (), {"config": unet.config})(), ((16, 6, 10),), "data")
+    other = torch.nn.Identity()
+    other.config = unet.config
+    with pytest.raises(FoundryError, match="backbone class Identity is known with latents of one size only"):
+        check_latent_sizes(other, ((16, 6, 10),), "data")
