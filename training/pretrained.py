@@ -13,7 +13,7 @@ from typing import Any
 
 from training.digests import OUTSIDE_MODEL_DIGEST, folder_digest
 from training.errors import FoundryError
-from training.shards import LATENT_FORMAT, read_description
+from training.shards.description import LATENT_FORMAT, read_description
 
 INDEX = "model_index.json"
 HUB_FILES = (
