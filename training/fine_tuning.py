@@ -27,6 +27,11 @@ def adapt(backbone: nn.Module, recipe: Recipe, execution: Execution) -> None:
                 "section lora to the recipe, or say false"
             )
         return
+    if execution.strategy == "fsdp" and execution.world_size > 1:
+        raise FoundryError(
+            f"execution.json: 'strategy' is 'fsdp', but recipe '{recipe.name}' trains adapters, which every process can "
+            "hold whole; say 'ddp'"
+        )
     int8 = recipe.base_format == "int8"
     if int8 or execution.offload_base:
         freeze_linears(backbone, int8=int8, offloaded=execution.offload_base)

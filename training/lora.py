@@ -119,7 +119,8 @@ def save_adapters(backbone: nn.Module, folder: Path, part: str, options: LoraOpt
     }
     metadata = {f"{part}.{key}": value for key, value in about.items()}
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(weights, folder / LORA_FILE, {"format": "pt", METADATA_KEY: json.dumps(metadata)})
+    # One entry alone: safetensors writes several in an order that changes from call to call.
+    save_file(weights, folder / LORA_FILE, {METADATA_KEY: json.dumps(metadata, sort_keys=True)})
 
 
 def _layers_of_kind(backbone: nn.Module, kind: str, linears: Mapping[str, nn.Module]) -> set[str]:

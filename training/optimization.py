@@ -7,8 +7,10 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from training.eight_bit_adamw import EightBitAdamW
+from training.errors import FoundryError
 from training.spec import Recipe
 
 
@@ -38,6 +40,11 @@ def build_optimizer(recipe: Recipe, module: nn.Module) -> torch.optim.Optimizer:
         "eps": recipe.adam_epsilon,
     }
     if recipe.optimizer.name == "adamw8bit":
+        if any(isinstance(parameter, DTensor) for parameter in trained):
+            raise FoundryError(
+                f"recipe '{recipe.name}': optimizer 'adamw8bit' keeps whole tensors and cannot share them under fsdp; "
+                "say strategy 'ddp' in execution.json, or optimizer 'adamw'"
+            )
         return EightBitAdamW(groups, **settings)
     return torch.optim.AdamW(groups, **settings, fused=True)
 

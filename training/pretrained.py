@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from training.digests import OUTSIDE_MODEL_DIGEST, folder_digest
 from training.errors import FoundryError
+from training.shards.description import LATENT_FORMAT, read_description
 
 INDEX = "model_index.json"
 HUB_FILES = (
@@ -47,6 +49,22 @@ def locate_pretrained(source: str, revision: str | None = None) -> Path:
             f"{source}: cannot be fetched from the hub ({type(error).__name__}); check the name and the network, or "
             "give the path of a local copy"
         ) from error
+
+
+def fine_tuning_inputs(parent: Path, dataset: Path) -> tuple[dict[str, str], dict[str, Path]]:
+    """Digests and places of what a fine-tuning reads: the pipeline, its own autoencoder, and shards in its latent space.
+
+    Raises FoundryError when the shards were made with another autoencoder.
+    """
+    paths = {"parent": Path(parent), "autoencoder": Path(parent) / "vae", "dataset": Path(dataset)}
+    digests = {name: folder_digest(path, OUTSIDE_MODEL_DIGEST) for name, path in paths.items()}
+    about = read_description(paths["dataset"], LATENT_FORMAT)
+    if about.autoencoder_digest != digests["autoencoder"]:
+        raise FoundryError(
+            f"{dataset}: made with autoencoder {str(about.autoencoder_digest)[:12]}…, {paths['autoencoder']} has digest "
+            f"{digests['autoencoder'][:12]}…; write the training shards with the pipeline's own autoencoder"
+        )
+    return {**digests, "text_encoder": str(about.text_encoder_digest)}, paths
 
 
 def check_safetensors(folder: Path) -> None:

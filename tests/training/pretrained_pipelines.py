@@ -29,6 +29,7 @@ from diffusers import (
 )
 
 from training.digests import OUTSIDE_MODEL_DIGEST, folder_digest
+from training.pretrained import fine_tuning_inputs
 from training.prompts import Prompts
 from training.run_folder import RunFolder, prepare
 from training.shards import write_training_shards
@@ -245,7 +246,7 @@ class FineTuning:
         self, root: str = "runs", execution: Mapping[str, Any] | None = None, **recipe: Any
     ) -> RunFolder:
         """A run folder that starts from the pipeline; settings replace the recipe's."""
-        places = {"dataset": self.shards, "autoencoder": self.parent / "vae", "parent": self.parent}
+        digests, places = fine_tuning_inputs(self.parent, self.shards)
         settings = {
             "name": "child",
             "parent": "somebody-s",
@@ -257,12 +258,7 @@ class FineTuning:
         }
         spec = TrainingSpecification(
             recipe=load_recipe({**settings, **recipe}),
-            inputs={
-                "dataset": folder_digest(self.shards),
-                "autoencoder": folder_digest(self.parent / "vae", OUTSIDE_MODEL_DIGEST),
-                "text_encoder": "e" * 64,
-                "parent": folder_digest(self.parent, OUTSIDE_MODEL_DIGEST),
-            },
+            inputs=digests,
         )
         values = {
             "device": "cpu",

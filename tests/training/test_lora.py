@@ -24,6 +24,7 @@ from tests.training.pretrained_pipelines import (
 )
 from training.checkpoints import load_checkpoint
 from training.errors import FoundryError, TrainingStopped
+from training.fine_tuning import adapt
 from training.fine_tuning_options import LoraOptions
 from training.lora import LORA_FILE, add_adapters, target_layers
 from training.run import run
@@ -167,6 +168,14 @@ def test_a_base_that_trains_is_not_offloaded(tmp_path: Path) -> None:
     folder = tuning.prepare(execution={"offload_base": True})
     with pytest.raises(FoundryError, match="'offload_base' is true, but recipe 'child' trains all weights"):
         run(folder.path)
+
+
+def test_adapters_are_not_sharded(tmp_path: Path) -> None:
+    tuning = FineTuning("sd2", tmp_path)
+    folder = tuning.prepare(lora=LORA)
+    execution = folder.read_execution().model_copy(update={"world_size": 2, "strategy": "fsdp"})
+    with pytest.raises(FoundryError, match="'strategy' is 'fsdp', but recipe 'child' trains adapters"):
+        adapt(FAMILIES["sd2"].backbone(), folder.read_spec().recipe, execution)
 
 
 def test_a_parent_of_another_latent_space_is_refused(tmp_path: Path) -> None:

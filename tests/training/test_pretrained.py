@@ -25,7 +25,7 @@ from training.autoencoders import encode_images
 from training.backbones import model_parameters
 from training.errors import FoundryError
 from training.export import reload_equals_saved
-from training.pretrained import check_safetensors, locate_pretrained
+from training.pretrained import check_safetensors, fine_tuning_inputs, locate_pretrained
 from training.run import run
 from training.sampling import Denoiser, noising_of, sample_with
 
@@ -125,6 +125,8 @@ def test_data_of_another_text_encoder_is_refused(tmp_path: Path) -> None:
     wrong = other.prepare(diffusion={"prediction": "flow"})
     with pytest.raises(FoundryError, match=r"'diffusion' has prediction 'flow', its parent .* has 'v'"):
         run(wrong.path)
+    with pytest.raises(FoundryError, match=r"write the training shards with the pipeline's own autoencoder"):
+        fine_tuning_inputs(tuning.parent, other.shards)
     named = tuning.prepare(backbone="SD3-tiny")
     with pytest.raises(FoundryError, match=r"'backbone' is 'SD3-tiny' with .*, its parent 'somebody-s' has"):
         run(named.path)
