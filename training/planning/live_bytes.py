@@ -24,8 +24,8 @@ PROBE_BATCH = 101
 GROWING, WIDE, NARROW = range(3)
 """Kinds of storages: growing with the batch; not growing, of four bytes an element; not growing, of fewer."""
 
-Row = tuple[float, float, float]
-NOTHING: Row = (0.0, 0.0, 0.0)
+Row = tuple[int, int, int]
+NOTHING: Row = (0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -129,8 +129,8 @@ def _change(tensor: Tensor) -> Row:
     size = tensor.untyped_storage().nbytes()
     elements = size // tensor.element_size()
     if elements % PROBE_BATCH == 0:
-        return (size, 0.0, 0.0)
-    return (0.0, size, 0.0) if tensor.element_size() >= 4 else (0.0, 0.0, size)
+        return (size, 0, 0)
+    return (0, size, 0) if tensor.element_size() >= 4 else (0, 0, size)
 
 
 def _plus(left: Row, right: Row) -> Row:

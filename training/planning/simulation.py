@@ -30,7 +30,7 @@ from training.backbones import (
 )
 from training.backbones._building import collector_paused
 from training.planning.blocks import pasted_blocks, repeated_blocks
-from training.planning.live_bytes import PROBE_BATCH, LiveBytes, Timeline
+from training.planning.live_bytes import PROBE_BATCH, LiveBytes, Row, Timeline
 from training.precision import FORMATS
 
 DeviceKind = Literal["cpu", "gpu"]
@@ -65,13 +65,11 @@ def simulate(setting: Setting) -> Timeline:
         for tensor in (*model.parameters(), *model.buffers()):
             live.ignore(tensor)
         with fake, live:
-            _step(model, inputs, setting, live, partial(_make_fake, fake=fake))
-    return Timeline.of(live.rows)
+            rows = _step(model, inputs, setting, live, partial(_make_fake, fake=fake))
+    return Timeline.of(rows)
 
 
-def _step(
-    model: nn.Module, inputs: dict[str, Tensor], setting: Setting, live: LiveBytes, prepare: Prepare
-) -> None:
+def _step(model: nn.Module, inputs: dict[str, Tensor], setting: Setting, live: LiveBytes, prepare: Prepare) -> list[Row]:
     noisy = inputs["latents"] + inputs["noise"]
     norms = _GpuNorms() if setting.device == "gpu" else nullcontext()
     conditions = Conditions(pooled=inputs.get("pooled"))
@@ -84,6 +82,7 @@ def _step(
         pasted.forward_ended()
         del output
         loss.backward()
+        return list(live.rows)  # what follows frees the gradients
 
 
 def _autocast(precision: str) -> AbstractContextManager[object]:
