@@ -46,8 +46,9 @@ _TRACES: dict[Any, BlockTrace] = {}
 class Pasted:
     """The blocks of one simulation, whose cast weights live to the end of the forward pass as autocast keeps them."""
 
-    def __init__(self, live: LiveBytes, prepare: Callable[[nn.Module], None]) -> None:
+    def __init__(self, live: LiveBytes, prepare: Callable[[nn.Module], None], device: str) -> None:
         self.live = live
+        self.device = device
         self.prepare = prepare
         self.in_forward = True
         self.casts: list[Tensor] = []
@@ -61,13 +62,14 @@ class Pasted:
 
 @contextmanager
 def pasted_blocks(
-    model: nn.Module, live: LiveBytes, prepare: Callable[[nn.Module], None]
+    model: nn.Module, live: LiveBytes, prepare: Callable[[nn.Module], None], device: str
 ) -> Iterator[Pasted]:
     """While it lasts, repeated blocks of the model are pasted instead of walked through.
 
-    ``prepare`` is called with a block that has to be walked through once, to make its weights fake.
+    ``prepare`` is called with a block that has to be walked through once, to make its weights fake. Traces
+    of one kind of ``device`` are not taken for another.
     """
-    pasted = Pasted(live, prepare)
+    pasted = Pasted(live, prepare, device)
     blocks = list(repeated_blocks(model))
     for block in blocks:
         vars(block)["forward"] = _Forward(block, pasted)
@@ -97,7 +99,7 @@ class _Forward:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         leaves, spec = tree_flatten((args, kwargs))
-        key = (self.shapes, spec, tuple(_kind(leaf) for leaf in leaves), _formats())
+        key = (self.shapes, spec, tuple(_kind(leaf) for leaf in leaves), _formats(), self.pasted.device)
         if key not in _TRACES:
             self.pasted.prepare(self.block)
             parameters = list(self.block.parameters())
@@ -126,11 +128,8 @@ def _kind(leaf: Any) -> Any:
     return repr(leaf)
 
 
-def _formats() -> Any:
-    from torch.overrides import _get_current_function_mode_stack
-
-    modes = tuple(type(mode).__name__ for mode in _get_current_function_mode_stack())
-    return torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu"), modes
+def _formats() -> tuple[bool, torch.dtype]:
+    return torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
 
 
 class _Paste(torch.autograd.Function):
