@@ -5,7 +5,7 @@ Without it a transformer of 70 equal blocks would be walked through 70 times: se
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -179,7 +179,7 @@ class _Sink(torch.autograd.Function):
 
 
 def trace_block(
-    forward: Any, parameters: list[Tensor], args: Any, kwargs: Any, outer: LiveBytes
+    forward: Any, parameters: Sequence[Tensor], args: Any, kwargs: Any, outer: LiveBytes
 ) -> BlockTrace:
     """Run a block forward and backward on inputs of its own, unseen by the simulation around it."""
     alone = LiveBytes()

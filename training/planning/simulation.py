@@ -24,7 +24,6 @@ from training.backbones import (
     build_on_meta,
     denoise,
     example_inputs,
-    takes_mask,
     variant,
 )
 from training.backbones._building import collector_paused

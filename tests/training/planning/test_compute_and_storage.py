@@ -19,12 +19,17 @@ def _recipe(backbone: str = "PixArt-tiny", **changes: object) -> Recipe:
 
 
 @pytest.mark.parametrize(
-    ("backbone", "steps", "gflops"),
-    [("SDXL", 600_000, 1.46e12), ("SDXL-TD4_4", 600_000, 1.05e12), ("SDXL-TD4_4", 850_000, 1.49e12), ("SD2", 600_000, 6.4e11)],
-)  # fmt: skip
-def test_training_compute_is_the_papers(backbone: str, steps: int, gflops: float) -> None:
+    ("backbone", "steps", "gflops", "rounding"),
+    [
+        ("SDXL", 600_000, 1.46e12, 5e9),
+        ("SDXL-TD4_4", 600_000, 1.05e12, 5e9),
+        ("SDXL-TD4_4", 850_000, 1.49e12, 5e9),
+        ("SD2", 600_000, 6.4e11, 5e9),
+    ],
+)
+def test_training_compute_is_the_papers(backbone: str, steps: int, gflops: float, rounding: float) -> None:
     flops = training_flops(macs_per_image(backbone, 77), 2048 * steps)
-    assert flops / 1e9 == pytest.approx(gflops, rel=0.006)
+    assert flops / 1e9 == pytest.approx(gflops, abs=rounding)
 
 
 def test_states_of_600_million_texts_take_twenty_times_their_latents() -> None:
@@ -69,7 +74,7 @@ def test_peaks_are_those_that_measurements_use() -> None:
 
 
 def test_what_does_not_fit_is_told_with_changes_that_were_checked() -> None:
-    recipe = _recipe(batch_size=65536, images_total=65536)
+    recipe = _recipe("PixArt-demo-h160-d7", batch_size=65536, images_total=65536)
     plan = plan_recipe(recipe, Machine(gpus=2, gpu="a100-40"))
     assert not plan.fits
     ways = {remedy.change: remedy for remedy in remedies(plan)}

@@ -44,7 +44,7 @@ def _step_peak(loop: Loop) -> int:
     loop._step()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         loop._step()
-    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]  # type: ignore[union-attr]
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
     events.sort(key=lambda event: event.start_ns())
     return int(np.cumsum([event.nbytes() for event in events]).max())
 
