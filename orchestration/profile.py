@@ -142,6 +142,10 @@ class Profile(BaseModel):
 def load_profile(name: str) -> Profile:
     """Read ``profiles/<name>/``. Raises FoundryError that names the file and the field."""
     folder = PROFILES_FOLDER / name
+    if (folder / "plan.yaml").exists() and not (folder / "profile.yaml").exists():
+        raise FoundryError(
+            f"profile '{name}' has no data and can be planned only: `foundry plan {name}`. Set FOUNDRY_PROFILE to another."
+        )
     raw = _read_yaml(folder / "profile.yaml")
     unknown = sorted(set(raw) - set(Profile.model_fields))
     if unknown:

@@ -62,7 +62,7 @@ def shown(value: Any) -> str:
 
 def size_text(size_bytes: int) -> str:
     """A size as people read it; 1 MB is a million bytes."""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+    for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size_bytes >= factor:
             return f"{size_bytes / factor:,.1f} {unit}"
     return f"{size_bytes} bytes"

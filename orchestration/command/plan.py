@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestration.command.output import console, print_rows, size_text
 from orchestration.planning import Wanted, find_recipe, machine_settings, profile_names, wanted_of
-from training.planning.plan import Machine, Plan, Remedy, plan_recipe, remedies
-from training.planning.report import memory_of_remedy, plan_row, totals
+
+if TYPE_CHECKING:
+    from training.planning.plan import Machine, Plan, Remedy
 
 GB = 1e9
 
@@ -18,6 +19,8 @@ def run(
     name: str, profile: str | None, given: Mapping[str, Any], default_profile: str, *, as_json: bool
 ) -> None:
     """Print the plan of a recipe, or of all recipes of a profile."""
+    from training.planning.plan import Machine, plan_recipe
+
     options = {key: value for key, value in given.items() if value is not None}
     if profile is None and name in profile_names():
         _table(name, wanted_of(name), Machine(**{**machine_settings(name), **options}), as_json=as_json)
@@ -29,6 +32,9 @@ def run(
 
 
 def _table(profile: str, wanted: list[Wanted], machine: Machine, *, as_json: bool) -> None:
+    from training.planning.plan import plan_recipe
+    from training.planning.report import plan_row, totals
+
     planned = [
         (each, plan_recipe(each.recipe, machine)) for each in wanted if each.recipe.objective == "diffusion"
     ]
@@ -68,6 +74,9 @@ def _sentence(total: Mapping[str, Any], price: float | None) -> str:
 
 
 def _detail(plan: Plan, *, as_json: bool) -> None:
+    from training.planning.plan import remedies
+    from training.planning.report import plan_row
+
     ways = [] if plan.fits else remedies(plan)
     row = plan_row(plan.recipe.name, plan, 1)
     if as_json:
@@ -87,12 +96,14 @@ def _title(plan: Plan) -> str:
     shares = plan.shares
     return (
         f"{plan.recipe.name}: {plan.backbone}, {plan.setting.precision}, {shares.gpus} x {plan.gpu.name} ({shares.strategy}), "
-        f"{shares.passes} passes of {shares.images_per_pass} images a GPU; times are projected at {plan.mfu:.0%} of the peak"
+        f"{shares.passes} x {shares.images_per_pass} images a step and GPU; times are projected at {plan.mfu:.0%} of the peak"
     )
 
 
 def _verdict(plan: Plan, ways: list[Remedy]) -> str:
-    room = f"{plan.usable_bytes / GB:,.1f} of {plan.gpu.memory_bytes / GB:,.0f} GB of a {plan.gpu.name} may be used"
+    from training.planning.report import memory_of_remedy
+
+    room = f"{plan.usable_bytes / GB:,.1f} of {plan.gpu.memory_bytes / GB:,.0f} GB of {plan.gpu.name} memory may be used"
     needs = f"{plan.memory.total / GB:,.2f} GB"
     if plan.fits:
         return f"It fits: {needs}; {room}."

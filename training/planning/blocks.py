@@ -5,7 +5,7 @@ Without it a transformer of 70 equal blocks would be walked through 70 times: se
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -37,7 +37,7 @@ class BlockTrace:
     outputs: list[tuple[torch.Size, torch.dtype] | None]  # None where the block gives none
     structure: Any  # how the outputs are nested
     held_inputs: tuple[int, ...]  # places among the tensor inputs of those that are held too
-    gradient_bytes: float
+    gradient_bytes: int
 
 
 _TRACES: dict[Any, BlockTrace] = {}
@@ -46,8 +46,9 @@ _TRACES: dict[Any, BlockTrace] = {}
 class Pasted:
     """The blocks of one simulation, whose cast weights live to the end of the forward pass as autocast keeps them."""
 
-    def __init__(self, live: LiveBytes, prepare: Callable[[nn.Module], None]) -> None:
+    def __init__(self, live: LiveBytes, prepare: Callable[[nn.Module], None], device: str) -> None:
         self.live = live
+        self.device = device
         self.prepare = prepare
         self.in_forward = True
         self.casts: list[Tensor] = []
@@ -61,13 +62,14 @@ class Pasted:
 
 @contextmanager
 def pasted_blocks(
-    model: nn.Module, live: LiveBytes, prepare: Callable[[nn.Module], None]
+    model: nn.Module, live: LiveBytes, prepare: Callable[[nn.Module], None], device: str
 ) -> Iterator[Pasted]:
     """While it lasts, repeated blocks of the model are pasted instead of walked through.
 
-    ``prepare`` is called with a block that has to be walked through once, to make its weights fake.
+    ``prepare`` is called with a block that has to be walked through once, to make its weights fake. Traces
+    of one kind of ``device`` are not taken for another.
     """
-    pasted = Pasted(live, prepare)
+    pasted = Pasted(live, prepare, device)
     blocks = list(repeated_blocks(model))
     for block in blocks:
         vars(block)["forward"] = _Forward(block, pasted)
@@ -97,7 +99,7 @@ class _Forward:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         leaves, spec = tree_flatten((args, kwargs))
-        key = (self.shapes, spec, tuple(_kind(leaf) for leaf in leaves), _formats())
+        key = (self.shapes, spec, tuple(_kind(leaf) for leaf in leaves), _formats(), self.pasted.device)
         if key not in _TRACES:
             self.pasted.prepare(self.block)
             parameters = list(self.block.parameters())
@@ -126,11 +128,8 @@ def _kind(leaf: Any) -> Any:
     return repr(leaf)
 
 
-def _formats() -> Any:
-    from torch.overrides import _get_current_function_mode_stack
-
-    modes = tuple(type(mode).__name__ for mode in _get_current_function_mode_stack())
-    return torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu"), modes
+def _formats() -> tuple[bool, torch.dtype]:
+    return torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
 
 
 class _Paste(torch.autograd.Function):
@@ -140,8 +139,8 @@ class _Paste(torch.autograd.Function):
     def forward(ctx: Any, trace: BlockTrace, pasted: Pasted, *tensors: Tensor) -> tuple[Tensor, ...]:
         live = pasted.live
         live.paste(trace.forward)
-        lump = live.lump((trace.retained[0], trace.retained[1], 0.0))
-        casts = live.lump((0.0, 0.0, trace.retained[2]))
+        lump = live.lump((trace.retained[0], trace.retained[1], 0))
+        casts = live.lump((0, 0, trace.retained[2]))
         if pasted.in_forward:
             pasted.casts.append(casts)
         held = [tensors[place] for place in trace.held_inputs]
@@ -157,7 +156,7 @@ class _Paste(torch.autograd.Function):
         live.paste(ctx.trace.backward)
         live.drop(lump)
         live.drop(casts)
-        ctx.pasted.gradients.append(live.lump((0.0, ctx.trace.gradient_bytes, 0.0)))
+        ctx.pasted.gradients.append(live.lump((0, ctx.trace.gradient_bytes, 0)))
         wanted = zip(ctx.needs_input_grad[2:], ctx.shapes, strict=True)
         made = [torch.empty(shape, dtype=dtype) if needed else None for needed, (shape, dtype) in wanted]
         return (None, None, *made)
@@ -167,7 +166,7 @@ class _Sink(torch.autograd.Function):
     """Ends a block's graph without holding its outputs; its backward pass hands in their gradients."""
 
     @staticmethod
-    def forward(ctx: Any, begun: list[Row], live: LiveBytes, *outputs: Tensor) -> Tensor:
+    def forward(ctx: Any, begun: list[tuple[Row, int]], live: LiveBytes, *outputs: Tensor) -> Tensor:
         ctx.begun, ctx.live = begun, live
         ctx.shapes = [(output.shape, output.dtype) for output in outputs]
         return torch.empty(())
@@ -175,12 +174,12 @@ class _Sink(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, _: Tensor) -> Any:
         gradients = [torch.empty(shape, dtype=dtype) for shape, dtype in ctx.shapes]
-        ctx.begun += [ctx.live.now, (float(len(ctx.live.rows)), 0.0, 0.0)]
+        ctx.begun.append((ctx.live.now, len(ctx.live.rows)))
         return (None, None, *gradients)
 
 
 def trace_block(
-    forward: Any, parameters: list[Tensor], args: Any, kwargs: Any, outer: LiveBytes
+    forward: Any, parameters: Sequence[Tensor], args: Any, kwargs: Any, outer: LiveBytes
 ) -> BlockTrace:
     """Run a block forward and backward on inputs of its own, unseen by the simulation around it."""
     alone = LiveBytes()
@@ -200,15 +199,17 @@ def trace_block(
         leaves, structure = tree_flatten(outputs)
         rows = above(alone.rows[first:], start)
         made = [None if leaf is None else (leaf.shape, leaf.dtype) for leaf in leaves]
-        begun: list[Row] = []
+        begun: list[tuple[Row, int]] = []
         loss = _Sink.apply(begun, alone, *(leaf for leaf in leaves if leaf is not None))
         del outputs, leaves, args, kwargs
         held = [place for place, storage in enumerate(storages) if alone.is_alive(storage[0])]
-        kept = tuple(float(sum(storages[place][1][kind] for place in held)) for kind in range(3))
+        counts = [storages[place][1] for place in held]
+        kept = (sum(row[0] for row in counts), sum(row[1] for row in counts), sum(row[2] for row in counts))
         retained = above([alone.now], kept)[0]
         loss.backward()
-        backward = above(alone.rows[int(begun[1][0]) :], begun[0])
-        gradient_bytes = float(sum(4 * p.numel() for p in parameters if p.grad is not None))
+        [(row_before, place_before)] = begun
+        backward = above(alone.rows[place_before:], row_before)
+        gradient_bytes = sum(4 * p.numel() for p in parameters if p.grad is not None)
         for parameter in parameters:
             parameter.grad = None
     return BlockTrace(

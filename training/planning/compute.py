@@ -30,9 +30,9 @@ class Compute:
     hours: float
 
 
-def training_flops(macs: float, images: float) -> float:
+def training_flops(macs: int, images: int) -> float:
     """3 x 2 x multiply-adds of one image x images seen, guidance left out (the scalability paper, section 5)."""
-    return TRAINING_FACTOR * FLOPS_PER_MAC * macs * images
+    return float(TRAINING_FACTOR * FLOPS_PER_MAC * macs * images)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, no_type_check
 
 import numpy as np
 import torch
@@ -24,8 +24,8 @@ PROBE_BATCH = 101
 GROWING, WIDE, NARROW = range(3)
 """Kinds of storages: growing with the batch; not growing, of four bytes an element; not growing, of fewer."""
 
-Row = tuple[float, float, float]
-NOTHING: Row = (0.0, 0.0, 0.0)
+Row = tuple[int, int, int]
+NOTHING: Row = (0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class LiveBytes(TorchDispatchMode):
         self._changes: dict[int, Row] = {}
         self._is_paused = False
 
+    @no_type_check
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         output = func(*args, **(kwargs or {}))
         if self._is_paused:
@@ -105,6 +106,7 @@ class LiveBytes(TorchDispatchMode):
         """Whether a storage that was known has not been freed."""
         return key in self._known
 
+    @no_type_check
     def _follow(self, tensor: Tensor, change: Row) -> None:
         storage = tensor.untyped_storage()
         key = storage._cdata
@@ -119,24 +121,28 @@ class LiveBytes(TorchDispatchMode):
         self._changes[key] = change
         self._move(change)
 
+    @no_type_check
     def _move(self, change: Row) -> None:
         if change != NOTHING:
             self.now = _plus(self.now, change)
             self.rows.append(self.now)
 
 
+@no_type_check
 def _change(tensor: Tensor) -> Row:
     size = tensor.untyped_storage().nbytes()
     elements = size // tensor.element_size()
     if elements % PROBE_BATCH == 0:
-        return (size, 0.0, 0.0)
-    return (0.0, size, 0.0) if tensor.element_size() >= 4 else (0.0, 0.0, size)
+        return (size, 0, 0)
+    return (0, size, 0) if tensor.element_size() >= 4 else (0, 0, size)
 
 
+@no_type_check
 def _plus(left: Row, right: Row) -> Row:
     return left[0] + right[0], left[1] + right[1], left[2] + right[2]
 
 
+@no_type_check
 def _minus(row: Row) -> Row:
     return -row[0], -row[1], -row[2]
 

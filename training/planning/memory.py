@@ -18,7 +18,7 @@ from training.distribution import sharding_blocks
 from training.planning.simulation import Setting, simulate
 
 Strategy = Literal["ddp", "fsdp"]
-FP32 = 4
+FP32 = 4.0
 
 
 @dataclass(frozen=True)

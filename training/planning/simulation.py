@@ -2,7 +2,7 @@
 
 The real forward, loss and backward of :mod:`training.objectives.diffusion` run on fake tensors: shapes and number
 formats without values. Autocast is torch's own. On a GPU autocast computes norms in fp32, which torch's rules for a
-CPU, on which fake tensors can be differentiated, do not; :class:`_GpuNorms` adds that.
+CPU, on which fake tensors can be differentiated, do not; a hook on the norms adds that.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
 from training.backbones import (
@@ -30,7 +28,7 @@ from training.backbones import (
 )
 from training.backbones._building import collector_paused
 from training.planning.blocks import pasted_blocks, repeated_blocks
-from training.planning.live_bytes import PROBE_BATCH, LiveBytes, Timeline
+from training.planning.live_bytes import PROBE_BATCH, LiveBytes, Row, Timeline
 from training.precision import FORMATS
 
 DeviceKind = Literal["cpu", "gpu"]
@@ -65,17 +63,16 @@ def simulate(setting: Setting) -> Timeline:
         for tensor in (*model.parameters(), *model.buffers()):
             live.ignore(tensor)
         with fake, live:
-            _step(model, inputs, setting, live, partial(_make_fake, fake=fake))
-    return Timeline.of(live.rows)
+            rows = _step(model, inputs, setting, live, partial(_make_fake, fake=fake))
+    return Timeline.of(rows)
 
 
 def _step(
     model: nn.Module, inputs: dict[str, Tensor], setting: Setting, live: LiveBytes, prepare: Prepare
-) -> None:
+) -> list[Row]:
     noisy = inputs["latents"] + inputs["noise"]
-    norms = _GpuNorms() if setting.device == "gpu" else nullcontext()
     conditions = Conditions(pooled=inputs.get("pooled"))
-    with norms, pasted_blocks(model, live, prepare) as pasted:
+    with pasted_blocks(model, live, prepare, setting.device) as pasted:
         with _autocast(setting.precision):
             output = denoise(
                 model, noisy, inputs["timestep"], inputs["states"], inputs["mask"], conditions=conditions
@@ -84,6 +81,7 @@ def _step(
         pasted.forward_ended()
         del output
         loss.backward()
+        return list(live.rows)  # what follows frees the gradients
 
 
 def _autocast(precision: str) -> AbstractContextManager[object]:
@@ -103,6 +101,8 @@ def _fakes(setting: Setting, fake: FakeTensorMode) -> tuple[nn.Module, dict[str,
     if example.conditions.pooled is not None:
         inputs["pooled"] = example.conditions.pooled
     _make_fake(model, fake, list(repeated_blocks(model)))
+    if setting.device == "gpu":
+        _norms_in_fp32(model)
     if setting.checkpointing:
         model.enable_gradient_checkpointing(
             partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
@@ -137,13 +137,12 @@ def _make_tensors_fake(module: nn.Module, fake: FakeTensorMode) -> None:
             module._buffers[name] = _fake(buffer, fake)
 
 
-_NORMS = (functional.layer_norm, functional.group_norm, functional.rms_norm)
-
-
-class _GpuNorms(TorchFunctionMode):
+def _norms_in_fp32(model: nn.Module) -> None:
     """Under autocast, norms take and give fp32, as torch's rules for CUDA say."""
+    for module in model.modules():
+        if isinstance(module, (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)):
+            module.register_forward_pre_hook(_to_fp32)
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in _NORMS and torch.is_autocast_enabled("cpu"):
-            args = (args[0].float(), *args[1:])
-        return func(*args, **(kwargs or {}))
+
+def _to_fp32(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (args[0].float(), *args[1:]) if torch.is_autocast_enabled("cpu") else args

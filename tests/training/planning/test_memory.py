@@ -1,0 +1,136 @@
+"""Planned memory against what real steps of the loop allocate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+
+from training.backbones import blueprint
+from training.loop import Loop
+from training.measuring.synthetic import Case, build_loop
+from training.objectives.diffusion import DiffusionObjective
+from training.planning import blocks
+from training.planning.live_bytes import Row, highest
+from training.planning.memory import Shares, memory_of, sizes
+from training.planning.simulation import Setting, simulate
+
+
+def _bytes(tensors: list[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _kept_bytes(loop: Loop) -> int:
+    """Weights, moments and averages as they lie in memory between steps."""
+    moments = [value for state in loop.optimizer.state.values() for value in state.values()]
+    averages = [tensor for average in loop.averages.values() for tensor in average.average]
+    return _bytes([*loop.parameters, *moments, *averages])
+
+
+def _batch_bytes(loop: Loop, images: int) -> int:
+    """Latents, states, mask and noise of one pass: numpy allocates them, which torch's profiler does not see."""
+    objective = loop.objective
+    assert isinstance(objective, DiffusionObjective)
+    batch = objective.load(loop.order.draw(0, images))
+    return _bytes([batch.latents, batch.latents, batch.states, batch.mask])
+
+
+def _step_peak(loop: Loop) -> int:
+    """Most bytes that torch holds within a step, above what it held before."""
+    loop._step()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        loop._step()
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    events.sort(key=lambda event: event.start_ns())
+    return int(np.cumsum([event.nbytes() for event in events]).max())
+
+
+@pytest.mark.parametrize(
+    ("case", "checkpointing", "passes"),
+    [
+        (Case("UNet-demo-c16", 4, "fp32", ema=False), False, 1),
+        (Case("UNet-tiny", 16, "bf16", ema=True), True, 1),
+        (Case("PixArt-demo-h64-d4", 8, "bf16", ema=True), False, 1),
+        (Case("PixArt-demo-h48-d2", 16, "fp32", ema=True), True, 2),
+    ],
+    ids=lambda value: value.backbone if isinstance(value, Case) else str(value),
+)
+def test_planned_memory_is_within_a_tenth_of_a_measured_step(
+    case: Case, checkpointing: bool, passes: int, tmp_path: Path
+) -> None:
+    loop = build_loop(case, tmp_path, "cpu", {"activation_checkpointing": checkpointing})
+    loop.recipe = loop.recipe.model_copy(update={"micro_batches": passes})
+    images = case.batch_size // passes
+    step = _step_peak(loop) + _batch_bytes(loop, images)
+    measured = _kept_bytes(loop) + step
+    setting = Setting(case.backbone, case.precision, checkpointing, "cpu")
+    planned = memory_of(setting, Shares(1, "ddp", images, passes), int(case.ema))
+    assert planned.total == pytest.approx(measured, rel=0.1)
+    coming = planned.gradients + planned.activations + planned.autocast_copies
+    assert coming == pytest.approx(step, rel=0.1)  # not hidden behind what is kept
+
+
+def test_pasted_blocks_leave_what_walking_through_all_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    for backbone, checkpointing in (("UNet-tiny", False), ("PixArt-tiny", True)):
+        setting = Setting(backbone, "bf16", checkpointing)
+        pasted = simulate.__wrapped__(setting)
+        with monkeypatch.context() as patch:
+            patch.setattr(blocks, "REPEATED", ())
+            walked = simulate.__wrapped__(setting)
+        for images in (1, 32):
+            peaks = [
+                float((line.per_image * images + line.wide + line.narrow).max()) for line in (pasted, walked)
+            ]
+            assert peaks[0] == pytest.approx(peaks[1], rel=0.02)
+        assert pasted.wide[-1] == pytest.approx(walked.wide[-1], rel=0.001)
+
+
+def test_every_gradient_is_there_at_the_end() -> None:
+    gradients = 4 * sizes("PixArt-tiny").parameters
+    assert simulate(Setting("PixArt-tiny", "fp32")).wide[-1] == pytest.approx(gradients, rel=0.001)
+
+
+def test_a_gpu_computes_norms_in_fp32_and_so_holds_more() -> None:
+    on_gpu, on_cpu = (
+        memory_of(Setting("UNet-tiny", "bf16", device=device), Shares(images_per_pass=32), 0)
+        for device in ("gpu", "cpu")
+    )
+    assert on_gpu.activations > 1.1 * on_cpu.activations
+    assert on_gpu.weights == on_cpu.weights
+
+
+def test_shards_divide_what_is_kept_and_gather_the_largest_block() -> None:
+    setting = Setting("PixArt-demo-h96-d5", "bf16")
+    copies = memory_of(setting, Shares(4, "ddp", 8), 2)
+    shards = memory_of(setting, Shares(4, "fsdp", 8), 2)
+    for part in ("weights", "optimizer", "averages"):
+        assert getattr(shards, part) == getattr(copies, part) / 4
+    size, model = sizes("PixArt-demo-h96-d5"), blueprint("PixArt-demo-h96-d5")
+    block = sum(p.numel() for p in model.transformer_blocks[0].parameters())
+    patches = sum(p.numel() for p in model.pos_embed.parameters())  # a block of its own
+    assert (size.largest_block, size.outside_blocks) == (block, size.parameters - 5 * block - patches)
+    assert shards.gathered == 8 * (size.outside_blocks + 2 * block)
+    assert copies.averages == 2 * copies.weights
+
+
+def test_a_second_pass_finds_the_gradients_of_the_first() -> None:
+    setting = Setting("PixArt-demo-h96-d5", "fp32")
+    once, twice = (memory_of(setting, Shares(images_per_pass=64, passes=passes), 0) for passes in (1, 2))
+    assert once.gradients < 0.1 * once.weights  # most is in use before gradients appear
+    assert twice.gradients >= twice.weights
+
+
+def test_highest_rows_keep_the_peak_of_every_batch() -> None:
+    random = torch.Generator().manual_seed(3)
+    rows: list[Row] = [
+        (row[0], row[1], row[2]) for row in torch.randint(0, 9, (60, 3), generator=random).tolist()
+    ]
+    kept = highest(rows)
+    for factors in ((1, 1, 1), (5, 0, 1), (0, 1, 0), (0.1, 3, 0.2)):
+        peak = [max(float(np.dot(row, factors)) for row in some) for some in (rows, kept)]
+        assert peak[0] == peak[1]
+    assert len(kept) < 20
