@@ -21,6 +21,7 @@ from training.errors import FoundryError
 from training.randomness import Draw
 from training.shards import TrainingShards
 from training.text_encoders import TextEncoder, TokenStates
+from training.transfer import to_device
 
 SECONDS_BETWEEN_LOOKS = 0.2
 
@@ -62,10 +63,10 @@ class StoredTexts:
         if len(self._buffer) < most:
             self._buffer = np.empty(most, np.float16)
         batch = self._shards.text_states(texts, pad_to, pooled=self._with_pooled, out=self._buffer)
-        pooled = None if batch.pooled is None else torch.from_numpy(batch.pooled).to(self._device)
+        pooled = None if batch.pooled is None else to_device(batch.pooled, self._device)
         return TextTensors(
-            torch.from_numpy(batch.states).to(self._device, copy=True),
-            torch.from_numpy(batch.mask).to(self._device),
+            to_device(torch.from_numpy(batch.states).clone(), self._device),
+            to_device(batch.mask, self._device),
             pooled,
         )
 

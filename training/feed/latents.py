@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Float16, Int64
 from torch import Tensor
 
@@ -24,6 +23,7 @@ from training.shards import TrainingShards
 from training.shards.description import SAMPLE_ARRAYS, SAMPLES_FILE, STATE_ARRAYS, WORD_ARRAYS
 from training.shards.reading import rows_of
 from training.spec import EncoderSettings, Execution, TrainingSpecification
+from training.transfer import to_device
 
 NULL_CAPTION = -1
 
@@ -74,7 +74,7 @@ class LatentFeed:
         """Latents and the states of one caption each, some replaced by the empty text."""
         rows = self.rows[draw.rows]
         self._require(draw, rows)
-        latents = torch.from_numpy(self.shards.latents(rows)).to(self.device).float()
+        latents = to_device(self.shards.latents(rows), self.device).float()
         captions = self.draw_captions(draw, caption_dropout)
         texts = self._texts_of(rows, captions)
         if isinstance(self._texts, EncodedAhead):

@@ -75,7 +75,16 @@ def _path(out: Path, name: str, smoke: bool) -> Path:
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
-    columns = ("name", "backbone", "batch_size", "milliseconds", "images_per_second", "mfu", "peak_gib")
+    columns = (
+        "name",
+        "backbone",
+        "batch_size",
+        "milliseconds",
+        "images_per_second",
+        "mfu",
+        "peak_gib",
+        "planned_gib",
+    )
     lines = [[_cell(row.get(column)) for column in columns] for row in rows]
     widths = [max(len(line[i]) for line in [list(columns), *lines]) for i in range(len(columns))]
     return "\n".join(

@@ -17,6 +17,8 @@ from training.measuring.devices import Timing, host_synchronisations, peak_flops
 from training.measuring.steps import ExampleStep, fixed_batch
 from training.measuring.synthetic import TOKENS, Case, build_loop
 from training.optimization import build_optimizer
+from training.planning.memory import Shares, memory_of
+from training.planning.simulation import Setting
 from training.precision import Precision
 from training.spec import load_recipe
 
@@ -75,7 +77,7 @@ def _example_step(name: str, batch_size: int, device: str, smoke: bool) -> Row:
 
 def _steps_of(name: str) -> Measurement:
     def measure(device: str, smoke: bool) -> Row:
-        """Fifty real steps of the loop: seconds a step and peak memory."""
+        """Fifty real steps of the loop: seconds a step, and peak memory beside the planned one."""
         case = _case(name, 32, smoke)
         with _loop_folder() as folder:
             loop = build_loop(case, folder, device)
@@ -83,7 +85,9 @@ def _steps_of(name: str) -> Measurement:
             timing = time_calls(loop._step, device, warmup=0, calls=calls)
             flops = _loop_flops(loop, case)
             loop._close_interval()
-        return {**_speed(case, timing, flops, device), "num_steps": calls + 1, "loss": loop.last_row["loss"]}
+        planned = memory_of(Setting(case.backbone, case.precision), Shares(1, "ddp", case.batch_size), 1)
+        row = _speed(case, timing, flops, device) | {"num_steps": calls + 1, "loss": loop.last_row["loss"]}
+        return {**row, "planned_gib": planned.total / 2**30}
 
     return measure
 

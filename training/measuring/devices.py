@@ -5,22 +5,12 @@ from __future__ import annotations
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import torch
 
-DENSE_BF16_PEAK_FLOPS: Mapping[str, float] = MappingProxyType(
-    {
-        "H100": 989e12,
-        "H200": 989e12,
-        "A100": 312e12,
-        "L40S": 362e12,
-        "B200": 2250e12,
-    }
-)
-"""Multiplications and additions a second in bf16 without sparsity, by what the vendor calls the chip (SXM boards)."""
+from training.planning.devices import GPUS
 
 
 def device_name(device: str) -> str:
@@ -33,7 +23,7 @@ def device_name(device: str) -> str:
 def peak_flops(device: str) -> float | None:
     """Dense bf16 peak of this device, None where the table does not know it."""
     name = device_name(device)
-    return next((peak for chip, peak in DENSE_BF16_PEAK_FLOPS.items() if chip in name), None)
+    return next((gpu.bf16_peak for gpu in GPUS.values() if gpu.name in name), None)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from training.noising import Noising
 from training.objectives import input_folder
 from training.randomness import Draw
 from training.spec import DiffusionOptions, Execution, TrainingSpecification
+from training.transfer import to_device
 
 LORA_FOLDER = "lora"
 DiffusionBatch = LatentBatch
@@ -87,7 +88,7 @@ class DiffusionObjective:
             level = torch.sigmoid(
                 self.options.logit_mean + self.options.logit_std * torch.special.ndtri(level)
             )
-        return level.float().to(self.device)
+        return to_device(level.float(), self.device)
 
     def loss(self, batch: DiffusionBatch, draw: Draw) -> tuple[Tensor, dict[str, Tensor | float]]:
         """Mean squared error of the prediction, and how often each caption was shown."""
@@ -166,7 +167,7 @@ class DiffusionObjective:
             save_adapters(self.module, folder, part_of(self.module), options)
 
     def _to_device(self, array: np.ndarray) -> Tensor:
-        return torch.from_numpy(array).to(self.device)
+        return to_device(array, self.device)
 
     def _check_shapes(self) -> None:
         about, config = self.shards.description, self.module.config
