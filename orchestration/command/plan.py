@@ -70,7 +70,7 @@ def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _sentence(total: Mapping[str, Any], price: float | None) -> str:
     cost = "" if price is None else f", cost {total['cost']:,.0f} at {price:g} a GPU-hour"
-    return f"All {total['runs']} runs: {total['training_gflops']:.3g} GFLOPs, {total['gpu_hours']:,.0f} GPU-hours{cost} (projected)."
+    return f"All {total['runs']} runs: {total['training_gflops']:.3g} GFLOPs, {total['gpu_hours']:,.4g} GPU-hours{cost} (projected)."
 
 
 def _detail(plan: Plan, *, as_json: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,8 +49,8 @@ def _profiled() -> profile:
 
 def _live_bytes(profiler: profile) -> np.ndarray:
     """Bytes above those at the beginning, after every allocation and release; the first is 0."""
-    assert profiler.profiler is not None
-    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    inner: Any = profiler.profiler
+    events = [event for event in inner.kineto_results.events() if event.name() == "[memory]"]
     events.sort(key=lambda event: event.start_ns())
     return np.cumsum([0, *(event.nbytes() for event in events)])
 
