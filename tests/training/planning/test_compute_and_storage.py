@@ -7,7 +7,7 @@ import pytest
 from training.backbones import macs_per_image
 from training.errors import FoundryError
 from training.planning.compute import Rate, training_flops
-from training.planning.devices import GPUS, gpu_named
+from training.planning.devices import GPUS
 from training.planning.plan import Machine, plan_recipe, remedies, shares_of
 from training.planning.storage import ENCODERS, latent_bytes, state_bytes, text_costs
 from training.spec import Recipe, load_recipe
@@ -64,13 +64,6 @@ def test_time_follows_peak_utilisation_and_recomputation() -> None:
     assert eight.compute.hours == pytest.approx(one.compute.hours / 8)
     assert one.cost == pytest.approx(2 * one.compute.gpu_hours)
     assert eight.compute.images_per_second * eight.compute.hours * 3600 == pytest.approx(6400)
-
-
-def test_peaks_are_those_that_measurements_use() -> None:
-    from training.measuring.devices import DENSE_BF16_PEAK_FLOPS
-
-    for name, peak in DENSE_BF16_PEAK_FLOPS.items():
-        assert gpu_named(name).bf16_peak == peak
 
 
 def test_what_does_not_fit_is_told_with_changes_that_were_checked() -> None:
