@@ -167,5 +167,6 @@ def _any_partition(name: str) -> str | None:
         "groups": "group-00",
         "recipes": "unet-tiny",
         "step_distilled": "transformer-tiny-fast",
+        "grid": "grid.tiny.all.mixed.0",
         None: None,
     }[STEPS[name].partitioned_by]

@@ -129,6 +129,7 @@ def test_errors_of_loads_and_models_reach_the_caller(
 
 
 def test_an_impossible_request_ends_at_once_with_a_sentence(ray_compute: RayCompute, tmp_path: Path) -> None:
+    (tmp_path / "execution.json").write_text("{}")
     start = time.monotonic()
     impossible = [Resources(gpus=1, actors=2), Resources(cpus=64)]
     for resources in impossible:
