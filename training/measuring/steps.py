@@ -7,7 +7,6 @@ texts computed before, with its defaults, or with the fastest choices its flags 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -67,14 +66,14 @@ class ExampleStep:
         )
         self.lr_scheduler = get_scheduler("constant", optimizer=self.optimizer)
         self.ema = EMAModel(self.model.parameters(), foreach=best) if case.ema else None
-        self.precision = case.precision
+        self.precision = Precision(case.precision, self.device.type)
         self.last_loss = float("nan")
 
     def loss(self, noise: Tensor, timesteps: Tensor) -> Tensor:
         """Mean squared error of the predicted noise."""
         noisy = self.noise_scheduler.add_noise(self.batch.latents, noise, timesteps)
         mask = {"encoder_attention_mask": self.batch.mask} if takes_mask(self.model) else {}
-        with self._autocast():
+        with self.precision.autocast():
             prediction = self.forward(
                 noisy, timestep=timesteps, encoder_hidden_states=self.batch.states, return_dict=False, **mask
             )[0]
@@ -92,11 +91,6 @@ class ExampleStep:
         self.optimizer.zero_grad()
         if self.ema is not None:
             self.ema.step(self.model.parameters())
-
-    def _autocast(self) -> AbstractContextManager[object]:
-        if self.precision == "fp32":
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
 
 def _copy(case: Case, device: torch.device, *, channels_last: bool = False) -> Any:
