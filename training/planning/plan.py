@@ -15,6 +15,7 @@ from training.planning.storage import (
     ENCODERS,
     Encoder,
     TextCost,
+    captions_used,
     checkpoint_bytes,
     export_bytes,
     latent_bytes,
@@ -240,8 +241,7 @@ def _change(plan: Plan, setting: Setting, shares: Shares) -> str:
 
 
 def _storage(recipe: Recipe, images: int, shape: tuple[int, int, int], encoder: Encoder) -> Storage:
-    mix = recipe.dataset.captions
-    captions = mix.max_generated + (mix.original_probability > 0)
+    captions = captions_used(recipe.dataset.captions)
     averages = num_averages(recipe)
     parameters = sizes(str(recipe.backbone)).parameters
     every = recipe.power_ema_every_images

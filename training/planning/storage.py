@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
+from training.options import CaptionMix
 from training.planning.compute import FLOPS_PER_MAC
 
 TextMode = Literal["stored", "stage", "step"]
@@ -22,29 +23,39 @@ BYTES_OF_WORDS = 400
 
 @dataclass(frozen=True)
 class Encoder:
-    """A text encoder as far as cost goes: multiply-adds of one token, which are its weights beside the embeddings."""
+    """One text encoder or two side by side, as far as cost goes.
+
+    ``macs_per_token`` are its weights beside the embeddings; ``macs_per_pair`` those that attention's two products spend
+    on each pair of tokens.
+    """
 
     name: str
     dim: int
     tokens: int
     macs_per_token: int
+    macs_per_pair: int
+
+    def flops(self, tokens: int) -> int:
+        """Operations of one forward pass of one text."""
+        return FLOPS_PER_MAC * (self.macs_per_token * tokens + self.macs_per_pair * tokens * tokens)
 
 
-def _transformer(layers: int, width: int, hidden: int) -> int:
-    """Four projections of attention and two of the feed-forward, a layer."""
-    return layers * (4 * width * width + 2 * width * hidden)
+def transformer(layers: int, width: int, *, hidden: int, feed_forward_maps: int = 2) -> tuple[int, int]:
+    """Multiply-adds a token and a pair of tokens: four projections of attention, a feed-forward of two or three maps."""
+    return layers * (4 * width * width + feed_forward_maps * width * hidden), layers * 2 * width
 
 
-_CLIP_L = _transformer(12, 768, 3072)
-_BIG_G = _transformer(32, 1280, 5120)
-_T5_XXL = 24 * (4 * 4096 * 4096 + 3 * 4096 * 10240)  # gated feed-forward
+_CLIP_L = transformer(12, 768, hidden=3072)
+_BIG_G = transformer(32, 1280, hidden=5120)
 
 ENCODERS: Mapping[int, Encoder] = MappingProxyType(
     {
-        384: Encoder("MiniLM-L6", 384, 32, _transformer(6, 384, 1536)),
-        1024: Encoder("OpenCLIP-H", 1024, 77, _transformer(24, 1024, 4096)),
-        2048: Encoder("CLIP-L + OpenCLIP-bigG", 2048, 77, _CLIP_L + _BIG_G),
-        4096: Encoder("T5-XXL", 4096, 120, _T5_XXL),
+        384: Encoder("MiniLM-L6", 384, 32, *transformer(6, 384, hidden=1536)),
+        1024: Encoder("OpenCLIP-H", 1024, 77, *transformer(24, 1024, hidden=4096)),
+        2048: Encoder("CLIP-L + OpenCLIP-bigG", 2048, 77, _CLIP_L[0] + _BIG_G[0], _CLIP_L[1] + _BIG_G[1]),
+        4096: Encoder(
+            "T5-XXL", 4096, 120, *transformer(24, 4096, hidden=10240, feed_forward_maps=3)
+        ),  # gated feed-forward
     }
 )
 """By the width of the states that a backbone takes."""
@@ -70,10 +81,16 @@ def state_bytes(texts: int, tokens: int, dim: int) -> int:
     return texts * tokens * dim * FP16
 
 
+def captions_used(mix: CaptionMix) -> int:
+    """How many of a sample's captions its mix ever draws, and so have to be stored."""
+    generated = mix.max_generated if mix.original_probability < 1 else 0
+    return max(1, generated + (mix.original_probability > 0))
+
+
 def text_costs(images: int, captions: int, images_seen: int, encoder: Encoder, tokens: int) -> list[TextCost]:
     """The three modes for a data set of ``images`` with ``captions`` each."""
     texts = images * captions
-    flops_of_one = float(FLOPS_PER_MAC * encoder.macs_per_token * tokens)
+    flops_of_one = float(encoder.flops(tokens))
     words = texts * BYTES_OF_WORDS
     stored = state_bytes(texts, tokens, encoder.dim)
     seen = flops_of_one * images_seen

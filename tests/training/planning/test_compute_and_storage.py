@@ -9,7 +9,6 @@ from training.errors import FoundryError
 from training.planning.compute import Rate, training_flops
 from training.planning.devices import GPUS
 from training.planning.plan import Machine, plan_recipe, remedies, shares_of
-from training.planning.storage import ENCODERS, latent_bytes, state_bytes, text_costs
 from training.spec import Recipe, load_recipe
 
 
@@ -30,25 +29,6 @@ def _recipe(backbone: str = "PixArt-tiny", **changes: object) -> Recipe:
 def test_training_compute_is_the_papers(backbone: str, steps: int, gflops: float, rounding: float) -> None:
     flops = training_flops(macs_per_image(backbone, 77), 2048 * steps)
     assert flops / 1e9 == pytest.approx(gflops, abs=rounding)
-
-
-def test_states_of_600_million_texts_take_twenty_times_their_latents() -> None:
-    images = 600_000_000
-    assert state_bytes(images, 77, 1024) == pytest.approx(94.6e12, rel=0.001)
-    assert latent_bytes(images, (4, 32, 32)) == pytest.approx(4.9e12, rel=0.005)
-
-
-def test_modes_of_text_trade_bytes_for_work() -> None:
-    stored, stage, step = text_costs(1000, 6, 60_000, ENCODERS[1024], 77)
-    assert stored.stored_bytes == 6000 * 77 * 1024 * 2
-    assert stage.stored_bytes == step.stored_bytes < stored.stored_bytes / 100
-    assert stage.encode_flops == step.encode_flops == 10 * stored.encode_flops
-
-
-def test_encoders_have_their_published_sizes() -> None:
-    """Weights beside embeddings, of the published totals: 302M, 85M + 629M and 4.63B; MiniLM-L6 10.6M."""
-    found = {dim: round(encoder.macs_per_token / 1e6, 1) for dim, encoder in ENCODERS.items()}
-    assert found == {384: 10.6, 1024: 302.0, 2048: 714.1, 4096: 4630.5}
 
 
 def test_time_follows_peak_utilisation_and_recomputation() -> None:
