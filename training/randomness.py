@@ -96,16 +96,6 @@ class Draw:
 
     def captions(
         self,
-        keys: Int[np.ndarray, " n"],
-        num_captions: Int[np.ndarray, " b"],
-        original_probability: float,
-        max_generated: int,
-    ) -> Int64[np.ndarray, " b"]:
-        """:func:`caption_index` of each sample; ``keys`` are those of all rows, ``num_captions`` of the batch's."""
-        return self.captions_of(keys[self.rows], num_captions, original_probability, max_generated)
-
-    def captions_of(
-        self,
         keys: Int[np.ndarray, " b"],
         num_captions: Int[np.ndarray, " b"],
         original_probability: float,

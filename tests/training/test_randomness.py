@@ -107,7 +107,7 @@ def test_a_draw_depends_on_the_sample_not_on_its_place() -> None:
 def test_captions_of_a_batch_equal_those_of_its_samples() -> None:
     keys = sample_keys([f"sample {number}" for number in range(40)])
     batch = SampleOrder(5, 40).draw(30, 25)  # straddles two epochs
-    drawn = batch.captions(keys, np.full(25, 4), 0.5, 5)
+    drawn = batch.captions(keys[batch.rows], np.full(25, 4), 0.5, 5)
     alone = [
         caption_index(5, int(epoch), keys[row : row + 1], np.array([4]), 0.5, 5)[0]
         for epoch, row in zip(batch.epochs, batch.rows, strict=True)

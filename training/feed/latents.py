@@ -86,7 +86,7 @@ class LatentFeed:
     def draw_captions(self, draw: Draw, caption_dropout: float) -> Int64[np.ndarray, " b"]:
         """Caption numbers of a batch, -1 where the caption is dropped."""
         mix, rows = self._recipe.dataset.captions, self.rows[draw.rows]
-        captions = draw.captions_of(
+        captions = draw.captions(
             self.shards.sample_keys(rows),
             self.shards.num_captions(rows),
             mix.original_probability,

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 
 from training.errors import FoundryError
+from training.hardware import hardware_name
 from training.measuring.cases import measurements
-from training.measuring.devices import device_name
 from training.run_folder import write_text_atomic
 
 EXIT_UNFINISHED = 75  # EX_TEMPFAIL: call again
@@ -51,7 +51,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _measure(name: str, device: str, options: argparse.Namespace) -> None:
     """A model that does not fit is a result too: it is told by name, and others are measured."""
-    about = {"name": name, "device": device_name(device), "torch": torch.__version__, "smoke": options.smoke}
+    about = {
+        "name": name,
+        "device": hardware_name(device, torch.get_num_threads()),
+        "torch": torch.__version__,
+        "smoke": options.smoke,
+    }
     try:
         row: dict[str, Any] = measurements()[name](device, options.smoke)
     except torch.OutOfMemoryError as error:

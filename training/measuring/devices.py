@@ -10,19 +10,13 @@ from dataclasses import dataclass
 
 import torch
 
+from training.hardware import hardware_name
 from training.planning.devices import GPUS
-
-
-def device_name(device: str) -> str:
-    """The vendor's name of a GPU; ``cpu`` with its threads otherwise."""
-    if device == "cuda":
-        return torch.cuda.get_device_name()
-    return f"cpu, {torch.get_num_threads()} threads"
 
 
 def peak_flops(device: str) -> float | None:
     """Dense bf16 peak of this device, None where the table does not know it."""
-    name = device_name(device)
+    name = hardware_name(device, torch.get_num_threads())
     return next((gpu.bf16_peak for gpu in GPUS.values() if gpu.name in name), None)
 
 
