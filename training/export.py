@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import diffusers
@@ -17,8 +18,9 @@ from torch import Tensor
 from training.backbones import Conditions, bare, denoise, latent_shape, pooled_dim, text_dim
 from training.errors import FoundryError
 from training.noising import Noising
-from training.pretrained import child_index, copy_scheduler
-from training.sampling import AUTOENCODER_FILES, Denoiser, device_of, scheduler_of
+from training.packaged import MINILM_DIM
+from training.pretrained import child_index, copy_scheduler, read_index
+from training.sampling import AUTOENCODER_FILES, Denoiser, backbone_part, device_of, scheduler_of
 from training.schedulers import FEW_STEPS, few_step_scheduler_of, is_few_step
 from training.spec import TrainingSpecification
 
@@ -64,15 +66,25 @@ def part_of(backbone: Any) -> str:
 
 
 def save_backbone(backbone: Any, folder: Path) -> None:
-    """Write a backbone's weights and configuration; safetensors wants them in plain order."""
+    """Write a backbone's weights and configuration; safetensors wants them in plain order.
+
+    Where the backbone was loaded from is left out: the same model is the same bytes, wherever its parent lay.
+    """
     is_channels_last = any(
         p.ndim == 4 and not p.is_contiguous() and p.is_contiguous(memory_format=torch.channels_last)
         for p in backbone.parameters()
     )
     backbone.to(memory_format=torch.contiguous_format)
     backbone.save_pretrained(folder)
+    _forget_origin(folder / "config.json")
     if is_channels_last:
         backbone.to(memory_format=torch.channels_last)
+
+
+def _forget_origin(path: Path) -> None:
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if config.pop("_name_or_path", None) is not None:
+        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _pipeline_index(
@@ -204,17 +216,43 @@ images = pipeline(
 """
 
 
+_PARENTS_CALL = """\
+import torch
+from diffusers import DiffusionPipeline
+
+parent = DiffusionPipeline.from_pretrained(parent_folder)  # what this model was fine-tuned from: it reads the text
+text_parts = {{name: getattr(parent, name) for name in {absent}}}
+pipeline = type(parent).from_pretrained(folder, **text_parts)
+images = pipeline(
+    "{prompt}",
+    num_inference_steps={steps},
+    guidance_scale={guidance},
+    generator=torch.Generator().manual_seed(0),
+).images
+"""
+
+
 def usage_code(folder: Path, prompt: str = "a red apple", max_tokens: int = 32) -> str:
     """Python that samples from the folder with stock diffusers and transformers alone; ``folder`` must be set.
 
-    ``max_tokens`` is the dataset's padding length. A consistency model takes 4 steps and no guidance.
+    ``max_tokens`` is the dataset's padding length. A consistency model takes 4 steps and no guidance. A model whose
+    text is not the packaged encoder's takes its parent's text encoders; ``parent_folder`` must be set then.
     """
+    if not _reads_packaged_text(Path(folder)):
+        absent = [name for name, value in read_index(Path(folder)).items() if value == [None, None]]
+        return _PARENTS_CALL.format(absent=absent, prompt=prompt, steps=20, guidance=3.0)
     unet, few_step = (Path(folder) / "unet").is_dir(), is_few_step(folder)
     pipeline = _pipeline_name("unet" if unet else "transformer", few_step=few_step)
     encode = _ENCODE.format(pipeline=pipeline, max_tokens=max_tokens, prompt=prompt)
     steps, guidance = (FEW_STEPS, 1.0) if few_step else (20, 3.0)
     call = _UNET_CALL if unet else _PIXART_CALL
     return encode + call.format(pipeline=pipeline, steps=steps, guidance=guidance)
+
+
+def _reads_packaged_text(folder: Path) -> bool:
+    part, kind = backbone_part(folder)
+    config = SimpleNamespace(**kind.load_config(folder / part))
+    return text_dim(config) == MINILM_DIM
 
 
 def model_card_text(

@@ -15,16 +15,19 @@ from tests.training.pretrained_pipelines import (
     FAMILIES,
     SIDE,
     STEPS,
+    TEXT,
     FineTuning,
     load_pipeline,
     prompts,
     save_pipeline,
     stock_pictures,
 )
+from tests.training.text_encoders.checkpoints import clip
 from training.autoencoders import encode_images
 from training.backbones import model_parameters
 from training.errors import FoundryError
-from training.export import reload_equals_saved
+from training.export import export_pipeline, reload_equals_saved, usage_code
+from training.noising import Noising
 from training.pretrained import check_safetensors, fine_tuning_inputs, locate_pretrained
 from training.run import run
 from training.sampling import Denoiser, noising_of, sample_with
@@ -130,3 +133,30 @@ def test_data_of_another_text_encoder_is_refused(tmp_path: Path) -> None:
     named = tuning.prepare(backbone="SD3-tiny")
     with pytest.raises(FoundryError, match=r"'backbone' is 'SD3-tiny' with .*, its parent 'somebody-s' has"):
         run(named.path)
+
+
+def test_the_card_s_call_takes_the_parent_s_text_encoder(tmp_path: Path) -> None:
+    import transformers
+    from diffusers import StableDiffusionPipeline
+
+    bare = load_pipeline("sd2", save_pipeline("sd2", tmp_path / "bare"))
+    words = transformers.AutoTokenizer.from_pretrained(clip(tmp_path / "words"))
+    words.model_max_length = 16
+    config = transformers.CLIPTextConfig(
+        vocab_size=len(words), hidden_size=TEXT, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+        max_position_embeddings=16, pad_token_id=0, bos_token_id=1, eos_token_id=words.eos_token_id,
+    )  # fmt: skip
+    parts = {name: part for name, part in bare.components.items() if part is not None}
+    parent = StableDiffusionPipeline(
+        **{**dict.fromkeys(bare.components), **parts, "text_encoder": transformers.CLIPTextModel(config), "tokenizer": words},
+        requires_safety_checker=False,
+    )  # fmt: skip
+    parent.save_pretrained(tmp_path / "parent")
+    folder = tmp_path / "child"
+    export_pipeline(folder, bare.unet, tmp_path / "parent" / "vae", Noising("v"), parent=tmp_path / "parent")
+    names: dict[str, Any] = {"folder": folder, "parent_folder": tmp_path / "parent"}
+    exec(compile(usage_code(folder), "model_card", "exec"), names)
+    expected = parent(
+        "a red apple", num_inference_steps=20, guidance_scale=3.0, generator=torch.Generator().manual_seed(0)
+    )
+    assert np.array_equal(np.asarray(names["images"][0]), np.asarray(expected.images[0]))
