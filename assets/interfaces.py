@@ -304,11 +304,12 @@ class Compute(Protocol):
         ...
 
 
-Role = Literal["regions", "captioner", "phrases", "nouns", "detector", "describer", "masks"]
+Role = Literal["regions", "closed_set", "captioner", "phrases", "nouns", "detector", "describer", "masks"]
 """What a perception model is asked for. Input columns and answers, by role:
 
 ========== ==================================================== ==========================================
 regions    sample_id, image                                     :data:`evaluation.schemas.REGIONS`
+closed_set the same, of generated pictures                      the same, every region named
 captioner  sample_id, and image or regions                      :data:`evaluation.schemas.CAPTIONS`
 phrases    sample_id, caption                                   :data:`evaluation.schemas.PHRASES`
 nouns      text_id, text                                        :data:`evaluation.schemas.NOUNS`
@@ -395,7 +396,11 @@ class Landing:
 
 @dataclass(frozen=True)
 class Models:
-    """Recipes of the profile by partition key, and the folder in which runs live under their spec hash."""
+    """Recipes of the profile by partition key, and the folder in which runs live under their spec hash.
+
+    ``teachers`` are names of trained backbones that ship with the project; ``execution`` holds fields of
+    :class:`training.spec.Execution` that the profile sets for all trainings.
+    """
 
     backbones: Mapping[str, Recipe]
     judge: Recipe
@@ -405,6 +410,8 @@ class Models:
     profile: str
     text_encoder: EncoderSettings = field(default_factory=EncoderSettings)
     step_distilled: Mapping[str, Recipe] = field(default_factory=dict)
+    teachers: tuple[str, ...] = ()
+    execution: Mapping[str, Any] = field(default_factory=dict)
     grid: Grid | None = None
 
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from assets.interfaces import Provenance, Store
 from training.errors import FoundryError
 
-Partitioning = Literal["groups", "recipes", "step_distilled", "grid"] | None
+Partitioning = Literal["groups", "recipes", "teachers", "step_distilled", "grid"] | None
 
 
 @dataclass(frozen=True)
@@ -159,14 +159,15 @@ _ALL = (
     Step(
         "generated_samples", "models", 1, ("backbone", "training_shards"), "recipes", ("pytorch", "parquet")
     ),
+    Step("teacher_backbone", "models", 1, ("autoencoder",), "teachers", ("pytorch", "huggingface")),
     Step(
         "step_distilled_backbone",
         "models",
         1,
-        ("backbone", "training_shards", "autoencoder", "judge_clip"),
+        ("backbone", "teacher_backbone", "training_shards", "autoencoder", "judge_clip"),
         "step_distilled",
         ("ray", "pytorch", "huggingface"),
-        parents=("backbone",),
+        parents=("backbone", "teacher_backbone"),
     ),
     Step(
         "scaling_run",

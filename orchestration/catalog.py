@@ -68,6 +68,8 @@ def partition_keys(profile: Profile, name: str) -> list[str | None]:
     kind = STEPS[name].partitioned_by
     if kind == "groups":
         return list(profile.group_keys)
+    if kind == "teachers":
+        return list(profile.teachers)
     if kind == "step_distilled":
         return list(profile.step_distilled)
     if kind == "grid":

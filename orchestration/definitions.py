@@ -55,6 +55,8 @@ def surroundings_of(workspace: Workspace, profile: Profile) -> Surroundings:
             ),
             profile=profile.name,
             text_encoder=profile.text_encoder,
+            teachers=profile.teachers,
+            execution=profile.execution,
             step_distilled=profile.step_distilled,
             grid=profile.grid,
         ),

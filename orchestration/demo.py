@@ -38,6 +38,7 @@ STAGE_OF_STEP: Mapping[str, str] = {
     "training_shards": "embeddings",
     "autoencoder": "embeddings",
     "backbone": "backbones",
+    "teacher_backbone": "students",
     "step_distilled_backbone": "students",
     "judge_clip": "judge",
     "scaling_run": "scaling grid",
@@ -51,6 +52,10 @@ STAGE_OF_STEP: Mapping[str, str] = {
     "scaling_laws": "evaluation",
     "report": "report",
 }
+
+
+SHIPPED_TEACHERS = "shipped teachers"
+"""Title of the first phase that starts from models of another workspace."""
 
 
 @dataclass(frozen=True)
@@ -100,11 +105,10 @@ def phases(profile: Profile, surroundings: Surroundings, train_autoencoder: bool
     largest_first = sorted(profile.backbones, key=lambda key: _size(profile, key), reverse=True)
     judge = stale("train_judge", ["judge_clip"], [None])
     yield Phase("training backbones and judge", judge + stale("train_model", models, largest_first))
-    yield Phase(
-        "distilling students",
-        stale("distil_steps", ["step_distilled_backbone"], list(profile.step_distilled)),
-    )
-    yield Phase("the scaling grid", stale("train_grid_point", GRID_STEPS, grid_order(profile)))
+    yield Phase(SHIPPED_TEACHERS, stale("publish_teacher", ["teacher_backbone"], list(profile.teachers)))
+    students = stale("distil_steps", ["step_distilled_backbone"], list(profile.step_distilled))
+    points = stale("train_grid_point", GRID_STEPS, grid_order(profile))
+    yield Phase("students and the scaling grid", students + points)
     conclusions = [
         "annotation_pages",
         "scaling_grid",
@@ -125,13 +129,19 @@ def run_demo(
     finished: Callable[[Outcome], None],
     *,
     train_autoencoder: bool = False,
+    until: str | None = None,
     seconds_so_far: float = 0.0,
 ) -> DemoResult:
-    """Bring the whole graph up to date. Stops after the first phase in which something failed."""
+    """Bring the whole graph up to date, or what lies before the phase titled ``until``.
+
+    Stops after the first phase in which something failed.
+    """
     result = DemoResult(seconds_by_stage={"start-up": seconds_so_far})
     mark = time.monotonic()
     with launch_pool(workspace, profile.compute.concurrent_runs) as pool:
         for phase in phases(profile, surroundings, train_autoencoder):
+            if phase.title == until:
+                break
             _add(result.seconds_by_stage, {"start-up": time.monotonic() - mark})
             write_ledger(workspace.root, result.seconds_by_stage)
             started(phase)

@@ -31,6 +31,11 @@ JUDGE = dg.define_asset_job("train_judge", ["judge_clip"], description="Train th
 MODEL = dg.define_asset_job(
     "train_model", _names("recipes"), description="Train one backbone and let it draw the held-out prompts."
 )
+TEACHER = dg.define_asset_job(
+    "publish_teacher",
+    _names("teachers"),
+    description="Publish one of the trained backbones that ship with the project.",
+)
 STUDENT = dg.define_asset_job(
     "distil_steps",
     _names("step_distilled"),
@@ -60,4 +65,4 @@ CONCLUSIONS = dg.define_asset_job(
     description="Score data and models, fit the laws, write the report.",
 )
 
-ALL_JOBS = [SCENES, DATA, AUTOENCODER, DATASET, JUDGE, MODEL, STUDENT, GRID_POINT, GRID, CONCLUSIONS]
+ALL_JOBS = [SCENES, DATA, AUTOENCODER, DATASET, JUDGE, MODEL, TEACHER, STUDENT, GRID_POINT, GRID, CONCLUSIONS]

@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from assets.models.parents import check_no_parents
 from orchestration.workspace import PROFILES_FOLDER
 from training.encoder_settings import EncoderSettings
 from training.errors import FoundryError
 from training.grid import Grid, load_grid
-from training.packaged import SHIPPED_RECIPES
-from training.spec import Recipe, load_recipes
+from training.packaged import SHIPPED_RECIPES, teacher_digests
+from training.spec import Execution, Recipe, load_recipes
+from training.validation import validate
 
 
 class ComputeProfile(BaseModel):
@@ -72,6 +73,10 @@ class PerceptionProfile(BaseModel):
     regions: str | None = Field(
         "embedded", description="what looks at images for the embedded roles; null where none is embedded"
     )
+    closed_set: str | None = Field(
+        "embedded",
+        description="names each region of a generated picture by the closest concept; null for none, and no teacher is scored",
+    )
     captioner: str = Field("embedded", description="writes captions of whole images")
     nouns: str = Field("embedded", description="finds the nouns of captions")
     phrases: str = Field("embedded", description="finds what a caption names")
@@ -116,7 +121,15 @@ class Profile(BaseModel):
     text_encoder: EncoderSettings = Field(
         default_factory=EncoderSettings, description="encodes captions for all backbones; MiniLM if left out"
     )
+    execution: Mapping[str, Any] = Field(
+        default_factory=dict,
+        description="how trainings run here, outside their identity: fields of training.spec.Execution",
+    )
     backbones: Mapping[str, Recipe] = Field(default_factory=dict, description="recipes, one partition each")
+    teachers: tuple[str, ...] = Field(
+        (),
+        description="trained backbones that ship with the project and that others start from; for the demo's world",
+    )
     step_distilled: Mapping[str, Recipe] = Field(
         default_factory=dict, description="recipes of few-step students, one partition each"
     )
@@ -126,6 +139,15 @@ class Profile(BaseModel):
     judge: Recipe
     autoencoder: Recipe
     world_path: Path
+
+    @field_validator("teachers")
+    @classmethod
+    def _teachers_ship(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        shipped = teacher_digests()
+        for name in names:
+            if name not in shipped:
+                raise ValueError(f"no teacher of that name ships; the names are: {', '.join(shipped)}")
+        return names
 
     @property
     def grid_keys(self) -> list[str]:
@@ -147,13 +169,15 @@ def load_profile(name: str) -> Profile:
             f"profile '{name}' has no data and can be planned only: `foundry plan {name}`. Set FOUNDRY_PROFILE to another."
         )
     raw = _read_yaml(folder / "profile.yaml")
-    unknown = sorted(set(raw) - set(Profile.model_fields))
+    unknown = sorted(set(raw) - {*Profile.model_fields, "world"})
     if unknown:
         near = get_close_matches(unknown[0], Profile.model_fields, n=1)
         raise FoundryError(
             f"{folder / 'profile.yaml'} has the unknown key '{unknown[0]}'."
             + (f" Did you mean '{near[0]}'?" if near else f" Known keys: {', '.join(Profile.model_fields)}.")
         )
+    world_path = _world_of(folder, raw.pop("world", name))
+    _check_execution(raw.get("execution", {}), folder / "profile.yaml")
     try:
         return Profile(
             **raw,
@@ -163,7 +187,7 @@ def load_profile(name: str) -> Profile:
             grid=load_grid(folder / "grid.yaml") if (folder / "grid.yaml").exists() else None,
             judge=load_recipes(folder / "judge.yaml")["judge-clip"],
             autoencoder=_autoencoder_recipe(folder),
-            world_path=folder / "world.yaml",
+            world_path=world_path,
         )
     except ValidationError as error:
         first = error.errors()[0]
@@ -171,6 +195,34 @@ def load_profile(name: str) -> Profile:
         raise FoundryError(
             f"{folder / 'profile.yaml'}: field '{where}' is {first.get('input')!r}: {first['msg']}. Correct the file."
         ) from error
+
+
+def _world_of(folder: Path, name: object) -> Path:
+    """The world that a profile's scenes show: its own, or that of the profile it names."""
+    path = PROFILES_FOLDER / str(name) / "world.yaml"
+    if not path.exists():
+        known = sorted(found.parent.name for found in PROFILES_FOLDER.glob("*/world.yaml"))
+        raise FoundryError(
+            f"{folder / 'profile.yaml'}: field 'world' is {name!r}, of which there is no world.yaml; allowed are "
+            f"{', '.join(known)}. Correct the file."
+        )
+    return path
+
+
+SET_BY_THE_GRAPH = ("threads", "world_size", "strategy", "input_paths", "snapshot_images", "text_encoder")
+"""Fields of ``Execution`` that follow from elsewhere: the profile's compute and text encoder, the store, the grid."""
+
+
+def _check_execution(values: object, path: Path) -> None:
+    """Raise FoundryError for a setting that there is not, an impossible value, or one that the graph sets itself."""
+    if not isinstance(values, dict):
+        raise FoundryError(f"{path}: 'execution' must map settings to values, found {type(values).__name__}")
+    validate(Execution, values, f"{path}: execution")
+    taken = [name for name in SET_BY_THE_GRAPH if name in values]
+    if taken:
+        raise FoundryError(
+            f"{path}: execution sets '{taken[0]}', which follows from compute, text_encoder, store or grid; leave it out"
+        )
 
 
 def _backbones(path: Path) -> dict[str, Recipe]:

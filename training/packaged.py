@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,9 +19,23 @@ MINILM_DIM = 384
 MAX_TOKENS = 32
 ENCODER_VERSION = 1
 
-SHIPPED_AUTOENCODER = Path(__file__).parent / "shipped" / "autoencoder-64px"
-SHIPPED_RECIPES = Path(__file__).parent / "shipped" / "autoencoder.yaml"
-SHIPPED_AUTOENCODER_DIGEST = "ebce7779897c6a04ada645931b4a38780187f0ddb4aed78f97b6dd35ff240102"
+SHIPPED = Path(__file__).parent / "shipped"
+SHIPPED_AUTOENCODER = SHIPPED / "autoencoder-64px"
+SHIPPED_RECIPES = SHIPPED / "autoencoder.yaml"
+
+
+def shipped_digests() -> dict[str, str]:
+    """Content digests of the models that ship with the project, by folder."""
+    return dict(json.loads((SHIPPED / "digests.json").read_text(encoding="utf-8")))
+
+
+def teacher_digests() -> dict[str, str]:
+    """Content digests of the shipped teachers by name, told without reading them."""
+    found = {key: digest for key, digest in shipped_digests().items() if key.startswith("teachers/")}
+    return {key.removeprefix("teachers/"): digest for key, digest in found.items()}
+
+
+SHIPPED_AUTOENCODER_DIGEST = shipped_digests()["autoencoder-64px"]
 
 
 def minilm_digest(max_tokens: int = MAX_TOKENS) -> str:

@@ -48,7 +48,7 @@ class AutoencoderConfig(dg.Config):
     train: bool = Field(
         False, description="train a new one by the profile's recipe; false takes the shipped one"
     )
-    num_images: int = Field(6144, description="composed training scenes that a new one is trained on", ge=8)
+    num_images: int = Field(12288, description="composed training scenes that a new one is trained on", ge=8)
     scene_seed: int = Field(17, description="seed of those scenes", ge=0)
 
 

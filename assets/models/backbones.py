@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from assets.interfaces import GateResult
@@ -13,15 +15,20 @@ SMOOTH_ROWS = 5  # rows of metrics that a drawn curve averages over
 
 def gate_of_model(run: TrainedRun) -> GateResult:
     """Finite loss all the way, and a folder that reloads (with stock classes) to the output it was saved with."""
+    finite = finite_losses(run)
+    reloads = gate_of_folder(run.folder.model)
+    findings = {"finite_loss": finite, "final_loss": run.done.final_loss, **reloads.findings}
+    return GateResult(finite and reloads.passed, findings)
+
+
+def gate_of_folder(folder: Path, tolerance: float = 1e-4) -> GateResult:
+    """A model folder reloads (with stock classes) to the output it was saved with, up to rounding."""
     from training.export import reload_equals_saved
 
-    finite = finite_losses(run)
-    findings: dict[str, object] = {"finite_loss": finite, "final_loss": run.done.final_loss}
     try:
-        findings["reload_difference"] = reload_equals_saved(run.folder.model)
+        return GateResult(True, {"reload_difference": reload_equals_saved(folder, tolerance)})
     except FoundryError as error:
-        return GateResult(False, {**findings, "reload": str(error)})
-    return GateResult(finite, findings)
+        return GateResult(False, {"reload": str(error)})
 
 
 def finite_losses(run: TrainedRun) -> bool:

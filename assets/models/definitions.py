@@ -4,103 +4,29 @@ from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
-from pydantic import Field
 
 from assets.definitions import build_asset, check_spec, gate_check, materialized, picture, with_defaults
-from assets.interfaces import Compute, Landing, Models, Store, Surroundings
-from assets.models.parents import child_sources, parent_version, recipes_of
+from assets.interfaces import Compute, Landing, Models, Store
+from assets.models.configs import (
+    CONFIGS,
+    BackboneAnalysisConfig,
+    BackboneConfig,
+    GeneratedSamplesConfig,
+    JudgeConfig,
+    StepDistilledConfig,
+    TeacherConfig,
+    other_inputs,
+    parent_of,
+    resolved_config,
+    student_config,
+)
+from assets.models.parents import child_sources, parent_version
 from assets.models.partitions import ModelPartitions
 from assets.models.training_runs import publish, resolve_recipe, run_metadata, train_to_end
 from assets.steps import STEPS, provenance_of
 from evaluation.schemas import BACKBONE_ANALYSIS, GENERATED_SAMPLES
-from training.spec import Recipe
 
-
-class JudgeConfig(dg.Config):
-    """Settings of ``judge_clip``."""
-
-    images_total: int | None = Field(None, description="images seen; empty for the recipe's own figure", ge=1)
-
-
-class BackboneConfig(dg.Config):
-    """Settings of ``backbone``. A changed value is another specification and so another run."""
-
-    images_total: int | None = Field(None, description="images seen; empty for the recipe's own figure", ge=1)
-    learning_rate: float | None = Field(
-        None, description="peak learning rate; empty for the recipe's own", gt=0
-    )
-    seed: int | None = Field(
-        None, description="seed of weights, order and noise; empty for the recipe's own", ge=0
-    )
-
-
-class StepDistilledConfig(BackboneConfig):
-    """Settings of ``step_distilled_backbone``. A changed value is another specification and so another run."""
-
-    prompts_per_split: int = Field(
-        48, description="held-out prompts of each held-out split that student and teacher draw", ge=2
-    )
-
-
-class GeneratedSamplesConfig(dg.Config):
-    """Settings of ``generated_samples``."""
-
-    prompts_per_split: int = Field(24, description="held-out prompts drawn from each held-out split", ge=1)
-    num_steps: int = Field(16, description="evaluations of the scheduler", ge=1)
-    guidance: float = Field(3.0, description="classifier-free guidance scale, 1 is none", ge=1)
-    seed: int = Field(0, description="seed of the starting noise, the same for all models", ge=0)
-
-
-class BackboneAnalysisConfig(dg.Config):
-    """Settings of ``backbone_analysis``."""
-
-    timed_runs: int = Field(
-        5, description="forward passes that are timed; medians are told; 0 for none", ge=0
-    )
-    samples: int = Field(16, description="training samples on which blocks are compared", ge=2)
-
-
-CONFIGS: Mapping[str, type[dg.Config]] = {
-    "judge_clip": JudgeConfig,
-    "backbone": BackboneConfig,
-    "generated_samples": GeneratedSamplesConfig,
-    "step_distilled_backbone": StepDistilledConfig,
-    "backbone_analysis": BackboneAnalysisConfig,
-}
-
-
-def resolved_config(name: str, partition: str | None, config: dg.Config, models: Models) -> dict[str, Any]:
-    """What goes into the provenance: for a model, the recipe as it will really be trained."""
-    if name == "step_distilled_backbone" and partition is not None:
-        return student_config(models.step_distilled[partition], config)
-    if name == "backbone" and partition is not None:
-        return resolve_recipe(models.backbones[partition], config.model_dump()).model_dump(mode="json")
-    if name == "judge_clip":
-        return resolve_recipe(models.judge, config.model_dump()).model_dump(mode="json")
-    return config.model_dump()
-
-
-def other_inputs(name: str, config: dg.Config, surroundings: Surroundings) -> dict[str, str]:
-    """Digests of what these assets read from outside the graph."""
-    from training.encoder_settings import encoder_digest
-
-    if name not in ("backbone", "step_distilled_backbone"):
-        return {}
-    return {"text_encoder": encoder_digest(surroundings.models.text_encoder)}
-
-
-def parent_of(name: str, partition: str | None, models: Models) -> tuple[str, str] | None:
-    """Asset and partition of the model that a recipe starts from; None where it starts from scratch."""
-    if partition is None or not STEPS[name].parents:
-        return None
-    return parent_version(models, name, recipes_of(models, name)[partition])
-
-
-def student_config(recipe: Recipe, config: dg.Config) -> dict[str, Any]:
-    """The recipe as it will be trained, and how many prompts the comparison draws."""
-    overrides = config.model_dump()
-    prompts = overrides.pop("prompts_per_split")
-    return {**resolve_recipe(recipe, overrides).model_dump(mode="json"), "prompts_per_split": prompts}
+__all__ = ["CONFIGS", "build_definitions", "other_inputs", "parent_of", "resolved_config"]
 
 
 def backbone(
@@ -188,6 +114,36 @@ def step_distilled_backbone(
         "loss_curve": picture(loss_curve(run), "distance to the target network over images seen"),
     }
     return materialized(store, manifest, metadata, [gate_check("finite_and_reloads", gate)])
+
+
+def teacher_backbone(
+    context: dg.AssetExecutionContext,
+    config: TeacherConfig,
+    store: dg.ResourceParam[Store],
+    models: dg.ResourceParam[Models],
+) -> dg.MaterializeResult:
+    """A trained backbone that ships with the project: what is distilled, pruned and controlled here starts from it.
+
+    Trained far longer than the demo can (`foundry teachers` makes it again, from landed scenes to scores). Its page
+    says what it scored on held-out scenes when it was packed, and where it falls short.
+    """
+    from assets.models.backbones import gate_of_folder
+    from assets.models.teachers import scores_markdown
+    from training.teachers import SHEET, assemble_teacher, read_scores
+
+    key, step = context.partition_key, STEPS["teacher_backbone"]
+    provenance = provenance_of(store, step, key, resolved_config(step.name, key, config, models))
+    folder = assemble_teacher(key, store.local_folder("autoencoder"), models.runs.parent / "teachers" / key)
+    gate = gate_of_folder(folder, config.tolerance)
+    manifest = store.publish_folder(step.name, folder, provenance, key, gate)
+    scores = read_scores(key)
+    metadata = {
+        "scores": dg.MetadataValue.md(scores_markdown(scores)),
+        "parameters": scores["num_parameters"],
+        "images_seen": scores["images_seen"],
+        "samples": picture((folder / SHEET).read_bytes(), "drawn for held-out prompts when it was packed"),
+    }
+    return materialized(store, manifest, metadata, [gate_check("reloads", gate)])
 
 
 def judge_clip(
@@ -298,11 +254,23 @@ def build_definitions(
         )
         for name in ("backbone", "step_distilled_backbone")
     )
+    teacher_reloads = check_spec(
+        "teacher_backbone",
+        "reloads",
+        "The files are those that shipped, and answer a fixed input as they did when they were packed.",
+        blocking=True,
+    )
     finite = check_spec("judge_clip", "finite_loss", "The judge's loss stayed finite.", blocking=True)
     return [
         build_asset(judge_clip, configs["judge_clip"], checks=[finite], pool=pool),
         build_asset(
             backbone, configs["backbone"], partitions=partitions.backbones, checks=[reloads], pool=pool
+        ),
+        build_asset(
+            teacher_backbone,
+            configs["teacher_backbone"],
+            partitions=partitions.teachers,
+            checks=[teacher_reloads],
         ),
         build_asset(generated_samples, configs["generated_samples"], partitions=partitions.backbones),
         build_asset(

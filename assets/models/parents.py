@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +12,13 @@ from training.errors import FoundryError
 from training.spec import Recipe
 
 
+def names_of(models: Models, asset: str) -> Collection[str]:
+    """The partition keys of an asset that holds models."""
+    return models.teachers if asset == "teacher_backbone" else recipes_of(models, asset)
+
+
 def recipes_of(models: Models, asset: str) -> Mapping[str, Recipe]:
-    """The profile's recipes of a model asset by partition key."""
+    """The profile's recipes of an asset whose models are trained, by partition key."""
     return {"backbone": models.backbones, "step_distilled_backbone": models.step_distilled}[asset]
 
 
@@ -24,9 +29,9 @@ def parent_version(models: Models, asset: str, recipe: Recipe) -> tuple[str, str
     """
     sources = STEPS[asset].parents
     for source in sources:
-        if recipe.parent in recipes_of(models, source):
+        if recipe.parent in names_of(models, source):
             return source, str(recipe.parent)
-    known = ", ".join(f"{name} ({source})" for source in sources for name in recipes_of(models, source))
+    known = ", ".join(f"{name} ({source})" for source in sources for name in names_of(models, source))
     raise FoundryError(
         f"profile {models.profile}: recipe '{recipe.name}' of {asset} has parent {recipe.parent!r}; "
         f"name one of: {known or 'no recipe there yet'}"

@@ -20,6 +20,7 @@ class ModelPartitions:
     """Partitions of every kind of model in a profile."""
 
     backbones: dg.StaticPartitionsDefinition
+    teachers: dg.StaticPartitionsDefinition
     step_distilled: dg.StaticPartitionsDefinition
     step_distilled_parents: dict[str, dg.PartitionMapping]
 
@@ -28,6 +29,7 @@ def model_partitions(models: Models) -> ModelPartitions:
     """The partitions of a profile's models. Raises FoundryError for a recipe whose parent no recipe is."""
     return ModelPartitions(
         recipe_partitions(models.backbones),
+        recipe_partitions(models.teachers),
         recipe_partitions(models.step_distilled),
         parent_mappings(models, "step_distilled_backbone"),
     )

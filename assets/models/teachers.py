@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -21,9 +21,10 @@ from training.errors import FoundryError
 
 if TYPE_CHECKING:
     from evaluation.judge import Judge
-    from evaluation.metrics.placement import Wanted
+    from evaluation.metrics.placement import Found, Wanted
 
 SPLIT = "held_out_images"
+Looking = Literal["closed_set", "regions"]
 JUDGED_AMONG = (8, 32)
 """The judge picks the caption out of so many; chance is one over it."""
 
@@ -89,10 +90,99 @@ def reconstructed(autoencoder_folder: Path, images: np.ndarray) -> np.ndarray:
     return decode_latents(autoencoder, encode_images(autoencoder, images))
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """How a teacher draws when it is scored: evaluations of its scheduler, guidance scale and torch threads."""
+
+    num_steps: int = 16
+    guidance: float = 3.0
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class ScoredTeacher:
+    """A teacher's scores beside the ceilings of its latents and of the judge, and the pictures that were scored."""
+
+    scores: dict[str, Any]
+    images: np.ndarray  # [n, h, w, 3] uint8
+
+
+def ceilings(
+    store: Store, scenes: CaptionedScenes, judge: Judge, perception: Perception
+) -> dict[str, dict[str, Any]]:
+    """What real pictures of the same captions score, and the same pictures through the autoencoder and back."""
+    restored = reconstructed(store.local_folder("autoencoder"), scenes.images)
+    return {
+        "real": score_pictures(scenes.images, scenes, judge, perception),
+        "reconstructed": score_pictures(restored, scenes, judge, perception),
+    }
+
+
+def score_teacher(
+    folder: Path, scenes: CaptionedScenes, judge: Judge, perception: Perception, sampling: Sampling
+) -> ScoredTeacher:
+    """Draw the captions with a pipeline folder and score what it drew."""
+    images = draw_scenes(folder, scenes, sampling.num_steps, sampling.guidance, sampling.threads)
+    own = score_pictures(images, scenes, judge, perception)
+    drawn_with = {"num_steps": sampling.num_steps, "guidance": sampling.guidance}
+    return ScoredTeacher({"sampling": drawn_with, "teacher": own, "verdict": verdict(own)}, images)
+
+
+ROWS = {
+    "judge_top1_of_8": "judge picks its caption out of 8",
+    "judge_top1_of_32": "judge picks its caption out of 32",
+    "objects_shown": "objects shown, closest concept",
+    "centres_hit": "objects' centres hit, closest concept",
+    "named_centres_hit": "objects' centres hit, named with confidence",
+}
+
+
+def scores_markdown(scores: Mapping[str, Any]) -> str:
+    """Scores beside their chance or floor and the ceilings, in Markdown, for the asset page and the card."""
+    lines = [
+        "| score (95% interval) | teacher | chance or floor | its latents | real pictures | bar |",
+        "|---|---|---|---|---|---|",
+    ]
+    for key, title in ROWS.items():
+        if key not in scores["teacher"]:
+            continue
+        own = scores["teacher"][key]
+        base = own.get("chance", own.get("floor"))
+        tops = " | ".join(
+            f"{scores['ceilings'][name][key]['value']:.3f}" for name in ("reconstructed", "real")
+        )
+        lines.append(
+            f"| {title} | {own['value']:.3f} ({own['low']:.3f} to {own['high']:.3f}) | {base:.3f} | {tops} "
+            f"| {scores['verdict'].get(key, '')} |"
+        )
+    num, objects = scores["teacher"]["num_pictures"], scores["teacher"]["num_objects"]
+    return "\n".join(lines) + (
+        f"\n\n{num} held-out scenes, prompted by their generated captions, {objects} objects named; "
+        f"{scores['sampling']['num_steps']} steps, guidance {scores['sampling']['guidance']:g}. Floor: the same objects "
+        "sought in the pictures of all other prompts. Bars: judge 5 times chance, centres 60%."
+    )
+
+
+def teacher_card(card: str, scores: Mapping[str, Any]) -> str:
+    """The model's own card, and what it is worth as a teacher."""
+    missed = [ROWS[key] for key, side in scores["verdict"].items() if side != "holds"]
+    misses = f"\n\nBars that are missed or not clearly passed: {'; '.join(missed)}." if missed else ""
+    return (
+        f"{card}\n## As a teacher\n\n{scores_markdown(scores)}{misses}\n\nHere its weights are rounded to fp16, and "
+        "these scores are those of the rounded ones. The shipped autoencoder belongs to it and is added when the asset "
+        "`teacher_backbone` publishes it (`training.teachers.assemble_teacher` from Python).\n"
+    )
+
+
 def score_pictures(
     images: np.ndarray, scenes: CaptionedScenes, judge: Judge, perception: Perception
 ) -> dict[str, Any]:
-    """Judge's top-1 among 8 and 32 captions, and shown and hit shares, each with interval, chance or floor."""
+    """Judge's top-1 among 8 and 32 captions, and shares of objects shown and of centres hit, each with interval.
+
+    Objects count twice: by the closest concept of perception's bank (``centres_hit``: one of the training concepts is
+    taken for granted), and by the names that perception would give a scene (``named_centres_hit``: it says nothing
+    where a picture is unlike the bank's clean drawings).
+    """
     from evaluation.metrics.alignment import score_pairs, summarise_pairs
     from evaluation.metrics.placement import score_placement
 
@@ -104,27 +194,31 @@ def score_pictures(
             )
             top = summarise_pairs(pairs).top1_of_k
             scores[f"judge_top1_of_{k}"] = _figures(top, chance=pairs.chance)
-    placement = score_placement(scenes.wanted, _look(images, scenes.sample_ids, perception))
-    scores["objects_shown"] = _figures(placement.shown, floor=placement.shown_floor)
-    scores["centres_hit"] = _figures(placement.hit, floor=placement.hit_floor)
-    return {**scores, "num_pictures": len(images), "num_objects": placement.num_objects}
+    looks: tuple[tuple[str, Looking], ...] = (("", "closed_set"), ("named_", "regions"))
+    for prefix, role in looks:
+        placement = score_placement(scenes.wanted, _look(images, scenes.sample_ids, perception, role))
+        scores[f"{prefix}objects_shown"] = _figures(placement.shown, floor=placement.shown_floor)
+        scores[f"{prefix}centres_hit"] = _figures(placement.hit, floor=placement.hit_floor)
+    return {**scores, "num_pictures": len(images), "num_objects": len(scenes.wanted)}
 
 
-def _look(images: np.ndarray, ids: Sequence[str], perception: Perception) -> dict[str, list[Any]]:
+def _look(
+    images: np.ndarray, ids: Sequence[str], perception: Perception, role: Looking
+) -> dict[str, list[Found]]:
     """What perception finds and names in pictures, from pixels alone."""
     from assets.corpus.image_io import encode_png
     from evaluation.metrics.placement import Found
 
-    model = perception.model("regions")
+    model = perception.model(role)
     if model is None:
         raise FoundryError(
-            "The profile's role 'regions' is empty, so generated pictures cannot be looked at. Fill it."
+            f"The profile's role '{role}' is empty, so generated pictures cannot be looked at. Fill it."
         )
     worker = model.worker()
     rows = worker.factory(**worker.kwargs)(
         pa.table({"sample_id": list(ids), "image": [encode_png(image) for image in images]})
     )
-    found: dict[str, list[Any]] = {key: [] for key in ids}
+    found: dict[str, list[Found]] = {key: [] for key in ids}
     columns = (rows[name].to_pylist() for name in ("sample_id", "names", "box_xyxy_norm"))
     for key, names, box in zip(*columns, strict=True):
         if names:

@@ -48,14 +48,7 @@ def train_to_end(
     The backbone is kept after each of ``snapshot_images``. Raises TrainingFailed or TrainingStopped; checkpoints stay for the next launch.
     """
     spec = TrainingSpecification(recipe=recipe, inputs=dict(digests))
-    execution = Execution(
-        threads=models.resources.threads,
-        world_size=1 if recipe.objective in ONE_PROCESS_OBJECTIVES else models.resources.workers,
-        strategy=models.resources.strategy,
-        input_paths={name: str(path) for name, path in paths.items()},
-        snapshot_images=snapshot_images,
-    )
-    run = prepare(models.runs, spec, execution)
+    run = prepare(models.runs, spec, execution_of(recipe, models, paths, snapshot_images))
     log(f"spec hash {spec.spec_hash}")
     compute.train(run.path, models.resources, log)
     done = run.read_done()
@@ -64,6 +57,22 @@ def train_to_end(
             f"{run.path} has no done.json although its worker ended. Launch the partition again."
         )
     return TrainedRun(run, spec, done)
+
+
+def execution_of(
+    recipe: Recipe, models: Models, paths: Mapping[str, Path], snapshot_images: tuple[int, ...] = ()
+) -> Execution:
+    """How a training runs on this machine: the profile's settings, and what the graph knows itself."""
+    stored = models.execution.get("text_mode", "stored") == "stored"
+    own = {
+        "threads": models.resources.threads,
+        "world_size": 1 if recipe.objective in ONE_PROCESS_OBJECTIVES else models.resources.workers,
+        "strategy": models.resources.strategy,
+        "input_paths": {name: str(path) for name, path in paths.items()},
+        "snapshot_images": snapshot_images,
+        "text_encoder": None if stored else models.text_encoder,
+    }
+    return Execution.model_validate({**models.execution, **own})
 
 
 def publish(

@@ -28,9 +28,13 @@ DEMO_LEDGER: tuple[Stage, ...] = (
     Stage(
         "backbones",
         "five transformers, three UNets, two more seeds; 35 s taken from perception",
-        245.0,
+        220.0,
     ),
-    Stage("students", "one few-step student of a backbone; 35 s taken from the reserve", 35.0),
+    Stage(
+        "students",
+        "shipped teachers, and one few-step student of the transformer; beside the scaling grid",
+        60.0,
+    ),
     Stage("judge", "the judge that scores alignment", 30.0),
     Stage("scaling grid", "runs of the scaling grid and their scores", 60.0),
     Stage("evaluation", "generated samples, denoising errors, alignment, KID", 45.0),

@@ -42,10 +42,17 @@ class EmbeddedPerceiver:
         max_crops: largest regions per image that the network looks at; the others stay unnamed.
         threads: threads of torch and of the OCR engine while a batch runs.
         art: art set of the bank's pictures, one of :data:`evaluation.perception.identity.BANK_OF`; for the name alone.
+        closed_set: name every region by the bank's closest concept (:func:`~evaluation.perception.naming.name_crops`).
     """
 
     def __init__(
-        self, bank: ConceptBank, max_crops: int = MAX_CROPS, threads: int = 1, art: str = "twemoji"
+        self,
+        bank: ConceptBank,
+        max_crops: int = MAX_CROPS,
+        threads: int = 1,
+        art: str = "twemoji",
+        *,
+        closed_set: bool = False,
     ) -> None:
         if max_crops < 0 or threads < 1:
             raise FoundryError(
@@ -55,16 +62,17 @@ class EmbeddedPerceiver:
         self.max_crops = max_crops
         self.threads = threads
         self.art = art
+        self.closed_set = closed_set
 
     @property
     def model(self) -> str:
         """Name written into every row."""
-        return model_name(self.art)
+        return model_name(self.art, closed_set=self.closed_set)
 
     @cached_property
     def digest(self) -> str:
         """sha256 over weights, bank and parameters; needs no model to be loaded. Threads do not count."""
-        return digest_with_bank(self.bank.inputs_digest, self.max_crops)
+        return digest_with_bank(self.bank.inputs_digest, self.max_crops, closed_set=self.closed_set)
 
     @cached_property
     def _network(self) -> EfficientNetLite0:
@@ -115,9 +123,8 @@ class EmbeddedPerceiver:
             pictures = [crop.image_hwc for crop in crops]
             features, logits = look(self._network, pictures, side_px=self.bank.side_px)
             colors = np.stack([crop.color_shares for crop in crops])
-            for (image_index, region_index), naming in zip(
-                places, name_crops(features, logits, colors, self.bank), strict=True
-            ):
+            named = name_crops(features, logits, colors, self.bank, closed_set=self.closed_set)
+            for (image_index, region_index), naming in zip(places, named, strict=True):
                 namings[image_index][region_index] = naming
         return namings
 
@@ -158,13 +165,18 @@ class EmbeddedPerceiver:
 
 
 def build_embedded_perceiver(
-    bank: bytes, max_crops: int = MAX_CROPS, threads: int = 1, art: str = "twemoji"
+    bank: bytes,
+    max_crops: int = MAX_CROPS,
+    threads: int = 1,
+    art: str = "twemoji",
+    *,
+    closed_set: bool = False,
 ) -> EmbeddedPerceiver:
     """The perceiver, inside a worker: module-level and with plain arguments, so that it travels by name.
 
     ``bank`` is what :meth:`evaluation.perception.bank.ConceptBank.to_bytes` gave.
     """
-    return EmbeddedPerceiver(ConceptBank.from_bytes(bank), max_crops, threads, art)
+    return EmbeddedPerceiver(ConceptBank.from_bytes(bank), max_crops, threads, art, closed_set=closed_set)
 
 
 @contextmanager

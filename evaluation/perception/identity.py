@@ -30,9 +30,10 @@ MIN_CONSE_PROBABILITY = 0.3
 MIN_BANK_PROBABILITY = 0.2
 
 
-def model_name(art: str = "twemoji") -> str:
+def model_name(art: str = "twemoji", *, closed_set: bool = False) -> str:
     """Name written into rows; it says whether the bank shares its drawings with the scenes."""
-    return f"embedded: regions + EfficientNet-Lite0 (bank of {BANK_OF[art]}) + ConSE + PP-OCRv6"
+    names = "closest of the bank" if closed_set else "ConSE"
+    return f"embedded: regions + EfficientNet-Lite0 (bank of {BANK_OF[art]}) + {names} + PP-OCRv6"
 
 
 def bank_inputs_digest(
@@ -53,7 +54,7 @@ def bank_inputs_digest(
     )
 
 
-def digest_with_bank(inputs_digest: str, max_crops: int = MAX_CROPS) -> str:
+def digest_with_bank(inputs_digest: str, max_crops: int = MAX_CROPS, *, closed_set: bool = False) -> str:
     """sha256 of perception with a bank that is known by its :func:`bank_inputs_digest`."""
     return sha256_bytes(
         canonical_json(
@@ -61,7 +62,7 @@ def digest_with_bank(inputs_digest: str, max_crops: int = MAX_CROPS) -> str:
                 "bank": inputs_digest,
                 "ocr": OCR_SHA256,
                 "max_crops": max_crops,
-                "min_bank_probability": MIN_BANK_PROBABILITY,
+                "min_bank_probability": 0.0 if closed_set else MIN_BANK_PROBABILITY,
                 "min_conse_probability": MIN_CONSE_PROBABILITY,
                 "version": PERCEPTION_VERSION,
             }
@@ -70,10 +71,14 @@ def digest_with_bank(inputs_digest: str, max_crops: int = MAX_CROPS) -> str:
 
 
 def perception_digest(
-    pictures: Mapping[str, bytes], vocabulary: Sequence[str], max_crops: int = MAX_CROPS
+    pictures: Mapping[str, bytes],
+    vocabulary: Sequence[str],
+    max_crops: int = MAX_CROPS,
+    *,
+    closed_set: bool = False,
 ) -> str:
     """sha256 over weights, the bank's pictures and words, and parameters: part of every row's key.
 
     Equal to ``EmbeddedPerceiver.digest`` for a bank built from the same pictures and words.
     """
-    return digest_with_bank(bank_inputs_digest(pictures, vocabulary), max_crops)
+    return digest_with_bank(bank_inputs_digest(pictures, vocabulary), max_crops, closed_set=closed_set)

@@ -36,12 +36,17 @@ def name_crops(
     logits: Float[np.ndarray, "b 1000"],
     colors: Float[np.ndarray, "b words12"],
     bank: ConceptBank,
+    *,
+    closed_set: bool = False,
 ) -> list[Naming]:
     """A naming of every crop.
 
     The probability of a bank name is P(concept is in the bank) x P(which one). Below :data:`MIN_BANK_PROBABILITY`
     ConSE may answer; its probability is how often it was right on the bank's own pictures at such evidence, shared
     among candidates. Below :data:`MIN_CONSE_PROBABILITY` the crop stays without a name.
+
+    ``closed_set`` takes for granted that the concept is in the bank and names every crop by the closest: for pictures
+    that a model drew, which are further from the bank's than the calibration's crops are.
     """
     if len(features) == 0:
         return []
@@ -49,6 +54,8 @@ def name_crops(
         features, colors, bank.features, bank.colors, bank.center, bank.view_concept
     )
     bank_probability = bank_probabilities(similarity, Logistic(*bank.known), bank.temperature)
+    if closed_set:
+        return [_of_bank(bank, row) for row in bank_probability]
     conse_scores, evidence = conse_evidence(logits, bank.vocabulary_vectors, bank.class_vectors)
     conse_probability = Logistic(*bank.conse_right)(evidence.astype(np.float64))
     return [
@@ -64,9 +71,7 @@ def _choose(
     conse_probability: float,
 ) -> Naming:
     if bank_probability_c.max() >= MIN_BANK_PROBABILITY:
-        best = np.argsort(-bank_probability_c, kind="stable")[:NUM_CANDIDATES]
-        names = tuple(bank.concepts[index] for index in best)
-        return Naming(names, tuple(float(bank_probability_c[index]) for index in best), "concept_bank")
+        return _of_bank(bank, bank_probability_c)
     if conse_probability >= MIN_CONSE_PROBABILITY:
         best = np.argsort(-conse_scores_v, kind="stable")[:NUM_CANDIDATES]
         # the runners-up are worth at most what is left, in the ratio of their scores to the best
@@ -75,3 +80,9 @@ def _choose(
         scores = (conse_probability, *(float(value) for value in rest[1:]))
         return Naming(tuple(bank.vocabulary[index] for index in best), scores, "conse")
     return NO_NAME
+
+
+def _of_bank(bank: ConceptBank, bank_probability_c: Float[np.ndarray, " c"]) -> Naming:
+    best = np.argsort(-bank_probability_c, kind="stable")[:NUM_CANDIDATES]
+    names = tuple(bank.concepts[index] for index in best)
+    return Naming(names, tuple(float(bank_probability_c[index]) for index in best), "concept_bank")

@@ -20,9 +20,11 @@ Data = Annotated[
 Partition = Annotated[str | None, typer.Option(help="one partition; default all")]
 
 
-def workspace(data: str | None = None) -> Workspace:
-    """The workspace that the environment and ``--data`` name."""
+def workspace(data: str | None = None, *, profile: str | None = None) -> Workspace:
+    """The workspace that the environment and ``--data`` name; ``profile`` is for where the environment names none."""
     environment = dict(os.environ)
+    if profile:
+        environment.setdefault("FOUNDRY_PROFILE", profile)
     if data:
         environment["FOUNDRY_DATA"] = data
     return workspace_from_environment(environment)

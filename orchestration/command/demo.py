@@ -29,7 +29,14 @@ _RECENT_SECONDS = 15.0
 def run(workspace: Workspace, *, train_autoencoder: bool, as_json: bool, process_start: float) -> int:
     """Bring the graph up to date; returns the exit code."""
     profile = load_profile(workspace.profile)
-    _check_landing(workspace)
+    check_landing(workspace)
+    if train_autoencoder and profile.teachers:
+        raise FoundryError(
+            f"--train-autoencoder makes other latents than those in which profile {profile.name}'s teachers "
+            f"({', '.join(profile.teachers)}) paint. To make autoencoder and teachers again: foundry teachers "
+            "--train-autoencoder. To use only a new autoencoder: set `teachers: []` in the profile and let "
+            "step_distilled.yaml start from its backbones."
+        )
     talk = errors if as_json else console  # with --json, standard output holds nothing but JSON
     talk.print(
         f"[bold]T2I Foundry[/bold] demo: profile {profile.name}, data '{workspace.data}', in {workspace.root}"
@@ -38,7 +45,7 @@ def run(workspace: Workspace, *, train_autoencoder: bool, as_json: bool, process
     from orchestration.definitions import surroundings_of
 
     surroundings = surroundings_of(workspace, profile)
-    with _Shown(workspace.runs, talk) as shown:
+    with Shown(workspace.runs, talk) as shown:
         result = run_demo(
             workspace,
             profile,
@@ -59,7 +66,8 @@ def run(workspace: Workspace, *, train_autoencoder: bool, as_json: bool, process
     return 0
 
 
-def _check_landing(workspace: Workspace) -> None:
+def check_landing(workspace: Workspace) -> None:
+    """Raise FoundryError when the source that `--data` names has not landed."""
     if workspace.is_composed:
         return
     if not any(path.is_file() for path in workspace.landing.glob("*")):
@@ -71,7 +79,7 @@ def _check_landing(workspace: Workspace) -> None:
         )
 
 
-class _Shown:
+class Shown:
     """The progress display: one bar a phase; underneath, what the trainings that run right now say of themselves."""
 
     def __init__(self, runs: Path, talk: Console) -> None:
@@ -89,7 +97,7 @@ class _Shown:
         self._stop = threading.Event()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
 
-    def __enter__(self) -> _Shown:
+    def __enter__(self) -> Shown:
         self._progress.start()
         self._watcher.start()
         return self

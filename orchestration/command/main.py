@@ -15,6 +15,7 @@ from orchestration.command.arguments import AsJson, Data, open_store, workspace
 from orchestration.command.output import errors, print_rows
 from orchestration.workspace import DEFAULT_DATA
 from training.errors import FoundryError
+from training.packaged import SHIPPED
 
 _PROCESS_START = time.time()
 
@@ -45,6 +46,22 @@ def demo(
     command.run(
         workspace(data), train_autoencoder=train_autoencoder, as_json=as_json, process_start=_PROCESS_START
     )
+
+
+@app.command()
+def teachers(
+    into: Annotated[
+        Path, typer.Option(help="folder that takes teachers/NAME and, if trained, the autoencoder")
+    ] = SHIPPED,
+    train_autoencoder: Annotated[
+        bool, typer.Option(help="train the autoencoder too, instead of taking the shipped one")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train the teachers that ship with the project, score them and pack them: about two hours on two cores."""
+    from orchestration.command import teachers as command
+
+    command.run(workspace(profile="teacher"), into, train_autoencoder=train_autoencoder, as_json=as_json)
 
 
 @app.command("demo-data")

@@ -70,12 +70,20 @@ class EmbeddedRegions:
     reads = ("image",)
 
     def __init__(
-        self, world_path: Path, cache: Path, threads: int, art: str, *, workers_see_cache: bool = True
+        self,
+        world_path: Path,
+        cache: Path,
+        threads: int,
+        art: str,
+        *,
+        closed_set: bool = False,
+        workers_see_cache: bool = True,
     ) -> None:
         self._world_path = world_path
         self._cache = cache
         self._threads = threads
         self._art = art
+        self._closed_set = closed_set
         self._workers_see_cache = workers_see_cache
 
     @property
@@ -83,14 +91,14 @@ class EmbeddedRegions:
         """Name written into rows; it says where the bank's pictures are from."""
         from evaluation.perception.identity import model_name
 
-        return model_name(self._art)
+        return model_name(self._art, closed_set=self._closed_set)
 
     @cached_property
     def digest(self) -> str:
         """sha256 over weights, the bank's pictures and words, and parameters; computed without loading a model."""
         from evaluation.perception.identity import perception_digest
 
-        return perception_digest(*self._bank_inputs)
+        return perception_digest(*self._bank_inputs, closed_set=self._closed_set)
 
     @property
     def resources(self) -> Resources:
@@ -102,7 +110,7 @@ class EmbeddedRegions:
         from evaluation.perception.embedded import build_embedded_perceiver
 
         path = self._bank()
-        settings = {"threads": self._threads, "art": self._art}
+        settings = {"threads": self._threads, "art": self._art, "closed_set": self._closed_set}
         if self._workers_see_cache:
             return BatchWorker(build_perceiver_from_file, {"bank": str(path), **settings})
         return BatchWorker(build_embedded_perceiver, {"bank": path.read_bytes(), **settings})
@@ -131,11 +139,13 @@ class EmbeddedRegions:
         return path
 
 
-def build_perceiver_from_file(bank: str, threads: int, art: str) -> BatchFunction:
+def build_perceiver_from_file(
+    bank: str, threads: int, art: str, *, closed_set: bool = False
+) -> BatchFunction:
     """The perceiver, inside a worker that sees the cache."""
     from evaluation.perception.embedded import build_embedded_perceiver
 
-    return build_embedded_perceiver(Path(bank).read_bytes(), threads=threads, art=art)
+    return build_embedded_perceiver(Path(bank).read_bytes(), threads=threads, art=art, closed_set=closed_set)
 
 
 class ProfilePerception:
@@ -190,8 +200,8 @@ class ProfilePerception:
         return _hub_model(name, role, {"family": family, **settings}, self._cache)
 
     def _embedded(self, role: Role, settings: EmbeddedSettings) -> PerceptionModel:
-        if role == "regions":
-            return self._regions(art=settings.art)
+        if role in ("regions", "closed_set"):
+            return self._regions(art=settings.art, closed_set=role == "closed_set")
         from evaluation.perception import embedded_roles
 
         makers: Mapping[Role, Callable[..., embedded_roles.EmbeddedRole]] = {
@@ -247,6 +257,7 @@ class ProfilePerception:
         """Everything that can be checked before work starts, without looking at any checkpoint."""
         roles: list[tuple[Role, str | None]] = [
             ("regions", self._profile.regions),
+            ("closed_set", self._profile.closed_set),
             ("captioner", self._profile.captioner),
             ("nouns", self._profile.nouns),
             ("phrases", self._profile.phrases),

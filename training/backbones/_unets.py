@@ -100,8 +100,9 @@ def small_unet(
     depth: int | tuple[int, int],
     text_width: int,
     attention: tuple[bool, bool] = (True, True),
+    layers: int = 1,
 ) -> Variant:
-    """A two-level UNet for 16x8x8 latents, one residual block a level, cross-attention where ``attention`` says.
+    """A two-level UNet for 16x8x8 latents, ``layers`` residual blocks a level, attention where ``attention`` says.
 
     Stable Diffusion's pipeline passes no text mask, so texts are padded with zeros to a fixed length; states are
     projected from 384 to ``text_width`` inside the model. With attention inside alone it is SDXL's layout, else
@@ -110,7 +111,7 @@ def small_unet(
     config = {
         **_DEMO,
         "block_out_channels": widths,
-        "layers_per_block": 1,
+        "layers_per_block": layers,
         "down_block_types": _block_types("Down", attention),
         "up_block_types": _block_types("Up", attention[::-1]),
         "mid_block_type": "UNetMidBlock2DCrossAttn",

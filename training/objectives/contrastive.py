@@ -60,7 +60,9 @@ class ContrastiveObjective:
         """Pictures, shifted and mirrored where asked, and one caption each."""
         mix = self.recipe.dataset.captions
         counts = self.num_captions[draw.rows]
-        picked = draw.captions(self.caption_keys[draw.rows], counts, mix.original_probability, mix.max_generated)
+        picked = draw.captions(
+            self.caption_keys[draw.rows], counts, mix.original_probability, mix.max_generated
+        )
         texts = [self.captions[row][index] for row, index in zip(draw.rows, picked, strict=True)]
         images = self._augment(self.shards.gather_images(self.rows[draw.rows]), texts, draw)
         tokens = self.vocabulary.encode(texts, self.options.max_tokens)

@@ -7,8 +7,9 @@ for lineage; training never reads it.
 """
 
 from training.shards.description import DatasetDescription, ShardDescription, read_description
+from training.shards.images import ImageShards
 from training.shards.parts import SamplePart, TextRows
-from training.shards.reading import ImageShards, TextBatch, TrainingShards
+from training.shards.reading import TextBatch, TrainingShards
 from training.shards.writing import write_image_shards, write_training_parts, write_training_shards
 
 __all__ = [

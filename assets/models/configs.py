@@ -1,0 +1,114 @@
+"""Run config of the group ``models``, and what of it goes into provenance."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from assets.interfaces import Models, Surroundings
+from assets.models.parents import parent_version, recipes_of
+from assets.models.training_runs import resolve_recipe
+from assets.steps import STEPS
+from training.packaged import teacher_digests
+from training.spec import Recipe
+
+
+class JudgeConfig(dg.Config):
+    """Settings of ``judge_clip``."""
+
+    images_total: int | None = Field(None, description="images seen; empty for the recipe's own figure", ge=1)
+
+
+class BackboneConfig(dg.Config):
+    """Settings of ``backbone``. A changed value is another specification and so another run."""
+
+    images_total: int | None = Field(None, description="images seen; empty for the recipe's own figure", ge=1)
+    learning_rate: float | None = Field(
+        None, description="peak learning rate; empty for the recipe's own", gt=0
+    )
+    seed: int | None = Field(
+        None, description="seed of weights, order and noise; empty for the recipe's own", ge=0
+    )
+
+
+class StepDistilledConfig(BackboneConfig):
+    """Settings of ``step_distilled_backbone``. A changed value is another specification and so another run."""
+
+    prompts_per_split: int = Field(
+        48, description="held-out prompts of each held-out split that student and teacher draw", ge=2
+    )
+
+
+class TeacherConfig(dg.Config):
+    """Settings of ``teacher_backbone``, which is what ships."""
+
+    tolerance: float = Field(
+        1e-4,
+        description="largest difference between its answer to a fixed input here and where it was packed",
+        gt=0,
+    )
+
+
+class GeneratedSamplesConfig(dg.Config):
+    """Settings of ``generated_samples``."""
+
+    prompts_per_split: int = Field(24, description="held-out prompts drawn from each held-out split", ge=1)
+    num_steps: int = Field(16, description="evaluations of the scheduler", ge=1)
+    guidance: float = Field(3.0, description="classifier-free guidance scale, 1 is none", ge=1)
+    seed: int = Field(0, description="seed of the starting noise, the same for all models", ge=0)
+
+
+class BackboneAnalysisConfig(dg.Config):
+    """Settings of ``backbone_analysis``."""
+
+    timed_runs: int = Field(
+        5, description="forward passes that are timed; medians are told; 0 for none", ge=0
+    )
+    samples: int = Field(16, description="training samples on which blocks are compared", ge=2)
+
+
+CONFIGS: Mapping[str, type[dg.Config]] = {
+    "judge_clip": JudgeConfig,
+    "backbone": BackboneConfig,
+    "teacher_backbone": TeacherConfig,
+    "generated_samples": GeneratedSamplesConfig,
+    "step_distilled_backbone": StepDistilledConfig,
+    "backbone_analysis": BackboneAnalysisConfig,
+}
+
+
+def resolved_config(name: str, partition: str | None, config: dg.Config, models: Models) -> dict[str, Any]:
+    """What goes into the provenance: for a model, the recipe as it will really be trained."""
+    if name == "step_distilled_backbone" and partition is not None:
+        return student_config(models.step_distilled[partition], config)
+    if name == "teacher_backbone" and partition is not None:
+        return {**config.model_dump(), "shipped": teacher_digests().get(partition)}
+    if name == "backbone" and partition is not None:
+        return resolve_recipe(models.backbones[partition], config.model_dump()).model_dump(mode="json")
+    if name == "judge_clip":
+        return resolve_recipe(models.judge, config.model_dump()).model_dump(mode="json")
+    return config.model_dump()
+
+
+def other_inputs(name: str, config: dg.Config, surroundings: Surroundings) -> dict[str, str]:
+    """Digests of what these assets read from outside the graph."""
+    from training.encoder_settings import encoder_digest
+
+    if name not in ("backbone", "step_distilled_backbone"):
+        return {}
+    return {"text_encoder": encoder_digest(surroundings.models.text_encoder)}
+
+
+def parent_of(name: str, partition: str | None, models: Models) -> tuple[str, str] | None:
+    """Asset and partition of the model that a recipe starts from; None where it starts from scratch."""
+    if partition is None or not STEPS[name].parents:
+        return None
+    return parent_version(models, name, recipes_of(models, name)[partition])
+
+
+def student_config(recipe: Recipe, config: dg.Config) -> dict[str, Any]:
+    """The recipe as it will be trained, and how many prompts the comparison draws."""
+    overrides = config.model_dump()
+    prompts = overrides.pop("prompts_per_split")
+    return {**resolve_recipe(recipe, overrides).model_dump(mode="json"), "prompts_per_split": prompts}

@@ -1,0 +1,58 @@
+"""``foundry teachers``: train the teachers that ship with the project, score them and pack them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from orchestration.command.demo import Shown, check_landing
+from orchestration.command.output import console, errors, print_rows
+from orchestration.demo import SHIPPED_TEACHERS, run_demo
+from orchestration.instance import enter_environment
+from orchestration.profile import load_profile
+from orchestration.workspace import Workspace
+from training.errors import FoundryError
+
+
+def run(workspace: Workspace, into: Path, *, train_autoencoder: bool, as_json: bool) -> int:
+    """Bring the profile's backbones and judge up to date, then score and pack; returns the exit code."""
+    profile = load_profile(workspace.profile)
+    check_landing(workspace)
+    talk = errors if as_json else console
+    talk.print(f"[bold]T2I Foundry[/bold] teachers: profile {profile.name}, in {workspace.root}")
+    enter_environment(workspace)
+    from assets.models.teachers import ROWS
+    from orchestration.definitions import surroundings_of
+    from orchestration.teachers import pack_autoencoder, pack_teachers
+
+    surroundings = surroundings_of(workspace, profile)
+    with Shown(workspace.runs, talk) as shown:
+        result = run_demo(
+            workspace,
+            profile,
+            surroundings,
+            shown.started,
+            shown.finished,
+            train_autoencoder=train_autoencoder,
+            until=SHIPPED_TEACHERS,
+        )
+    if result.error:
+        raise FoundryError(f"{result.error} What was finished is kept: run it again to go on.")
+    if train_autoencoder:
+        talk.print(f"autoencoder packed: {pack_autoencoder(surroundings, into)}")
+    packed = pack_teachers(surroundings, into, talk.print)
+    rows = [
+        {
+            "teacher": teacher.name,
+            "parameters": teacher.scores["num_parameters"],
+            "images_seen": teacher.scores["images_seen"],
+            **{
+                key: teacher.scores["teacher"][key]["value"]
+                for key in ROWS
+                if key in teacher.scores["teacher"]
+            },
+            "folder": str(teacher.folder),
+        }
+        for teacher in packed
+    ]
+    print_rows(rows, as_json=as_json, title="Teachers")
+    return 0

@@ -1,0 +1,116 @@
+"""The teachers that ship with the project, made again: train a profile's backbones, score them, pack them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from assets.interfaces import Surroundings
+from training.errors import FoundryError
+from training.run_folder import RunFolder
+
+SHEET_PICTURES = 32
+
+
+@dataclass(frozen=True)
+class PackedTeacher:
+    """A teacher's folder with its content digest and scores."""
+
+    name: str
+    folder: Path
+    digest: str
+    scores: dict[str, Any]
+
+
+def pack_teachers(surroundings: Surroundings, into: Path, log: Callable[[str], None]) -> list[PackedTeacher]:
+    """Score every backbone of the profile on held-out scenes and pack it below ``into``/teachers.
+
+    What is scored is what ships: the weights after rounding to fp16. Raises FoundryError when a backbone, the judge or
+    the captions of held-out scenes are missing or did not pass their checks.
+    """
+    from assets.models.teachers import captioned_scenes, ceilings
+    from evaluation.judge import Judge
+
+    store, perception = surroundings.store, surroundings.perception
+    if not surroundings.models.backbones:
+        raise FoundryError(f"profile {surroundings.models.profile} has no backbones to make teachers of")
+    judge = Judge.load(store.local_folder("judge_clip", require_gate=True))
+    scenes = captioned_scenes(store)
+    log(f"scoring on {len(scenes.prompts)} held-out scenes, {len(scenes.wanted)} objects named")
+    tops = ceilings(store, scenes, judge, perception)
+    packed = []
+    for name in surroundings.models.backbones:
+        log(f"scoring {name}")
+        packed.append(_pack(surroundings, name, into, scenes, judge, tops))
+    return packed
+
+
+def pack_autoencoder(surroundings: Surroundings, into: Path) -> str:
+    """Copy the autoencoder that the workspace trained below ``into``, card and lineage with it; returns its digest.
+
+    Raises FoundryError when the workspace's autoencoder was not trained here.
+    """
+    from assets.encodings.autoencoding import autoencoder_card, autoencoder_lineage
+    from training.digests import OUTSIDE_MODEL_DIGEST, folder_digest
+    from training.teachers import write_digest
+
+    store, models = surroundings.store, surroundings.models
+    manifest = store.current("autoencoder")
+    spec_hash = manifest.provenance.inputs.get("spec") if manifest else None
+    if manifest is None or spec_hash is None:
+        raise FoundryError(
+            "the workspace's autoencoder was not trained here; train it with --train-autoencoder"
+        )
+    folder = into / models.autoencoder.name
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(store.local_folder("autoencoder"), folder)
+    digest = folder_digest(folder, OUTSIDE_MODEL_DIGEST)
+    run, config = RunFolder(models.runs / spec_hash), manifest.provenance.config
+    lineage = autoencoder_lineage(run, config, surroundings.landing.world_path, digest)
+    (folder / "lineage.json").write_text(json.dumps(lineage, indent=1) + "\n", encoding="utf-8")
+    card = autoencoder_card(folder, lineage, surroundings.landing)
+    (folder / "model_card.md").write_text(card, encoding="utf-8")
+    write_digest(folder.name, digest, into)
+    return digest
+
+
+def _pack(
+    surroundings: Surroundings, name: str, into: Path, scenes: Any, judge: Any, tops: dict[str, Any]
+) -> PackedTeacher:
+    from assets.models.teachers import Sampling, score_teacher, teacher_card
+    from evaluation.pictures import contact_sheet, inline_jpeg
+    from training.teachers import pack_teacher, round_weights, write_digest
+
+    store, models = surroundings.store, surroundings.models
+    model = store.local_folder("backbone", name, require_gate=True)
+    rounded = round_weights(model, models.runs.parent / "rounded" / name)
+    sampling = Sampling(threads=models.resources.threads)
+    scored = score_teacher(rounded, scenes, judge, surroundings.perception, sampling)
+    scores = {**scored.scores, "ceilings": tops, **_training(models.runs, model)}
+    card = teacher_card((model / "model_card.md").read_text(encoding="utf-8"), scores)
+    shown = slice(SHEET_PICTURES)
+    sheet = inline_jpeg(contact_sheet([*scored.images[shown]], scenes.prompts[shown], columns=8))
+    folder = into / "teachers" / name
+    digest = pack_teacher(rounded, folder, scores, card, sheet)
+    write_digest(f"teachers/{name}", digest, into)
+    return PackedTeacher(name, folder, digest, scores)
+
+
+def _training(runs: Path, model: Path) -> dict[str, Any]:
+    """What the run of a published model cost, by the specification hash in its lineage."""
+    spec_hash = json.loads((model / "lineage.json").read_text(encoding="utf-8"))[0]["spec_hash"]
+    done = RunFolder(runs / spec_hash).read_done()
+    if done is None:
+        raise FoundryError(
+            f"{runs / spec_hash}: its run is not there, so nothing says what it cost; train it again"
+        )
+    return {
+        "spec_hash": spec_hash,
+        "num_parameters": done.num_parameters,
+        "images_seen": done.images_seen,
+        "train_seconds": round(done.train_seconds),
+    }

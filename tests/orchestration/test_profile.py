@@ -1,0 +1,90 @@
+"""Profiles are data: what may be shared between them, and mistakes that are named with file and field."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import pytest
+
+from assets.models.training_runs import execution_of
+from orchestration import profile as profiles
+from orchestration.definitions import surroundings_of
+from orchestration.workspace import PROFILES_FOLDER, Workspace
+from training.errors import FoundryError
+from training.packaged import teacher_digests
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the smoke profile under the name ``mine``, where profiles are looked for."""
+    monkeypatch.setattr(profiles, "PROFILES_FOLDER", tmp_path)
+    for name, source in (("mine", "smoke"), ("demo", "demo")):
+        shutil.copytree(PROFILES_FOLDER / source, tmp_path / name)
+    return tmp_path / "mine"
+
+
+def load(folder: Path, line: str) -> profiles.Profile:
+    path = folder / "profile.yaml"
+    path.write_text(f"{line}\n{path.read_text()}")
+    return profiles.load_profile.__wrapped__(folder.name)
+
+
+def test_a_profile_may_show_another_one_s_world(folder: Path) -> None:
+    assert load(folder, "").world_path == folder / "world.yaml"
+    assert load(folder, "world: demo").world_path == folder.parent / "demo" / "world.yaml"
+
+
+def test_a_world_that_is_not_there_is_named(folder: Path) -> None:
+    with pytest.raises(FoundryError, match=r"profile\.yaml: field 'world' is 'dmeo'.*allowed are demo, mine"):
+        load(folder, "world: dmeo")
+
+
+def test_teachers_are_those_that_ship(folder: Path) -> None:
+    names = sorted(teacher_digests())
+    assert load(folder, f"teachers: [{', '.join(names)}]").teachers == tuple(names)
+
+
+def test_a_teacher_that_does_not_ship_is_named_with_those_that_do(folder: Path) -> None:
+    with pytest.raises(
+        FoundryError, match=r"field 'teachers' is \['teacher-unit'\].*the names are: teacher-"
+    ):
+        load(folder, "teachers: [teacher-unit]")
+
+
+def test_a_profile_says_how_trainings_run(folder: Path, tmp_path: Path) -> None:
+    found = load(
+        folder, "execution: {text_mode: stage, checkpoint_every_seconds: 600, activation_checkpointing: true}"
+    )
+    workspace = Workspace(tmp_path / "home", "mine", "scenes")
+    made = surroundings_of(workspace, found).models
+    execution = execution_of(found.backbones["unet-tiny"], made, {"dataset": tmp_path})
+    assert (execution.text_mode, execution.text_encoder) == ("stage", found.text_encoder)
+    assert execution.checkpoint_every_seconds == 600
+    assert execution.activation_checkpointing
+    assert execution.input_paths == {"dataset": str(tmp_path)}
+    stored = dataclasses.replace(made, execution={})
+    assert execution_of(found.backbones["unet-tiny"], stored, {}).text_encoder is None
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (
+            "execution: {text_mod: stage}",
+            r"profile\.yaml: execution: unknown key 'text_mod'; did you mean 'text_mode'",
+        ),
+        ("execution: {keep_checkpoints: 0}", r"execution: 'keep_checkpoints'"),
+        ("execution: {threads: 4}", r"execution sets 'threads', which follows from compute"),
+        ("execution: stage", r"'execution' must map settings to values, found str"),
+    ],
+)
+def test_impossible_ways_to_run_are_refused(folder: Path, line: str, says: str) -> None:
+    with pytest.raises(FoundryError, match=says):
+        load(folder, line)
+
+
+def test_an_unknown_key_gets_its_neighbour(folder: Path) -> None:
+    with pytest.raises(FoundryError, match=r"unknown key 'techers'. Did you mean 'teachers'"):
+        load(folder, "techers: []")
