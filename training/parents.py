@@ -31,8 +31,10 @@ class Parent:
     noising: Noising
 
 
-def load_parent(spec: TrainingSpecification, execution: Execution) -> Parent:
+def load_parent(spec: TrainingSpecification, execution: Execution, *, own_backbone: bool = True) -> Parent:
     """The parent of a recipe, checked against backbone and autoencoder of the specification.
+
+    ``own_backbone`` is false where the recipe's backbone is a student cut out of its parent.
 
     Raises FoundryError when ``execution.json`` does not say where it lies, it is no diffusion model, it was made in
     another latent space, or the recipe names another backbone.
@@ -45,7 +47,7 @@ def load_parent(spec: TrainingSpecification, execution: Execution) -> Parent:
     folder = input_folder(execution, "parent")
     check_latent_space(recipe, folder, input_folder(execution, "autoencoder"))
     backbone = load_backbone(folder)
-    if recipe.backbone is not None:
+    if recipe.backbone is not None and own_backbone:
         check_backbone(recipe, backbone)
     return Parent(recipe.parent, folder, backbone, noising_of(read_scheduler_config(folder)))
 
@@ -95,14 +97,14 @@ def check_latent_space(recipe: Recipe, folder: Path, autoencoder_folder: Path) -
             )
 
 
-def check_backbone(recipe: Recipe, backbone: Any) -> None:
-    """Refuse a recipe that names another backbone than its parent is."""
+def check_backbone(recipe: Recipe, backbone: Any, of: str = "its parent") -> None:
+    """Refuse a recipe that names another backbone than its parent (or what is made of it) is."""
     named = blueprint(str(recipe.backbone))
     difference = first_difference(_architecture(named), _architecture(backbone))
     if difference is not None:
         key, wanted, found = difference
         raise FoundryError(
-            f"recipe '{recipe.name}': 'backbone' is '{recipe.backbone}' with {key} {wanted}, its parent "
+            f"recipe '{recipe.name}': 'backbone' is '{recipe.backbone}' with {key} {wanted}, {of} "
             f"'{recipe.parent}' has {key} {found}; leave 'backbone' out or name the parent's"
         )
 

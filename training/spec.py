@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from training.digests import canonical_json, sha256_bytes
+from training.distillation_options import FeatureDistillationOptions as FeatureDistillationOptions
 from training.encoder_settings import EncoderSettings as EncoderSettings
 from training.errors import FoundryError
 from training.fine_tuning_options import LoraOptions as LoraOptions
@@ -46,10 +47,16 @@ _SECTION_OF_OBJECTIVE: dict[str, type[Section]] = {
     "autoencoder": AutoencoderOptions,
     "contrastive": ContrastiveOptions,
     "step_distillation": StepDistillationOptions,
+    "feature_distillation": FeatureDistillationOptions,
 }
-_STARTS_FROM_PARENT = ("diffusion", "step_distillation")  # objectives that may, or must, name a parent
+_STARTS_FROM_PARENT = (
+    "diffusion",
+    "step_distillation",
+    "feature_distillation",
+)  # objectives that may, or must, name a parent
 
 
+_NEEDS_TEACHER = ("step_distillation", "feature_distillation")
 ONE_PROCESS_OBJECTIVES = ("contrastive",)
 """Objectives that compare all images of a batch with each other: a part of a batch would be another objective."""
 
@@ -60,7 +67,9 @@ class Recipe(Section):
     name: str = Field(
         pattern=NAME_PATTERN, description="partition key: lower case letters, digits, dot, dash"
     )
-    objective: Literal["diffusion", "autoencoder", "contrastive", "step_distillation"] = "diffusion"
+    objective: Literal[
+        "diffusion", "autoencoder", "contrastive", "step_distillation", "feature_distillation"
+    ] = "diffusion"
     backbone: str | None = Field(
         default=None, description="registry name, see `foundry backbones`; its parent's where left out"
     )
@@ -108,6 +117,7 @@ class Recipe(Section):
     autoencoder: AutoencoderOptions | None = None
     contrastive: ContrastiveOptions | None = None
     step_distillation: StepDistillationOptions | None = None
+    feature_distillation: FeatureDistillationOptions | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -148,8 +158,8 @@ class Recipe(Section):
         starts = self.objective in _STARTS_FROM_PARENT
         if starts and self.backbone is None and self.parent is None:
             raise ValueError(f"'backbone' is None; objective '{self.objective}' needs backbone or parent")
-        if self.objective == "step_distillation" and self.parent is None:
-            raise ValueError("'parent' is None; objective 'step_distillation' needs parent, its teacher")
+        if self.objective in _NEEDS_TEACHER and self.parent is None:
+            raise ValueError(f"'parent' is None; objective '{self.objective}' needs parent, its teacher")
         for name in () if starts else ("backbone", "parent"):
             if getattr(self, name) is not None:
                 raise ValueError(

@@ -125,9 +125,16 @@ def _step_distillation(spec: TrainingSpecification, execution: Execution, device
     return StepDistillationObjective(spec, execution, device)
 
 
+def _feature_distillation(spec: TrainingSpecification, execution: Execution, device: str) -> Objective:
+    from training.objectives.feature_distillation import FeatureDistillationObjective
+
+    return FeatureDistillationObjective(spec, execution, device)
+
+
 _BUILDERS: Mapping[str, Callable[[TrainingSpecification, Execution, str], Objective]] = {
     "diffusion": _diffusion,
     "autoencoder": _autoencoder,
     "contrastive": _contrastive,
     "step_distillation": _step_distillation,
+    "feature_distillation": _feature_distillation,
 }

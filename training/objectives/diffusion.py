@@ -48,7 +48,7 @@ class DiffusionObjective:
 
         adapt(backbone, recipe, execution)
         self.module = backbone.to(device)
-        _place(self.module, execution, device)
+        place(self.module, execution, device)
         self._check_shapes()
         # A model whose stock pipeline passes no mask must meet the same padding in training.
         self.feed.pad_to = None if takes_mask(self.module) else self.shards.description.max_tokens
@@ -190,7 +190,7 @@ class DiffusionObjective:
         check_latent_sizes(self.module, shapes, str(self.shards.folder))
 
 
-def _place(module: Any, execution: Execution, device: str) -> None:
+def place(module: Any, execution: Execution, device: str) -> None:
     """Memory format and recomputation, which change no result but for its last bits."""
     wanted = execution.channels_last if execution.channels_last is not None else device == "cuda"
     if wanted and isinstance(module, UNet2DConditionModel):
