@@ -410,6 +410,7 @@ class Models:
     profile: str
     text_encoder: EncoderSettings = field(default_factory=EncoderSettings)
     step_distilled: Mapping[str, Recipe] = field(default_factory=dict)
+    distilled: Mapping[str, Recipe] = field(default_factory=dict)
     teachers: tuple[str, ...] = ()
     execution: Mapping[str, Any] = field(default_factory=dict)
     grid: Grid | None = None

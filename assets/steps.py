@@ -14,7 +14,7 @@ from typing import Any, Literal
 from assets.interfaces import Provenance, Store
 from training.errors import FoundryError
 
-Partitioning = Literal["groups", "recipes", "teachers", "step_distilled", "grid"] | None
+Partitioning = Literal["groups", "recipes", "teachers", "step_distilled", "distilled", "grid"] | None
 
 
 @dataclass(frozen=True)
@@ -168,6 +168,22 @@ _ALL = (
         "step_distilled",
         ("ray", "pytorch", "huggingface"),
         parents=("backbone", "teacher_backbone"),
+    ),
+    Step(
+        "distilled_backbone",
+        "models",
+        1,
+        (
+            "backbone",
+            "teacher_backbone",
+            "step_distilled_backbone",
+            "training_shards",
+            "autoencoder",
+            "judge_clip",
+        ),
+        "distilled",
+        ("ray", "pytorch", "huggingface"),
+        parents=("backbone", "teacher_backbone", "step_distilled_backbone"),
     ),
     Step(
         "scaling_run",

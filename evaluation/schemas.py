@@ -102,6 +102,43 @@ ALIGNMENT_SCORES = pa.schema(
     ]
 )
 
+SMALLER_MODEL_SCORES = pa.schema(
+    [
+        described("recipe", pa.string(), "recipe of the smaller model"),
+        described("parent", pa.string(), "model that it was made from"),
+        described("model", pa.string(), "parent or child"),
+        described("parameters", pa.int64(), "parameters of the backbone"),
+        described(
+            "macs", pa.int64(), "multiply-adds of one forward pass of one image, attention products included"
+        ),
+        described(
+            "milliseconds",
+            pa.float64(),
+            "measured forward pass of a batch of 8, median, on the machine of the run",
+        ),
+        described(
+            "judge_cosine", pa.float64(), "mean judge cosine of held-out prompts and pictures, [-1, 1]"
+        ),
+        described("judge_cosine_low", pa.float64(), "lower end of the 95 % interval"),
+        described("judge_cosine_high", pa.float64(), "upper end of the 95 % interval"),
+        described("relative", pa.float64(), "child minus parent over the parent's cosine", nullable=True),
+        described(
+            "relative_low", pa.float64(), "lower end of the 95 % interval, paired by prompt", nullable=True
+        ),
+        described("relative_high", pa.float64(), "upper end of the 95 % interval", nullable=True),
+        described(
+            "ssim",
+            pa.float64(),
+            "mean structural similarity to the parent's picture at equal noise",
+            nullable=True,
+        ),
+        described("num_steps", pa.int32(), "evaluations of the scheduler"),
+        described("guidance", pa.float64(), "classifier-free guidance scale, 1 is none"),
+        described("num_prompts", pa.int32(), "held-out prompts that were drawn"),
+        described("model_digest", pa.string(), "content digest of the child's folder"),
+    ]
+)
+
 FEW_STEP_SCORES = pa.schema(
     [
         described("recipe", pa.string(), "recipe of the student"),

@@ -14,7 +14,13 @@ from orchestration.jobs import DATA
 from orchestration.profile import Profile
 from orchestration.resources.manifests import digest_of
 
-HOLDING_IMAGES = ("training_shards", "judge_clip", "backbone", "step_distilled_backbone")
+HOLDING_IMAGES = (
+    "training_shards",
+    "judge_clip",
+    "backbone",
+    "step_distilled_backbone",
+    "distilled_backbone",
+)
 """What keeps what an image taught it after the image has left the landed ones."""
 REMOVAL_CHECK = "no_removed_images"
 

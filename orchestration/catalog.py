@@ -70,6 +70,8 @@ def partition_keys(profile: Profile, name: str) -> list[str | None]:
         return list(profile.group_keys)
     if kind == "teachers":
         return list(profile.teachers)
+    if kind == "distilled":
+        return list(profile.distilled)
     if kind == "step_distilled":
         return list(profile.step_distilled)
     if kind == "grid":

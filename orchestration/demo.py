@@ -40,6 +40,7 @@ STAGE_OF_STEP: Mapping[str, str] = {
     "backbone": "backbones",
     "teacher_backbone": "students",
     "step_distilled_backbone": "students",
+    "distilled_backbone": "students",
     "judge_clip": "judge",
     "scaling_run": "scaling grid",
     "scaling_scores": "scaling grid",
@@ -107,8 +108,9 @@ def phases(profile: Profile, surroundings: Surroundings, train_autoencoder: bool
     yield Phase("training backbones and judge", judge + stale("train_model", models, largest_first))
     yield Phase(SHIPPED_TEACHERS, stale("publish_teacher", ["teacher_backbone"], list(profile.teachers)))
     students = stale("distil_steps", ["step_distilled_backbone"], list(profile.step_distilled))
+    smaller = stale("distil_features", ["distilled_backbone"], list(profile.distilled))
     points = stale("train_grid_point", GRID_STEPS, grid_order(profile))
-    yield Phase("students and the scaling grid", students + points)
+    yield Phase("students and the scaling grid", students + smaller + points)
     conclusions = [
         "annotation_pages",
         "scaling_grid",

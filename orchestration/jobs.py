@@ -41,6 +41,11 @@ STUDENT = dg.define_asset_job(
     _names("step_distilled"),
     description="Distil one few-step student from its teacher and hold the two side by side.",
 )
+DISTILLED = dg.define_asset_job(
+    "distil_features",
+    _names("distilled"),
+    description="Cut one smaller student out of its teacher, teach it by features, and hold the two side by side.",
+)
 GRID_POINT = dg.define_asset_job(
     "train_grid_point",
     _names("grid"),
@@ -65,4 +70,17 @@ CONCLUSIONS = dg.define_asset_job(
     description="Score data and models, fit the laws, write the report.",
 )
 
-ALL_JOBS = [SCENES, DATA, AUTOENCODER, DATASET, JUDGE, MODEL, TEACHER, STUDENT, GRID_POINT, GRID, CONCLUSIONS]
+ALL_JOBS = [
+    SCENES,
+    DATA,
+    AUTOENCODER,
+    DATASET,
+    JUDGE,
+    MODEL,
+    TEACHER,
+    STUDENT,
+    DISTILLED,
+    GRID_POINT,
+    GRID,
+    CONCLUSIONS,
+]

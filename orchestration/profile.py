@@ -133,6 +133,9 @@ class Profile(BaseModel):
     step_distilled: Mapping[str, Recipe] = Field(
         default_factory=dict, description="recipes of few-step students, one partition each"
     )
+    distilled: Mapping[str, Recipe] = Field(
+        default_factory=dict, description="recipes of smaller students, one partition each"
+    )
     grid: Grid | None = Field(
         None, description="the scaling grid, one partition a point; none without grid.yaml"
     )
@@ -183,7 +186,8 @@ def load_profile(name: str) -> Profile:
             **raw,
             name=name,
             backbones=_backbones(folder / "recipes.yaml"),
-            step_distilled=_step_distilled(folder / "step_distilled.yaml"),
+            step_distilled=_students(folder / "step_distilled.yaml", "step_distillation"),
+            distilled=_students(folder / "distilled.yaml", "feature_distillation"),
             grid=load_grid(folder / "grid.yaml") if (folder / "grid.yaml").exists() else None,
             judge=load_recipes(folder / "judge.yaml")["judge-clip"],
             autoencoder=_autoencoder_recipe(folder),
@@ -231,14 +235,14 @@ def _backbones(path: Path) -> dict[str, Recipe]:
     return recipes
 
 
-def _step_distilled(path: Path) -> dict[str, Recipe]:
-    """Recipes of the few-step students; a profile without the file has none."""
+def _students(path: Path, objective: str) -> dict[str, Recipe]:
+    """Recipes of the students of one kind; a profile without the file has none."""
     recipes = load_recipes(path) if path.exists() else {}
     for name, recipe in recipes.items():
-        if recipe.objective != "step_distillation":
+        if recipe.objective != objective:
             raise FoundryError(
-                f"{path}, recipe '{name}': 'objective' is '{recipe.objective}'; say 'step_distillation', "
-                "or move the recipe to recipes.yaml"
+                f"{path}, recipe '{name}': 'objective' is '{recipe.objective}'; say '{objective}', "
+                "or move the recipe to the file of its kind"
             )
     return recipes
 

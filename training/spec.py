@@ -119,6 +119,14 @@ class Recipe(Section):
     step_distillation: StepDistillationOptions | None = None
     feature_distillation: FeatureDistillationOptions | None = None
 
+    def settings(self) -> dict[str, Any]:
+        """The recipe as plain data, for hashes and provenance.
+
+        Sections of other objectives, which are never there, do not count: a new objective changes no older run.
+        """
+        others = {name for name in _SECTION_OF_OBJECTIVE if name != self.objective}
+        return self.model_dump(mode="json", exclude=others)
+
     @model_validator(mode="before")
     @classmethod
     def _fill_own_section(cls, values: Any) -> Any:
@@ -207,7 +215,7 @@ class TrainingSpecification(Section):
 
     def canonical_json(self) -> str:
         """The one spelling that is hashed and written to ``spec.json``."""
-        return canonical_json(self.model_dump(mode="json"))
+        return canonical_json({**self.model_dump(mode="json"), "recipe": self.recipe.settings()})
 
     @property
     def spec_hash(self) -> str:

@@ -64,6 +64,14 @@ def student_card(run: TrainedRun, profile: str, scores: str, guidance: float) ->
     )
 
 
+def smaller_card(run: TrainedRun, profile: str, comparison: str) -> str:
+    """The card of a model cut out of another: that of a backbone, and how it compares to its parent."""
+    return (
+        f"{backbone_card(run, profile)}\n## Beside its parent\n\nMade from `{run.spec.recipe.parent}`.\n\n"
+        f"{comparison}\n"
+    )
+
+
 def backbone_card(run: TrainedRun, profile: str) -> str:
     """The model card: what it is, what it was made from, how to sample from it, and whose art it has seen."""
     from assets.corpus.art import ATTRIBUTION

@@ -40,6 +40,17 @@ class StepDistilledConfig(BackboneConfig):
     )
 
 
+class DistilledConfig(StepDistilledConfig):
+    """Settings of ``distilled_backbone``. A changed recipe value is another specification and so another run."""
+
+    num_steps: int = Field(
+        16, description="evaluations of the scheduler when teacher and student are compared", ge=1
+    )
+    guidance: float = Field(
+        3.0, description="classifier-free guidance scale of the comparison, 1 is none", ge=1
+    )
+
+
 class TeacherConfig(dg.Config):
     """Settings of ``teacher_backbone``, which is what ships."""
 
@@ -68,26 +79,29 @@ class BackboneAnalysisConfig(dg.Config):
     samples: int = Field(16, description="training samples on which blocks are compared", ge=2)
 
 
+STUDENTS = ("step_distilled_backbone", "distilled_backbone")
 CONFIGS: Mapping[str, type[dg.Config]] = {
     "judge_clip": JudgeConfig,
     "backbone": BackboneConfig,
     "teacher_backbone": TeacherConfig,
     "generated_samples": GeneratedSamplesConfig,
     "step_distilled_backbone": StepDistilledConfig,
+    "distilled_backbone": DistilledConfig,
     "backbone_analysis": BackboneAnalysisConfig,
 }
 
 
 def resolved_config(name: str, partition: str | None, config: dg.Config, models: Models) -> dict[str, Any]:
     """What goes into the provenance: for a model, the recipe as it will really be trained."""
-    if name == "step_distilled_backbone" and partition is not None:
-        return student_config(models.step_distilled[partition], config)
+    if name in STUDENTS and partition is not None:
+        assert isinstance(config, BackboneConfig)
+        return student_config(recipes_of(models, name)[partition], config)
     if name == "teacher_backbone" and partition is not None:
         return {**config.model_dump(), "shipped": teacher_digests().get(partition)}
     if name == "backbone" and partition is not None:
-        return resolve_recipe(models.backbones[partition], config.model_dump()).model_dump(mode="json")
+        return resolve_recipe(models.backbones[partition], config.model_dump()).settings()
     if name == "judge_clip":
-        return resolve_recipe(models.judge, config.model_dump()).model_dump(mode="json")
+        return resolve_recipe(models.judge, config.model_dump()).settings()
     return config.model_dump()
 
 
@@ -95,7 +109,7 @@ def other_inputs(name: str, config: dg.Config, surroundings: Surroundings) -> di
     """Digests of what these assets read from outside the graph."""
     from training.encoder_settings import encoder_digest
 
-    if name not in ("backbone", "step_distilled_backbone"):
+    if name not in ("backbone", *STUDENTS):
         return {}
     return {"text_encoder": encoder_digest(surroundings.models.text_encoder)}
 
@@ -107,8 +121,13 @@ def parent_of(name: str, partition: str | None, models: Models) -> tuple[str, st
     return parent_version(models, name, recipes_of(models, name)[partition])
 
 
-def student_config(recipe: Recipe, config: dg.Config) -> dict[str, Any]:
-    """The recipe as it will be trained, and how many prompts the comparison draws."""
-    overrides = config.model_dump()
-    prompts = overrides.pop("prompts_per_split")
-    return {**resolve_recipe(recipe, overrides).model_dump(mode="json"), "prompts_per_split": prompts}
+def recipe_overrides(config: BackboneConfig) -> dict[str, Any]:
+    """The settings that replace a recipe's own figures."""
+    return {name: getattr(config, name) for name in BackboneConfig.model_fields}
+
+
+def student_config(recipe: Recipe, config: BackboneConfig) -> dict[str, Any]:
+    """The recipe as it will be trained, and how it is compared with its teacher."""
+    overrides = recipe_overrides(config)
+    values = config.model_dump(exclude=set(overrides))
+    return {**resolve_recipe(recipe, overrides).settings(), **values}

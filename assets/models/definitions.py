@@ -5,18 +5,28 @@ from typing import Any
 
 import dagster as dg
 
-from assets.definitions import build_asset, check_spec, gate_check, materialized, picture, with_defaults
+from assets.definitions import (
+    build_asset,
+    check_result,
+    check_spec,
+    gate_check,
+    materialized,
+    picture,
+    with_defaults,
+)
 from assets.interfaces import Compute, Landing, Models, Store
 from assets.models.configs import (
     CONFIGS,
     BackboneAnalysisConfig,
     BackboneConfig,
+    DistilledConfig,
     GeneratedSamplesConfig,
     JudgeConfig,
     StepDistilledConfig,
     TeacherConfig,
     other_inputs,
     parent_of,
+    recipe_overrides,
     resolved_config,
     student_config,
 )
@@ -48,7 +58,7 @@ def backbone(
     key, step = context.partition_key, STEPS["backbone"]
     recipe = resolve_recipe(models.backbones[key], config.model_dump())
     other = {"text_encoder": encoder_digest(models.text_encoder)}
-    provenance = provenance_of(store, step, key, recipe.model_dump(mode="json"), other)
+    provenance = provenance_of(store, step, key, recipe.settings(), other)
     paths = {
         "dataset": store.local_folder("training_shards", require_gate=True),
         "autoencoder": store.local_folder("autoencoder"),
@@ -87,7 +97,7 @@ def step_distilled_backbone(
 
     key, step = context.partition_key, STEPS["step_distilled_backbone"]
     settings = student_config(models.step_distilled[key], config)
-    recipe = resolve_recipe(models.step_distilled[key], config.model_dump(exclude={"prompts_per_split"}))
+    recipe = resolve_recipe(models.step_distilled[key], recipe_overrides(config))
     parent = parent_version(models, step.name, recipe)
     other = {"text_encoder": encoder_digest(models.text_encoder)}
     provenance = provenance_of(store, step, key, settings, other, parent)
@@ -146,6 +156,69 @@ def teacher_backbone(
     return materialized(store, manifest, metadata, [gate_check("reloads", gate)])
 
 
+def distilled_backbone(
+    context: dg.AssetExecutionContext,
+    config: DistilledConfig,
+    store: dg.ResourceParam[Store],
+    compute: dg.ResourceParam[Compute],
+    models: dg.ResourceParam[Models],
+) -> dg.MaterializeResult:
+    """A smaller student cut out of its teacher and taught by its features (KOALA): what stays is in the recipe.
+
+    Starts from the teacher's weights, pair by pair and layer by layer. Its page holds both side by side: parameters,
+    multiply-adds, measured milliseconds, the judge's score relative to the teacher's, and pictures from the same noise.
+    """
+    from assets.models.backbones import gate_of_model, loss_curve, smaller_card
+    from assets.models.smaller import (
+        Drawing,
+        compare_smaller,
+        gate_of_score,
+        gate_of_size,
+        smaller_markdown,
+    )
+    from training.encoder_settings import encoder_digest
+    from training.planning.students import planned_parameters
+
+    key, step = context.partition_key, STEPS["distilled_backbone"]
+    recipe = resolve_recipe(models.distilled[key], recipe_overrides(config))
+    parent = parent_version(models, step.name, recipe)
+    other = {"text_encoder": encoder_digest(models.text_encoder)}
+    settings = student_config(models.distilled[key], config)
+    provenance = provenance_of(store, step, key, settings, other, parent)
+    sources = child_sources(store, provenance, parent)
+    teacher = sources.paths["parent"]
+    planned = planned_parameters(recipe, teacher)
+    run = train_to_end(recipe, {**sources.digests, **other}, sources.paths, models, compute, context.log.info)
+    drawing = Drawing(config.prompts_per_split, config.num_steps, config.guidance, models.resources.threads)
+    compared = compare_smaller(
+        store, teacher, run.folder.model, drawing,
+        recipe=key, parent_name=f"{parent[0]} {parent[1]}", digest=run.done.model_digest,
+    )  # fmt: skip
+    table = smaller_markdown(compared.table)
+    gate, size = gate_of_model(run), gate_of_size(run.done.num_parameters, planned)
+    card = smaller_card(run, models.profile, table)
+    manifest = publish(store, step.name, key, run, provenance, gate, card)
+    store.write_table("smaller_model_scores", compared.table, provenance, key)
+    metadata = {
+        **run_metadata(run),
+        "teacher": f"{parent[0]} {parent[1]}",
+        "comparison": dg.MetadataValue.md(table),
+        "samples": picture(compared.sheet, "parent above, child below, from the same noise"),
+        "loss_curve": picture(loss_curve(run), "weighted sum of task, output and feature losses"),
+    }
+    checks = [
+        gate_check("finite_and_reloads", gate),
+        gate_check("parameters_as_planned", size),
+        check_result(
+            "score_within_margin",
+            gate_of_score(compared.score).passed,
+            gate_of_score(compared.score).findings,
+            blocking=False,
+        ),
+    ]
+    return materialized(store, manifest, metadata, checks)
+
+
 def judge_clip(
     context: dg.AssetExecutionContext,
     config: JudgeConfig,
@@ -164,7 +237,7 @@ def judge_clip(
 
     step = STEPS["judge_clip"]
     recipe = resolve_recipe(models.judge, config.model_dump())
-    provenance = provenance_of(store, step, None, recipe.model_dump(mode="json"))
+    provenance = provenance_of(store, step, None, recipe.settings())
     folder, digest = write_judge_dataset(store, models.runs.parent / "judge_dataset")
     run = train_to_end(recipe, {"dataset": digest}, {"dataset": folder}, models, compute, context.log.info)
     gate, ceiling = gate_of_judge(run, store)
@@ -245,14 +318,26 @@ def build_definitions(
 ) -> list[dg.AssetsDefinition]:
     """The group's assets; ``partitions`` holds the names of the profile's recipes and whose children they are."""
     configs = {name: with_defaults(base, defaults.get(name, {})) for name, base in CONFIGS.items()}
-    reloads, student_reloads = (
+    reloads, student_reloads, distilled_reloads = (
         check_spec(
             name,
             "finite_and_reloads",
             "The loss stayed finite, and the published folder reloads to the same output as the model that was trained.",
             blocking=True,
         )
-        for name in ("backbone", "step_distilled_backbone")
+        for name in ("backbone", "step_distilled_backbone", "distilled_backbone")
+    )
+    as_planned = check_spec(
+        "distilled_backbone",
+        "parameters_as_planned",
+        "The model has exactly the parameters of the cut that its recipe describes.",
+        blocking=True,
+    )
+    within_margin = check_spec(
+        "distilled_backbone",
+        "score_within_margin",
+        "The judge's score is at most 10% below the teacher's, or the interval does not tell.",
+        blocking=False,
     )
     teacher_reloads = check_spec(
         "teacher_backbone",
@@ -280,6 +365,14 @@ def build_definitions(
             checks=[student_reloads],
             pool=pool,
             mappings=partitions.step_distilled_parents,
+        ),
+        build_asset(
+            distilled_backbone,
+            configs["distilled_backbone"],
+            partitions=partitions.distilled,
+            checks=[distilled_reloads, as_planned, within_margin],
+            pool=pool,
+            mappings=partitions.distilled_parents,
         ),
         build_asset(backbone_analysis, configs["backbone_analysis"], partitions=partitions.backbones),
     ]

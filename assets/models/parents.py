@@ -19,7 +19,11 @@ def names_of(models: Models, asset: str) -> Collection[str]:
 
 def recipes_of(models: Models, asset: str) -> Mapping[str, Recipe]:
     """The profile's recipes of an asset whose models are trained, by partition key."""
-    return {"backbone": models.backbones, "step_distilled_backbone": models.step_distilled}[asset]
+    return {
+        "backbone": models.backbones,
+        "step_distilled_backbone": models.step_distilled,
+        "distilled_backbone": models.distilled,
+    }[asset]
 
 
 def parent_version(models: Models, asset: str, recipe: Recipe) -> tuple[str, str]:
@@ -65,5 +69,5 @@ def check_no_parents(recipes: Mapping[str, Recipe], where: str) -> None:
         if recipe.parent is not None:
             raise FoundryError(
                 f"{where}, recipe '{name}': 'parent' is '{recipe.parent}', but these models start from scratch; "
-                "leave it out, or move the recipe to step_distilled.yaml"
+                "leave it out, or move the recipe to step_distilled.yaml or distilled.yaml"
             )

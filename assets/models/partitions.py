@@ -23,6 +23,8 @@ class ModelPartitions:
     teachers: dg.StaticPartitionsDefinition
     step_distilled: dg.StaticPartitionsDefinition
     step_distilled_parents: dict[str, dg.PartitionMapping]
+    distilled: dg.StaticPartitionsDefinition
+    distilled_parents: dict[str, dg.PartitionMapping]
 
 
 def model_partitions(models: Models) -> ModelPartitions:
@@ -32,6 +34,8 @@ def model_partitions(models: Models) -> ModelPartitions:
         recipe_partitions(models.teachers),
         recipe_partitions(models.step_distilled),
         parent_mappings(models, "step_distilled_backbone"),
+        recipe_partitions(models.distilled),
+        parent_mappings(models, "distilled_backbone"),
     )
 
 

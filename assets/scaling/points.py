@@ -27,7 +27,7 @@ class Planned:
     @property
     def settings(self) -> dict[str, Any]:
         """What goes into the provenance of the run."""
-        return {**self.recipe.model_dump(mode="json"), "scored_counts": list(self.counts)}
+        return {**self.recipe.settings(), "scored_counts": list(self.counts)}
 
 
 def grid_of(models: Models) -> Grid:

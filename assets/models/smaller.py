@@ -1,0 +1,193 @@
+"""A smaller model beside the one it was made from: sizes, speed, the judge's opinion, pictures from the same noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from assets.interfaces import GateResult, Store
+from assets.models.sampling import held_out_prompts, prompts_of
+from assets.sheets import sheet_jpeg
+from evaluation.schemas import SMALLER_MODEL_SCORES
+
+if TYPE_CHECKING:
+    from evaluation.metrics.smaller import SmallerScore
+
+PICTURES_SHOWN = 8
+TIMED_BATCH, TIMED_RUNS = 8, 5
+MARGIN = 0.10  # of the parent's judge cosine
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How both models are sampled. A few-step model is drawn in 4 steps without guidance, whatever is said here."""
+
+    prompts_per_split: int = 48
+    num_steps: int = 16
+    guidance: float = 3.0
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a backbone costs: parameters, multiply-adds of one image, milliseconds of a batch of 8."""
+
+    parameters: int
+    macs: int
+    milliseconds: float
+
+
+@dataclass(frozen=True)
+class Smaller:
+    """A comparison: the table, the score, and a JPEG with a row of the parent's pictures above each of the child's."""
+
+    table: pa.Table
+    score: SmallerScore
+    sheet: bytes
+
+
+def compare_smaller(
+    store: Store, parent: Path, child: Path, drawing: Drawing, *, recipe: str, parent_name: str, digest: str
+) -> Smaller:
+    """Draw held-out prompts with both from the same noise, let the judge score them, and measure both backbones.
+
+    Raises FoundryError when there is no judge that passed its gate, no held-out prompt, or a parent that paints nothing.
+    """
+    from evaluation.judge import Judge
+    from evaluation.metrics.smaller import smaller_score
+    from training.shards import TrainingShards
+
+    judge = Judge.load(store.local_folder("judge_clip", require_gate=True))
+    shards = TrainingShards.open(store.local_folder("training_shards", require_gate=True))
+    chosen = held_out_prompts(shards.samples, drawing.prompts_per_split, seed=0)
+    prompts, seeds = prompts_of(shards, chosen["row"].to_numpy()), chosen["seed"].to_pylist()
+    texts = judge.embed_texts(chosen["prompt"].to_pylist())
+    images, cosines, costs = [], [], []
+    for folder in (parent, child):
+        drawn, steps, guidance = _draw(folder, prompts, seeds, drawing)
+        images.append(drawn)
+        cosines.append((judge.embed_images(drawn) * texts).sum(axis=1).astype(np.float64))
+        costs.append(measure(folder, shards.description.max_tokens, drawing.threads))
+    score = smaller_score(cosines[0], cosines[1], images[0], images[1])
+    about = {
+        "recipe": recipe,
+        "parent": parent_name,
+        "num_steps": steps,
+        "guidance": guidance,
+        "num_prompts": len(seeds),
+        "model_digest": digest,
+    }
+    return Smaller(_table(score, costs, about), score, _sheet(images[0], images[1]))
+
+
+def measure(folder: Path, num_tokens: int, threads: int) -> Measured:
+    """Count and time a backbone on example inputs of the dataset's text length."""
+    from time import perf_counter
+
+    import torch
+
+    from evaluation.analysis.timing import threads as torch_threads
+    from training.backbones import example_inputs, layer_costs
+    from training.parents import load_backbone
+
+    backbone = load_backbone(folder).eval()
+    inputs = example_inputs(backbone, TIMED_BATCH, num_tokens=num_tokens)
+    seconds = []
+    with torch_threads(threads), torch.inference_mode():
+        for _ in range(TIMED_RUNS + 1):  # the first one warms up
+            begun = perf_counter()
+            inputs.call(backbone)
+            seconds.append(perf_counter() - begun)
+    backbone = backbone.to("meta")
+    costs = layer_costs(backbone, example_inputs(backbone, 1, num_tokens=num_tokens))
+    return Measured(
+        sum(parameter.numel() for parameter in backbone.parameters()),
+        sum(cost.macs + cost.product_macs for cost in costs.values()),
+        1e3 * float(np.median(seconds[1:])),
+    )
+
+
+def gate_of_size(found: int, planned: int) -> GateResult:
+    """A model has exactly the parameters that its recipe promised."""
+    return GateResult(found == planned, {"parameters": found, "planned": planned})
+
+
+def gate_of_score(score: SmallerScore, margin: float = MARGIN) -> GateResult:
+    """A model loses no more of its parent's score than the margin, as far as the whole interval lies there."""
+    from evaluation.metrics.smaller import within_margin
+
+    side = within_margin(score.relative, margin)
+    findings = {"outcome": side, "relative": str(score.relative), "margin": margin}
+    return GateResult(side != "fails", findings)
+
+
+def smaller_markdown(table: pa.Table) -> str:
+    """The comparison in Markdown, for the asset page and the card."""
+    lines = [
+        "| | parameters | multiply-adds | ms, batch of 8 | judge cosine | relative to the parent | SSIM |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    rows = table.to_pylist()
+    whole = rows[0]
+    for row in rows:
+        share = f" ({row['parameters'] / whole['parameters']:.2%})" if row is not whole else ""
+        cosine = (
+            f"{row['judge_cosine']:.3f} ({row['judge_cosine_low']:.3f} to {row['judge_cosine_high']:.3f})"
+        )
+        relative = ssim = ""
+        if row["relative"] is not None:
+            relative = f"{row['relative']:+.1%} ({row['relative_low']:+.1%} to {row['relative_high']:+.1%})"
+            ssim = f"{row['ssim']:.3f}"
+        lines.append(
+            f"| {row['model']} | {row['parameters']:,}{share} | {row['macs']:,} | {row['milliseconds']:.1f} | {cosine} "
+            f"| {relative} | {ssim} |"
+        )
+    note = (
+        f"{rows[0]['num_prompts']} held-out prompts, {rows[0]['num_steps']} steps, guidance {rows[0]['guidance']:g}; "
+        "milliseconds hold for the machine of this run and what else it did."
+    )
+    return "\n".join([*lines, "", note])
+
+
+def _draw(folder: Path, prompts: Any, seeds: list[int], drawing: Drawing) -> tuple[np.ndarray, int, float]:
+    from training.sampling import Denoiser, sample_with
+    from training.schedulers import FEW_STEPS
+
+    denoiser = Denoiser.load(folder)
+    steps, guidance = (FEW_STEPS, 1.0) if denoiser.few_step else (drawing.num_steps, drawing.guidance)
+    return sample_with(denoiser, prompts, seeds, steps, guidance), steps, guidance
+
+
+def _table(score: SmallerScore, costs: list[Measured], about: dict[str, Any]) -> pa.Table:
+    rows = []
+    for model, cosine, cost in (("parent", score.parent, costs[0]), ("child", score.child, costs[1])):
+        compared = model == "child"
+        rows.append(
+            {
+                **about,
+                "model": model,
+                "parameters": cost.parameters,
+                "macs": cost.macs,
+                "milliseconds": cost.milliseconds,
+                "judge_cosine": cosine.value,
+                "judge_cosine_low": cosine.low,
+                "judge_cosine_high": cosine.high,
+                "relative": score.relative.value if compared else None,
+                "relative_low": score.relative.low if compared else None,
+                "relative_high": score.relative.high if compared else None,
+                "ssim": score.ssim.value if compared else None,
+            }
+        )
+    return pa.Table.from_pylist(rows, schema=SMALLER_MODEL_SCORES)
+
+
+def _sheet(parent: np.ndarray, child: np.ndarray) -> bytes:
+    from assets.corpus.image_io import encode_png
+
+    count = min(PICTURES_SHOWN, len(parent))
+    tiles = [encode_png(image) for image in (*parent[:count], *child[:count])]
+    return sheet_jpeg(tiles, ["parent"] * count + ["child"] * count, columns=count)
