@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from evaluation.metrics.smaller import SmallerScore
 
 PICTURES_SHOWN = 8
-TIMED_BATCH, TIMED_RUNS = 8, 5
+TIMED_BATCH, TIMED_RUNS, WARM_UP = 8, 9, 2
 MARGIN = 0.10  # of the parent's judge cosine
 
 
@@ -66,12 +68,12 @@ def compare_smaller(
     chosen = held_out_prompts(shards.samples, drawing.prompts_per_split, seed=0)
     prompts, seeds = prompts_of(shards, chosen["row"].to_numpy()), chosen["seed"].to_pylist()
     texts = judge.embed_texts(chosen["prompt"].to_pylist())
-    images, cosines, costs = [], [], []
+    images, cosines = [], []
     for folder in (parent, child):
         drawn, steps, guidance = _draw(folder, prompts, seeds, drawing)
         images.append(drawn)
         cosines.append((judge.embed_images(drawn) * texts).sum(axis=1).astype(np.float64))
-        costs.append(measure(folder, shards.description.max_tokens, drawing.threads))
+    costs = measure((parent, child), shards.description.max_tokens, drawing.threads)
     score = smaller_score(cosines[0], cosines[1], images[0], images[1])
     about = {
         "recipe": recipe,
@@ -84,31 +86,38 @@ def compare_smaller(
     return Smaller(_table(score, costs, about), score, _sheet(images[0], images[1]))
 
 
-def measure(folder: Path, num_tokens: int, threads: int) -> Measured:
-    """Count and time a backbone on example inputs of the dataset's text length."""
-    from time import perf_counter
-
+def measure(folders: Sequence[Path], num_tokens: int, threads: int) -> list[Measured]:
+    """Count and time backbones on example inputs of the dataset's text length; timed by turns, so that all meet the
+    same machine."""
     import torch
 
     from evaluation.analysis.timing import threads as torch_threads
     from training.backbones import example_inputs, layer_costs
     from training.parents import load_backbone
 
-    backbone = load_backbone(folder).eval()
-    inputs = example_inputs(backbone, TIMED_BATCH, num_tokens=num_tokens)
-    seconds = []
+    backbones = [load_backbone(folder).eval() for folder in folders]
+    inputs = [example_inputs(backbone, TIMED_BATCH, num_tokens=num_tokens) for backbone in backbones]
     with torch_threads(threads), torch.inference_mode():
-        for _ in range(TIMED_RUNS + 1):  # the first one warms up
-            begun = perf_counter()
-            inputs.call(backbone)
-            seconds.append(perf_counter() - begun)
-    backbone = backbone.to("meta")
-    costs = layer_costs(backbone, example_inputs(backbone, 1, num_tokens=num_tokens))
-    return Measured(
-        sum(parameter.numel() for parameter in backbone.parameters()),
-        sum(cost.macs + cost.product_macs for cost in costs.values()),
-        1e3 * float(np.median(seconds[1:])),
-    )
+        rounds = [
+            [_seconds(example.call, backbone) for example, backbone in zip(inputs, backbones, strict=True)]
+            for _ in range(WARM_UP + TIMED_RUNS)
+        ]
+    seconds = np.median(rounds[WARM_UP:], axis=0)
+    measured = []
+    for backbone, median in zip(backbones, seconds, strict=True):
+        empty = backbone.to("meta")
+        costs = layer_costs(empty, example_inputs(empty, 1, num_tokens=num_tokens)).values()
+        parameters = sum(parameter.numel() for parameter in empty.parameters())
+        measured.append(
+            Measured(parameters, sum(c.macs + c.product_macs for c in costs), 1e3 * float(median))
+        )
+    return measured
+
+
+def _seconds(call: Callable[[Any], Any], backbone: Any) -> float:
+    begun = time.perf_counter()
+    call(backbone)
+    return time.perf_counter() - begun
 
 
 def gate_of_size(found: int, planned: int) -> GateResult:
