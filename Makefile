@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | sha256sum | cut -c1-16)
 
-.PHONY: install demo teachers demo-data ui test test-all soak bench doctor clean
+.PHONY: install demo demo-all teachers demo-data ui test test-all soak bench doctor clean
 
 install: $(STAMP)
 
@@ -16,6 +16,9 @@ $(STAMP):
 
 demo: install
 	$(BIN)/foundry demo $(if $(DATA),--data $(DATA)) $(ARGS)
+
+demo-all: install
+	$(BIN)/foundry demo --all $(if $(DATA),--data $(DATA)) $(ARGS)
 
 teachers: install
 	$(BIN)/foundry teachers $(ARGS)

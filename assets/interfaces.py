@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 import pyarrow as pa
 
 from training.digests import OUTSIDE_MODEL_DIGEST
+from training.distillation_study import DistillationStudy
 from training.encoder_settings import EncoderSettings
 from training.grid import Grid
 from training.spec import Recipe
@@ -411,6 +412,7 @@ class Models:
     text_encoder: EncoderSettings = field(default_factory=EncoderSettings)
     step_distilled: Mapping[str, Recipe] = field(default_factory=dict)
     distilled: Mapping[str, Recipe] = field(default_factory=dict)
+    distillation_study: DistillationStudy | None = None
     teachers: tuple[str, ...] = ()
     execution: Mapping[str, Any] = field(default_factory=dict)
     grid: Grid | None = None

@@ -185,6 +185,7 @@ _ALL = (
         ("ray", "pytorch", "huggingface"),
         parents=("backbone", "teacher_backbone", "step_distilled_backbone"),
     ),
+    Step("distillation_study", "models", 1, ("distilled_backbone",), None, ("parquet",)),
     Step(
         "scaling_run",
         "scaling",

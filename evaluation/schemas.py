@@ -135,7 +135,32 @@ SMALLER_MODEL_SCORES = pa.schema(
         described("num_steps", pa.int32(), "evaluations of the scheduler"),
         described("guidance", pa.float64(), "classifier-free guidance scale, 1 is none"),
         described("num_prompts", pa.int32(), "held-out prompts that were drawn"),
+        described(
+            "prompt_cosines", pa.list_(pa.float32()), "the judge's cosine of each prompt, in their order"
+        ),
         described("model_digest", pa.string(), "content digest of the child's folder"),
+    ]
+)
+
+DISTILLATION_STUDY = pa.schema(
+    [
+        described("what", pa.string(), "cell or contrast"),
+        described("name", pa.string(), "the cell, or the factor that the contrast is about"),
+        described("num_seeds", pa.int32(), "trainings that the figures rest on"),
+        described("parameters", pa.int64(), "of the student; empty for contrasts", nullable=True),
+        described(
+            "value",
+            pa.float64(),
+            "judge cosine, mean over seeds; of a contrast, left minus right",
+            nullable=True,
+        ),
+        described("low", pa.float64(), "lower end of the 95 % interval", nullable=True),
+        described("high", pa.float64(), "upper end of the 95 % interval", nullable=True),
+        described("left", pa.string(), "the cell that the paper says is better", nullable=True),
+        described("right", pa.string(), "the cell that it is held against", nullable=True),
+        described(
+            "status", pa.string(), "holds, fails, inside the noise, or what it waits for", nullable=True
+        ),
     ]
 )
 

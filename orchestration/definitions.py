@@ -56,6 +56,7 @@ def surroundings_of(workspace: Workspace, profile: Profile) -> Surroundings:
             profile=profile.name,
             text_encoder=profile.text_encoder,
             distilled=profile.distilled,
+            distillation_study=profile.distillation_study,
             teachers=profile.teachers,
             execution=profile.execution,
             step_distilled=profile.step_distilled,

@@ -17,6 +17,7 @@ from orchestration.grid import GRID_STEPS, grid_order
 from orchestration.launching import Launch, Outcome, launch_pool
 from orchestration.profile import Profile
 from orchestration.workspace import Workspace
+from training.distillation_study import is_study
 from training.errors import FoundryError
 
 STAGE_OF_STEP: Mapping[str, str] = {
@@ -41,6 +42,7 @@ STAGE_OF_STEP: Mapping[str, str] = {
     "teacher_backbone": "students",
     "step_distilled_backbone": "students",
     "distilled_backbone": "students",
+    "distillation_study": "evaluation",
     "judge_clip": "judge",
     "scaling_run": "scaling grid",
     "scaling_scores": "scaling grid",
@@ -81,8 +83,13 @@ class DemoResult:
         return next((f"{o.launch.label}: {o.error}" for o in self.launched if o.error), None)
 
 
-def phases(profile: Profile, surroundings: Surroundings, train_autoencoder: bool) -> Iterator[Phase]:
-    """What has to run, phase by phase; each is decided when the one before is done."""
+def phases(
+    profile: Profile, surroundings: Surroundings, train_autoencoder: bool, *, everything: bool = False
+) -> Iterator[Phase]:
+    """What has to run, phase by phase; each is decided when the one before is done.
+
+    ``everything`` adds the studies, which take longer than a demo may.
+    """
 
     def stale(job: str, names: Sequence[str], keys: Sequence[str | None]) -> tuple[Launch, ...]:
         wanted = [key for key in keys if any(needs_run(profile, surroundings, name, key) for name in names)]
@@ -108,10 +115,11 @@ def phases(profile: Profile, surroundings: Surroundings, train_autoencoder: bool
     yield Phase("training backbones and judge", judge + stale("train_model", models, largest_first))
     yield Phase(SHIPPED_TEACHERS, stale("publish_teacher", ["teacher_backbone"], list(profile.teachers)))
     students = stale("distil_steps", ["step_distilled_backbone"], list(profile.step_distilled))
-    smaller = stale("distil_features", ["distilled_backbone"], list(profile.distilled))
+    smaller = stale("distil_features", ["distilled_backbone"], _distilled(profile, everything=everything))
     points = stale("train_grid_point", GRID_STEPS, grid_order(profile))
     yield Phase("students and the scaling grid", students + smaller + points)
     conclusions = [
+        "distillation_study",
         "annotation_pages",
         "scaling_grid",
         "evaluation_table",
@@ -131,6 +139,7 @@ def run_demo(
     finished: Callable[[Outcome], None],
     *,
     train_autoencoder: bool = False,
+    everything: bool = False,
     until: str | None = None,
     seconds_so_far: float = 0.0,
 ) -> DemoResult:
@@ -141,7 +150,7 @@ def run_demo(
     result = DemoResult(seconds_by_stage={"start-up": seconds_so_far})
     mark = time.monotonic()
     with launch_pool(workspace, profile.compute.concurrent_runs) as pool:
-        for phase in phases(profile, surroundings, train_autoencoder):
+        for phase in phases(profile, surroundings, train_autoencoder, everything=everything):
             if phase.title == until:
                 break
             _add(result.seconds_by_stage, {"start-up": time.monotonic() - mark})
@@ -181,6 +190,11 @@ def write_ledger(workspace_root: Path, seconds_by_stage: Mapping[str, float]) ->
     path.write_text(json.dumps(known, indent=1))
 
 
+def _distilled(profile: Profile, *, everything: bool) -> list[str]:
+    """The smaller students that a demo makes: those of a study only where everything is asked for."""
+    return [key for key in profile.distilled if everything or not is_study(key)]
+
+
 def _keep_trained(
     surroundings: Surroundings,
     stale: Callable[[str, Sequence[str], Sequence[str | None]], tuple[Launch, ...]],
@@ -213,4 +227,7 @@ def _add(into: dict[str, float], seconds: Mapping[str, float]) -> None:
 def all_versions(profile: Profile, surroundings: Surroundings) -> int:
     """How many versions the complete graph has."""
     names = [name for name in STEPS if surroundings.landing.is_composed or name != "demo_scenes"]
-    return sum(len(partition_keys(profile, name)) for name in names)
+    keys = [(name, key) for name in names for key in partition_keys(profile, name)]
+    return sum(
+        key is None or not is_study(key) or key in surroundings.store.partitions(name) for name, key in keys
+    )

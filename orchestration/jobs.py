@@ -59,6 +59,7 @@ GRID = dg.define_asset_job(
 CONCLUSIONS = dg.define_asset_job(
     "draw_conclusions",
     [
+        "distillation_study",
         "annotation_pages",
         "scaling_grid",
         "evaluation_table",

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from assets.models.parents import check_no_parents
 from orchestration.workspace import PROFILES_FOLDER
+from training.distillation_study import DistillationStudy, load_study, study_recipes
 from training.encoder_settings import EncoderSettings
 from training.errors import FoundryError
 from training.grid import Grid, load_grid
@@ -136,6 +137,9 @@ class Profile(BaseModel):
     distilled: Mapping[str, Recipe] = Field(
         default_factory=dict, description="recipes of smaller students, one partition each"
     )
+    distillation_study: DistillationStudy | None = Field(
+        None, description="factors of distillation to contrast, partitions of distilled_backbone too"
+    )
     grid: Grid | None = Field(
         None, description="the scaling grid, one partition a point; none without grid.yaml"
     )
@@ -180,6 +184,8 @@ def load_profile(name: str) -> Profile:
             + (f" Did you mean '{near[0]}'?" if near else f" Known keys: {', '.join(Profile.model_fields)}.")
         )
     world_path = _world_of(folder, raw.pop("world", name))
+    study_path = folder / "distillation_study.yaml"
+    study = load_study(study_path) if study_path.exists() else None
     _check_execution(raw.get("execution", {}), folder / "profile.yaml")
     try:
         return Profile(
@@ -187,7 +193,11 @@ def load_profile(name: str) -> Profile:
             name=name,
             backbones=_backbones(folder / "recipes.yaml"),
             step_distilled=_students(folder / "step_distilled.yaml", "step_distillation"),
-            distilled=_students(folder / "distilled.yaml", "feature_distillation"),
+            distilled={
+                **_students(folder / "distilled.yaml", "feature_distillation"),
+                **(study_recipes(study) if study else {}),
+            },
+            distillation_study=study,
             grid=load_grid(folder / "grid.yaml") if (folder / "grid.yaml").exists() else None,
             judge=load_recipes(folder / "judge.yaml")["judge-clip"],
             autoencoder=_autoencoder_recipe(folder),

@@ -51,6 +51,12 @@ class DistilledConfig(StepDistilledConfig):
     )
 
 
+class DistillationStudyConfig(dg.Config):
+    """Settings of ``distillation_study``."""
+
+    level: float = Field(0.95, description="how often an interval should cover the truth", gt=0.5, lt=1)
+
+
 class TeacherConfig(dg.Config):
     """Settings of ``teacher_backbone``, which is what ships."""
 
@@ -87,6 +93,7 @@ CONFIGS: Mapping[str, type[dg.Config]] = {
     "generated_samples": GeneratedSamplesConfig,
     "step_distilled_backbone": StepDistilledConfig,
     "distilled_backbone": DistilledConfig,
+    "distillation_study": DistillationStudyConfig,
     "backbone_analysis": BackboneAnalysisConfig,
 }
 

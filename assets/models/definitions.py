@@ -19,6 +19,7 @@ from assets.models.configs import (
     CONFIGS,
     BackboneAnalysisConfig,
     BackboneConfig,
+    DistillationStudyConfig,
     DistilledConfig,
     GeneratedSamplesConfig,
     JudgeConfig,
@@ -34,7 +35,7 @@ from assets.models.parents import child_sources, parent_version
 from assets.models.partitions import ModelPartitions
 from assets.models.training_runs import publish, resolve_recipe, run_metadata, train_to_end
 from assets.steps import STEPS, provenance_of
-from evaluation.schemas import BACKBONE_ANALYSIS, GENERATED_SAMPLES
+from evaluation.schemas import BACKBONE_ANALYSIS, DISTILLATION_STUDY, GENERATED_SAMPLES
 
 __all__ = ["CONFIGS", "build_definitions", "other_inputs", "parent_of", "resolved_config"]
 
@@ -219,6 +220,30 @@ def distilled_backbone(
     return materialized(store, manifest, metadata, checks)
 
 
+def distillation_study(
+    context: dg.AssetExecutionContext,
+    config: DistillationStudyConfig,
+    store: dg.ResourceParam[Store],
+    models: dg.ResourceParam[Models],
+) -> dg.MaterializeResult:
+    """The paper's factors of distillation, contrasted over seeds: kind of feature, stage, pairing, extras, teacher, data.
+
+    Its trainings are the partitions `study.<cell>.<seed>` of `distilled_backbone`; launch them as one backfill, in any
+    order. A difference inside the noise of seeds and prompts says so. Without a study in the profile the table is empty.
+    """
+    from assets.models.distillation_study import summarise_study
+
+    step = STEPS["distillation_study"]
+    provenance = provenance_of(store, step, None, config.model_dump())
+    summary = summarise_study(store, models.distillation_study, config.level)
+    manifest = store.write_table(step.name, summary.table, provenance)
+    metadata = {
+        "made": f"{summary.num_made} of {summary.num_planned} trainings",
+        "study": dg.MetadataValue.md(summary.markdown),
+    }
+    return materialized(store, manifest, metadata, schema=DISTILLATION_STUDY)
+
+
 def judge_clip(
     context: dg.AssetExecutionContext,
     config: JudgeConfig,
@@ -374,5 +399,6 @@ def build_definitions(
             pool=pool,
             mappings=partitions.distilled_parents,
         ),
+        build_asset(distillation_study, configs["distillation_study"]),
         build_asset(backbone_analysis, configs["backbone_analysis"], partitions=partitions.backbones),
     ]

@@ -83,7 +83,7 @@ def compare_smaller(
         "num_prompts": len(seeds),
         "model_digest": digest,
     }
-    return Smaller(_table(score, costs, about), score, _sheet(images[0], images[1]))
+    return Smaller(_table(score, costs, cosines, about), score, _sheet(images[0], images[1]))
 
 
 def measure(folders: Sequence[Path], num_tokens: int, threads: int) -> list[Measured]:
@@ -171,9 +171,12 @@ def _draw(folder: Path, prompts: Any, seeds: list[int], drawing: Drawing) -> tup
     return sample_with(denoiser, prompts, seeds, steps, guidance), steps, guidance
 
 
-def _table(score: SmallerScore, costs: list[Measured], about: dict[str, Any]) -> pa.Table:
+def _table(
+    score: SmallerScore, costs: list[Measured], cosines: list[np.ndarray], about: dict[str, Any]
+) -> pa.Table:
     rows = []
-    for model, cosine, cost in (("parent", score.parent, costs[0]), ("child", score.child, costs[1])):
+    sides = (("parent", score.parent), ("child", score.child))
+    for (model, cosine), cost, by_prompt in zip(sides, costs, cosines, strict=True):
         compared = model == "child"
         rows.append(
             {
@@ -182,6 +185,7 @@ def _table(score: SmallerScore, costs: list[Measured], about: dict[str, Any]) ->
                 "parameters": cost.parameters,
                 "macs": cost.macs,
                 "milliseconds": cost.milliseconds,
+                "prompt_cosines": by_prompt.tolist(),
                 "judge_cosine": cosine.value,
                 "judge_cosine_low": cosine.low,
                 "judge_cosine_high": cosine.high,

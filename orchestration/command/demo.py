@@ -26,7 +26,9 @@ from training.run_folder import RunFolder
 _RECENT_SECONDS = 15.0
 
 
-def run(workspace: Workspace, *, train_autoencoder: bool, as_json: bool, process_start: float) -> int:
+def run(
+    workspace: Workspace, *, train_autoencoder: bool, everything: bool, as_json: bool, process_start: float
+) -> int:
     """Bring the graph up to date; returns the exit code."""
     profile = load_profile(workspace.profile)
     check_landing(workspace)
@@ -53,6 +55,7 @@ def run(workspace: Workspace, *, train_autoencoder: bool, as_json: bool, process
             shown.started,
             shown.finished,
             train_autoencoder=train_autoencoder,
+            everything=everything,
             seconds_so_far=time.time() - process_start,
         )
     if result.error:

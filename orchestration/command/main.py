@@ -38,13 +38,20 @@ def demo(
     train_autoencoder: Annotated[
         bool, typer.Option(help="train a new autoencoder instead of taking the shipped one")
     ] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="also the studies, every partition: longer than ten minutes")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Bring the whole graph up to date on this machine, and say where the report is."""
     from orchestration.command import demo as command
 
     command.run(
-        workspace(data), train_autoencoder=train_autoencoder, as_json=as_json, process_start=_PROCESS_START
+        workspace(data),
+        train_autoencoder=train_autoencoder,
+        everything=everything,
+        as_json=as_json,
+        process_start=_PROCESS_START,
     )
 
 

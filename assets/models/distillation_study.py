@@ -1,0 +1,124 @@
+"""What a distillation study says so far: scores by cell over seeds, and its contrasts with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from assets.interfaces import Store
+from evaluation.schemas import DISTILLATION_STUDY
+from training.distillation_study import DistillationStudy, StudyContrast, by_cell, is_study, partition_of
+
+SCORES = "smaller_model_scores"
+
+
+@dataclass(frozen=True)
+class StudySummary:
+    """Rows of :data:`evaluation.schemas.DISTILLATION_STUDY`, and the same in Markdown, with what is still missing."""
+
+    table: pa.Table
+    markdown: str
+    num_made: int
+    num_planned: int
+
+
+def summarise_study(store: Store, study: DistillationStudy | None, level: float = 0.95) -> StudySummary:
+    """Put together what was distilled and scored so far; a contrast without two seeds a side waits."""
+    if study is None:
+        return StudySummary(
+            pa.Table.from_pylist([], schema=DISTILLATION_STUDY), "The profile has no study.", 0, 0
+        )
+    made = {
+        key: next(row for row in store.read_table(SCORES, key).to_pylist() if row["model"] == "child")
+        for key in store.partitions(SCORES)
+        if is_study(key)
+    }
+    cells = by_cell(study, made)
+    rows = [_cell_row(cell, found, level) for cell, found in cells.items()]
+    rows += [_contrast_row(contrast, cells, level) for contrast in study.contrasts]
+    planned = [partition_of(cell, seed) for seed in study.seeds for cell in study.cells]
+    return StudySummary(
+        pa.Table.from_pylist(rows, schema=DISTILLATION_STUDY),
+        study_markdown(rows),
+        sum(name in made for name in planned),
+        len(planned),
+    )
+
+
+def study_markdown(rows: Sequence[dict[str, Any]]) -> str:
+    """Cells, best first, then contrasts, in Markdown."""
+    lines = ["| cell | seeds | parameters | judge cosine, mean over seeds |", "|---|---|---|---|"]
+    cells = sorted((row for row in rows if row["what"] == "cell"), key=lambda row: -row["value"])
+    for row in cells:
+        lines.append(f"| {row['name']} | {row['num_seeds']} | {row['parameters']:,} | {_interval(row)} |")
+    lines += [
+        "",
+        "| factor | better by the paper | than | difference of judge cosine | outcome |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        if row["what"] == "contrast":
+            value = "" if row["value"] is None else _interval(row, signed=True)
+            lines.append(f"| {row['name']} | {row['left']} | {row['right']} | {value} | {row['status']} |")
+    return "\n".join(lines)
+
+
+def _interval(row: dict[str, Any], *, signed: bool = False) -> str:
+    form = "+.4f" if signed else ".4f"
+    if row["low"] is None:
+        return f"{row['value']:{form}}"
+    return f"{row['value']:{form}} ({row['low']:{form}} to {row['high']:{form}})"
+
+
+def _cell_row(cell: str, found: Sequence[dict[str, Any]], level: float) -> dict[str, Any]:
+    from evaluation.intervals import mean_interval
+
+    means = np.array([row["judge_cosine"] for row in found])
+    interval = mean_interval(means, level=level) if len(means) > 1 else None
+    return {
+        **_EMPTY,
+        "what": "cell",
+        "name": cell,
+        "num_seeds": len(found),
+        "parameters": found[0]["parameters"],
+        "value": float(means.mean()),
+        "low": interval.low if interval else None,
+        "high": interval.high if interval else None,
+    }
+
+
+def _contrast_row(
+    contrast: StudyContrast, cells: dict[str, list[dict[str, Any]]], level: float
+) -> dict[str, Any]:
+    from evaluation.claims.comparison import status_of
+    from evaluation.claims.contrasts import ContrastedCell, lower_over_cells
+
+    sides = [cells.get(name, []) for name in (contrast.left, contrast.right)]
+    about = {
+        **_EMPTY,
+        "what": "contrast",
+        "name": contrast.factor,
+        "left": contrast.left,
+        "right": contrast.right,
+        "num_seeds": sum(map(len, sides)),
+        "status": "waits for two seeds a side",
+    }
+    if min(map(len, sides)) < 2:
+        return about
+    # lower is better there, and more of the judge's cosine is better here
+    left, right = (-np.array([row["prompt_cosines"] for row in side]) for side in sides)
+    difference = lower_over_cells([ContrastedCell(contrast.factor, left, right)], level=level)
+    return {
+        **about,
+        "value": difference.value,
+        "low": difference.low,
+        "high": difference.high,
+        "status": status_of(difference),
+    }
+
+
+_EMPTY: dict[str, Any] = dict.fromkeys(("parameters", "value", "low", "high", "left", "right", "status"))
