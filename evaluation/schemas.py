@@ -138,6 +138,12 @@ SMALLER_MODEL_SCORES = pa.schema(
         described(
             "prompt_cosines", pa.list_(pa.float32()), "the judge's cosine of each prompt, in their order"
         ),
+        described(
+            "sheet",
+            pa.binary(),
+            "JPEG: the parent's pictures above the child's, from the same noise",
+            nullable=True,
+        ),
         described("model_digest", pa.string(), "content digest of the child's folder"),
     ]
 )

@@ -83,7 +83,8 @@ def compare_smaller(
         "num_prompts": len(seeds),
         "model_digest": digest,
     }
-    return Smaller(_table(score, costs, cosines, about), score, _sheet(images[0], images[1]))
+    sheet = _sheet(images[0], images[1])
+    return Smaller(_table(score, costs, cosines, {**about, "sheet": sheet}), score, sheet)
 
 
 def measure(folders: Sequence[Path], num_tokens: int, threads: int) -> list[Measured]:
@@ -181,6 +182,7 @@ def _table(
         rows.append(
             {
                 **about,
+                "sheet": about["sheet"] if compared else None,
                 "model": model,
                 "parameters": cost.parameters,
                 "macs": cost.macs,

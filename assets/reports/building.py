@@ -25,9 +25,9 @@ from assets.reports.data import (
     PrintedLawRow,
     ReportData,
     SampleRow,
-    StudentRow,
     Verdict,
 )
+from assets.reports.derived import smaller_figures, smaller_rows, student_rows, teacher_rows
 from assets.reports.evaluating import ALL_SPLITS, errors_by_sample, scores_of
 from assets.reports.grid import grid_section
 from assets.reports.laws import fit_families, law_plot, of_recipes
@@ -75,7 +75,10 @@ def report_data(store: Store, landing: Landing, models: Models, prompts_shown: i
         },
         verdicts=_verdicts(claims, store),
         models=_model_rows(table, errors, alignment),
-        students=_student_rows(store),
+        teachers=teacher_rows(store),
+        students=student_rows(store),
+        smaller=smaller_rows(store),
+        smaller_figures=smaller_figures(store),
         samples=_sample_rows(store, table, prompts_shown),
         training_figures=_curves(store, models),
         scaling_figures=[
@@ -215,24 +218,6 @@ def _model_rows(table: pa.Table, errors: pa.Table, alignment: pa.Table) -> list[
             digest=row["model_digest"],
         )
         for row in ordered.to_pylist()
-    ]
-
-
-def _student_rows(store: Store) -> list[StudentRow]:
-    """Every few-step student beside its teacher, by number of steps."""
-    return [
-        StudentRow(
-            row["recipe"],
-            row["teacher"],
-            row["model"],
-            row["num_steps"],
-            Interval(row["judge_cosine"], row["judge_cosine_low"], row["judge_cosine_high"]),
-            None
-            if row["above_teacher"] is None
-            else Interval(row["above_teacher"], row["above_teacher_low"], row["above_teacher_high"]),
-        )
-        for key in store.partitions("few_step_scores")
-        for row in store.read_table("few_step_scores", key).to_pylist()
     ]
 
 

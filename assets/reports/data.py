@@ -50,6 +50,33 @@ class StudentRow:
 
 
 @dataclass(frozen=True)
+class TeacherRow:
+    """One score of a shipped teacher, beside its chance or floor and the ceilings, and the bar that it met or missed."""
+
+    teacher: str
+    score: str
+    value: Interval
+    floor: float | None
+    in_latents: float
+    real: float
+    bar: str
+
+
+@dataclass(frozen=True)
+class SmallerRow:
+    """A smaller model or the one it was made from; ``relative`` and ``ssim`` are None for the latter."""
+
+    recipe: str
+    model: str
+    parameters: int
+    macs: int
+    milliseconds: float
+    judge_cosine: Interval
+    relative: Interval | None = None
+    ssim: float | None = None
+
+
+@dataclass(frozen=True)
 class Verdict:
     """A question the demo must answer for itself, such as whether it has learned something."""
 
@@ -164,7 +191,10 @@ class ReportData:
     facts: Mapping[str, str] = field(default_factory=dict)
     verdicts: Sequence[Verdict] = ()
     models: Sequence[ModelRow] = ()
+    teachers: Sequence[TeacherRow] = ()
     students: Sequence[StudentRow] = ()
+    smaller: Sequence[SmallerRow] = ()
+    smaller_figures: Sequence[Figure] = ()
     samples: Sequence[SampleRow] = ()
     data_figures: Sequence[Figure] = ()
     training_figures: Sequence[Figure] = ()

@@ -21,7 +21,9 @@ from assets.reports.data import (
     ModelRow,
     ReportData,
     SampleRow,
+    SmallerRow,
     StudentRow,
+    TeacherRow,
     Verdict,
 )
 from assets.reports.html import render_report, write_report
@@ -85,6 +87,14 @@ def _data(text: str = "red apple") -> ReportData:
             StudentRow(text, text, text, 2, Interval(0.2, 0.1, 0.3), Interval(0.0457, 0.01, 0.08)),
             StudentRow(text, text, text, 16, Interval(0.2, 0.1, 0.3)),
         ],
+        teachers=[TeacherRow(text, text, Interval(0.7123, 0.6, 0.8), 0.125, 0.8, 0.9, "holds")],
+        smaller=[
+            SmallerRow(text, text, 987_654, 10, 1.5, Interval(0.2, 0.1, 0.3)),
+            SmallerRow(
+                text, text, 400_000, 5, 1.0, Interval(0.2, 0.1, 0.3), Interval(-0.0789, -0.1, 0.0), 0.91
+            ),
+        ],
+        smaller_figures=[Figure(text, _png(), text)],
         samples=[SampleRow(text, "held_out_images", _png(), {text: _png(9)})],
         training_figures=[Figure(text, _png(), text)],
         perception=[
@@ -117,6 +127,9 @@ def test_everything_is_shown() -> None:
         "CC-BY 4.0",
         "77",
         "0.046",  # a student above its teacher
+        "0.712",  # a teacher's score
+        "987,654",
+        "-0.079",  # a smaller model below its parent
     ):
         assert expected in text
 
