@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from pathlib import Path
@@ -233,7 +234,11 @@ def report(data: Data = None, as_json: AsJson = False) -> None:
 
 
 def main() -> None:
-    """Entry point: a user's mistake ends in one sentence and exit code 1, never in a traceback."""
+    """Entry point: a user's mistake ends in one sentence and exit code 1, never in a traceback.
+
+    Told to terminate, it stops as on Ctrl-C, so that no training goes on behind its back.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         app()
     except FoundryError as error:
@@ -242,6 +247,10 @@ def main() -> None:
     except KeyboardInterrupt:
         errors.print("stopped; what was finished is kept, run it again to go on")
         sys.exit(130)
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
