@@ -127,6 +127,15 @@ def parameters_per_unit(backbone: nn.Module, layer: Layer) -> int:
     return layer.width * (layer.row_blocks * row_size + sum(linear.out_features for linear in columns))
 
 
+def shared_parameters(backbone: nn.Module, layer: Layer) -> int:
+    """Parameters that no unit owns and that are idle without any: normalisations of an attention's queries and keys."""
+    if layer.kind != "heads":
+        return 0
+    named = backbone.get_submodule(layer.name).named_parameters(prefix=layer.name)
+    owners = (*layer.inputs, *layer.outputs)
+    return sum(parameter.numel() for name, parameter in named if name.rpartition(".")[0] not in owners)
+
+
 def _layers_of_block(name: str, block: nn.Module) -> Iterator[Layer]:
     if isinstance(block, FluxSingleTransformerBlock):
         yield from _single_block(name, block)

@@ -30,7 +30,8 @@ class PlannedGroup:
     @property
     def removed_parameters(self) -> int:
         """Parameters that go with them."""
-        return self.removed * self.group.parameters_per_unit
+        shared = 0 if self.kept else self.group.shared_parameters
+        return self.removed * self.group.parameters_per_unit + shared
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,16 @@ from torch import nn
 
 from training.backbones import bare
 from training.errors import FoundryError
-from training.pruning._layers import KINDS, Kind, Layer, UnitKey, family, layers_of, parameters_per_unit
+from training.pruning._layers import (
+    KINDS,
+    Kind,
+    Layer,
+    UnitKey,
+    family,
+    layers_of,
+    parameters_per_unit,
+    shared_parameters,
+)
 
 DEFAULT_KINDS: tuple[Kind, ...] = ("heads", "ffn")
 
@@ -20,13 +29,15 @@ class UnitGroup:
     """The units of one module; masks are bound to ``kind`` and ``name``, never to the order of calls.
 
     ``name``: the module's dotted name; FLUX's single blocks name ``act_mlp`` for neurons. ``parameters_per_unit``:
-    rows with their biases and columns that go with a unit; the output projection's bias stays.
+    rows with their biases and columns that go with a unit; the output projection's bias stays. ``shared_parameters``:
+    what goes with the last unit alone, the normalisations of queries and keys.
     """
 
     kind: Kind
     name: str
     num_units: int
     parameters_per_unit: int
+    shared_parameters: int = 0
 
     @property
     def key(self) -> UnitKey:
@@ -35,7 +46,7 @@ class UnitGroup:
 
     @property
     def parameters(self) -> int:
-        """Parameters of all units."""
+        """Parameters of all units, without the shared ones."""
         return self.num_units * self.parameters_per_unit
 
 
@@ -52,7 +63,13 @@ def unit_groups(
     """
     inner = bare(backbone)
     return [
-        UnitGroup(layer.kind, layer.name, layer.num_units, parameters_per_unit(inner, layer))
+        UnitGroup(
+            layer.kind,
+            layer.name,
+            layer.num_units,
+            parameters_per_unit(inner, layer),
+            shared_parameters(inner, layer),
+        )
         for layer in chosen_layers(inner, kinds, legacy=legacy)
     ]
 
