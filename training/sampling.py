@@ -119,10 +119,15 @@ def backbone_part(folder: Path) -> tuple[str, Any]:
 def _backbone_class(path: Path) -> Any:
     import diffusers
 
+    from training.pruning.saving import pruned_class_named
+
     try:
         name = json.loads(path.read_text(encoding="utf-8")).get("_class_name")
     except (OSError, ValueError) as error:
         raise FoundryError(f"{path}: cannot be read ({error}); fetch the model again") from error
+    pruned = pruned_class_named(str(name))
+    if pruned is not None:
+        return pruned
     if name not in BACKBONE_CLASSES:
         raise FoundryError(
             f"{path}: class '{name}' is no backbone that we know; known are {', '.join(BACKBONE_CLASSES)}"

@@ -17,6 +17,7 @@ from diffusers import (
     SD3Transformer2DModel,
     UNet2DConditionModel,
 )
+from diffusers import ModelMixin as ModelMixin  # pipelines look here for the class whose methods load ours
 from torch import nn
 
 from training.backbones import bare
@@ -73,6 +74,11 @@ PRUNED: Mapping[Any, Any] = {
     FluxTransformer2DModel: PrunedFluxTransformer2DModel,
 }
 """From stock classes to those of their pruned backbones."""
+
+
+def pruned_class_named(name: str) -> Any | None:
+    """The class of that name, None where it is none of ours."""
+    return next((kind for kind in PRUNED.values() if kind.__name__ == name), None)
 
 
 def pruned_class(backbone: nn.Module) -> Any:
