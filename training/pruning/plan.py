@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
-from training.backbones import bare
+from training.backbones import BACKBONES, Backbone, bare, blueprint, collector_paused
 from training.errors import FoundryError
 from training.pruning._layers import Kind, UnitKey
 from training.pruning.ratios import Ratio, keep_count, ratio_of_sparsity
-from training.pruning.selection import Scope, Scores, check_something_left, keep_best
+from training.pruning.selection import Costs, Scope, Scores, check_something_left, keep_best
 from training.pruning.units import DEFAULT_KINDS, UnitGroup, unit_groups
+from training.sampling import backbone_part
+from training.validation import nearest
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ def plan_removal(
     scope: Scope = "layer",
     *,
     scores: Scores | None = None,
-    costs: Mapping[UnitKey, float] | None = None,
+    costs: Costs | None = None,
     legacy: bool = False,
 ) -> RemovalPlan:
     """Count what is removed at a sparsity: of each module's units, or of all units of a kind by ``scores``.
@@ -106,6 +110,22 @@ def plan_removal(
         )
     kept = {group.key: keep_count(group.num_units, ratios[group.kind]) for group in groups}
     return _plan(backbone, groups, kept)
+
+
+def backbone_on_meta(model: str) -> Backbone:
+    """A registered backbone, or the one of a model folder (pruned ones too), with shapes and without values.
+
+    Raises FoundryError when it is neither.
+    """
+    if model in BACKBONES:
+        return blueprint(model)
+    if not Path(model).is_dir():
+        raise FoundryError(
+            f"'{model}' is no folder and no registered backbone; {nearest(model, list(BACKBONES))}"
+        )
+    part, kind = backbone_part(Path(model))
+    with collector_paused(), torch.device("meta"):
+        return kind.from_config(kind.load_config(Path(model) / part)).eval()
 
 
 def plan_of_kept(backbone: nn.Module, keep: Mapping[UnitKey, Tensor]) -> RemovalPlan:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 from fractions import Fraction
 
 from training.errors import FoundryError
+from training.pruning._layers import Kind
 
 Ratio = str | int | float | Decimal | Fraction
 
@@ -34,6 +36,23 @@ def ratio_of_sparsity(sparsity: Ratio) -> Fraction:
             f"sparsity: {sparsity} found, allowed is 0 to less than 1, where nothing would be left"
         )
     return 1 - found
+
+
+def ratios_named(text: str, kinds: Sequence[Kind]) -> dict[Kind, Ratio]:
+    """One number for all kinds, or one for each as in ``heads=0.2,ffn=0.3``; their range is checked where they are used.
+
+    Raises FoundryError when a kind is given twice, is not among ``kinds`` or is left out.
+    """
+    if "=" not in text:
+        return dict.fromkeys(kinds, text)
+    pairs = [part.partition("=") for part in text.split(",")]
+    given = {name.strip(): value.strip() for name, _, value in pairs}
+    if len(given) != len(pairs) or set(given) != set(kinds):
+        raise FoundryError(
+            f"sparsity: '{text}' found, kinds are {', '.join(kinds)}; write one number, or "
+            f"{','.join(f'{kind}=0.2' for kind in kinds)}"
+        )
+    return {kind: given[kind] for kind in kinds}
 
 
 def keep_count(num_units: int, ratio: Ratio) -> int:

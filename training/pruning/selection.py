@@ -21,6 +21,7 @@ from training.pruning.ratios import Ratio, keep_count, keep_ratio
 Scope = Literal["global", "layer"]
 SCOPES: tuple[Scope, ...] = ("global", "layer")
 Scores = Mapping[UnitKey, Tensor]
+Costs = Mapping[UnitKey, int | float]
 Kept = dict[UnitKey, Tensor]
 
 
@@ -37,7 +38,7 @@ def keep_best(
     ratios: Mapping[Kind, Ratio],
     scope: Scope,
     *,
-    costs: Mapping[UnitKey, float] | None = None,
+    costs: Costs | None = None,
 ) -> Kept:
     """Keep floor(N * r) units of each kind with the highest scores; of equal ones the earlier in the mapping's order.
 
@@ -117,9 +118,7 @@ def _checked(key: UnitKey, value: Tensor) -> Tensor:
     return value
 
 
-def _per_cost(
-    key: UnitKey, value: Float[Tensor, " units"], costs: Mapping[UnitKey, float] | None
-) -> Float[Tensor, " units"]:
+def _per_cost(key: UnitKey, value: Float[Tensor, " units"], costs: Costs | None) -> Float[Tensor, " units"]:
     score = value.detach().double().cpu()
     if costs is None:
         return score
