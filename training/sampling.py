@@ -119,7 +119,7 @@ def backbone_part(folder: Path) -> tuple[str, Any]:
 def _backbone_class(path: Path) -> Any:
     import diffusers
 
-    from training.pruning.saving import pruned_class_named
+    from training.pruning.saving import pruned_class_named  # whose plans look into folders by this module
 
     try:
         name = json.loads(path.read_text(encoding="utf-8")).get("_class_name")

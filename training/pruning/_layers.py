@@ -110,10 +110,13 @@ def layers_of(backbone: nn.Module) -> list[Layer]:
 
 def linear_of(backbone: nn.Module, name: str) -> nn.Linear:
     """A linear layer by its name. Raises FoundryError when an adapter or a quantised layer stands in its place."""
-    module = backbone.get_submodule(name)
+    return _plain(backbone.get_submodule(name), name)
+
+
+def _plain(module: Any, name: str) -> nn.Linear:
     if type(module) is not nn.Linear:
         raise FoundryError(
-            f"pruning: '{name}' is a {type(module).__name__}, a plain Linear is needed; fuse adapters into the weights "
+            f"pruning: '{name}' is a {type(module).__name__}, a plain torch.nn.Linear is needed; fuse adapters into the weights "
             "and load the backbone unquantised"
         )
     return module
@@ -164,7 +167,7 @@ def _heads(name: str, attention: Any) -> Layer:
     outputs = [f"{name}.to_out.0"]
     if getattr(attention, "to_add_out", None) is not None:
         outputs.append(f"{name}.to_add_out")
-    width = attention.to_q.out_features // attention.heads
+    width = _plain(attention.to_q, inputs[0]).out_features // attention.heads
     return Layer("heads", name, attention.heads, inputs, tuple(outputs), width)
 
 
@@ -178,7 +181,7 @@ def _neurons(name: str, feed_forward: Any) -> Layer:
     return Layer(
         "ffn",
         name,
-        feed_forward.net[2].in_features,
+        _plain(feed_forward.net[2], f"{name}.net.2").in_features,
         (f"{name}.net.0.proj",),
         (f"{name}.net.2",),
         row_blocks=_ROW_BLOCKS[type(activation)],
@@ -192,7 +195,7 @@ def _channels(name: str, norm: Any) -> Iterator[Layer]:
         return
     is_cut = isinstance(norm.linear, nn.Sequential)
     linear = f"{name}.linear.0" if is_cut else f"{name}.linear"
-    rows: Any = norm.linear[0] if is_cut else norm.linear
+    rows = _plain(norm.linear[0] if is_cut else norm.linear, linear)
     yield Layer("norm", name, rows.out_features, (linear,), (), masked_output=linear)
 
 
@@ -209,7 +212,7 @@ def _single_block(name: str, block: Any) -> Iterator[Layer]:
         yield Layer(
             "ffn",
             f"{name}.act_mlp",
-            block.proj_mlp.out_features,
+            _plain(block.proj_mlp, f"{name}.proj_mlp").out_features,
             (f"{name}.proj_mlp",),
             output,
             first_column=first_neuron,

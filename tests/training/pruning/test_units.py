@@ -108,3 +108,15 @@ def test_what_cannot_be_pruned_is_told() -> None:
     fused.fuse_qkv_projections()
     with pytest.raises(FoundryError, match="computed by FusedAttnProcessor2_0; known are"):
         unit_groups(fused)
+
+
+def test_adapters_are_to_be_fused_first() -> None:
+    from peft import LoraConfig, inject_adapter_in_model
+
+    for target in ("to_q", "net.2"):
+        backbone = build_backbone("PixArt-tiny", 0)
+        inject_adapter_in_model(LoraConfig(r=2, target_modules=[target]), backbone)
+        with pytest.raises(
+            FoundryError, match=rf"{target}' is a Linear, a plain torch.nn.Linear is needed; fuse"
+        ):
+            unit_groups(backbone)
