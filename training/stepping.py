@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from diffusers import FluxTransformer2DModel, SD3Transformer2DModel
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from training.backbones import Conditions, bare, denoise, latent_shape
@@ -40,6 +40,54 @@ def draw_noise(generators: Sequence[torch.Generator], shape: Sequence[int]) -> F
     return torch.cat([torch.randn((1, *shape), generator=generator) for generator in generators])
 
 
+@dataclass(frozen=True)
+class Guided:
+    """A backbone's answer to latents as the stock pipeline asks for it, with classifier-free guidance.
+
+    ``doubled``: the empty text stands before the given one in ``states``, ``mask`` and ``conditions``, and latents are
+    denoised with both. ``dtype``: what the backbone computes in where that is not the latents' own.
+    """
+
+    backbone: Any
+    states: Float[Tensor, "n tokens dim"]
+    mask: Shaped[Tensor, "n tokens"]
+    conditions: Conditions
+    guidance: float
+    doubled: bool
+    dtype: torch.dtype | None = None
+
+    def __call__(self, latents: Float[Tensor, "b c h w"], timestep: Tensor) -> Float[Tensor, "b c h w"]:
+        """What the network predicts for latents that the scheduler has scaled; ``timestep`` is the scheduler's."""
+        noisy = torch.cat([latents, latents]) if self.doubled else latents
+        times = timestep.to(latents.device).expand(len(noisy))
+        noisy = noisy if self.dtype is None else noisy.to(self.dtype)
+        output = denoise(self.backbone, noisy, times, self.states, self.mask, conditions=self.conditions)
+        output = output if self.dtype is None else output.to(latents.dtype)
+        if not self.doubled:
+            return output
+        without, given = output.chunk(2)  # Ho and Salimans 2022, eq. 6, in the pipelines' form
+        return without + self.guidance * (given - without)
+
+    def to(self, dtype: torch.dtype) -> Guided:
+        """The same for a backbone that computes in ``dtype``."""
+        pooled = self.conditions.pooled
+        conditions = replace(self.conditions, pooled=None if pooled is None else pooled.to(dtype))
+        return replace(self, states=self.states.to(dtype), conditions=conditions, dtype=dtype)
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where sampling begins: noise at the scheduler's first level, and what its steps need.
+
+    A scheduler that adds noise between steps goes on drawing from the generators of the first noise, as pipelines do.
+    """
+
+    latents: Float[Tensor, "n c h w"]
+    predict: Guided
+    scheduler: Any  # of diffusers, its timesteps set
+    generators: list[torch.Generator]
+
+
 def sample_latents(
     denoiser: Sampled,
     prompts: Prompts,
@@ -49,6 +97,24 @@ def sample_latents(
     latent_size: tuple[int, int] | None = None,
 ) -> Float[Tensor, "n c h w"]:
     """Latents of prompts. FLUX is told the guidance; for the others the empty text is denoised beside and extrapolated from."""
+    start = start_sampling(denoiser, prompts, seeds, steps, guidance, latent_size)
+    latents, scheduler = start.latents, start.scheduler
+    extra = extra_keywords(scheduler, start.generators)
+    for timestep in scheduler.timesteps:
+        output = start.predict(scaled_input(scheduler, latents, timestep), timestep)
+        latents = scheduler.step(output, timestep, latents, return_dict=False, **extra)[0]
+    return latents
+
+
+def start_sampling(
+    denoiser: Sampled,
+    prompts: Prompts,
+    seeds: Sequence[int],
+    steps: int,
+    guidance: float,
+    latent_size: tuple[int, int] | None = None,
+) -> Start:
+    """What :func:`sample_latents` prepares before its first step; arguments are the same."""
     device, backbone = denoiser.device, denoiser.backbone
     channels, *own_size = latent_shape(backbone)
     told = isinstance(bare(backbone), FluxTransformer2DModel)
@@ -56,23 +122,26 @@ def sample_latents(
     states, mask, conditions = _conditions(prompts, device, guided=guided)
     conditions = replace(conditions, guidance=guidance)
     scheduler = denoiser.fresh_scheduler()
-    # A scheduler that adds noise between steps goes on drawing from the generators of the first noise, as pipelines do.
     generators = generators_of(seeds)
     latents = draw_noise(generators, (channels, *(latent_size or own_size))).to(device)
     _set_timesteps(scheduler, steps, backbone, latents)
     latents = latents * getattr(scheduler, "init_noise_sigma", 1.0)
-    extra = _extra_keywords(scheduler, generators)
-    for timestep in scheduler.timesteps:
-        doubled = torch.cat([latents, latents]) if guided else latents
-        if hasattr(scheduler, "scale_model_input"):
-            doubled = scheduler.scale_model_input(doubled, timestep)
-        times = timestep.to(device).expand(len(doubled))
-        output = denoise(backbone, doubled, times, states, mask, conditions=conditions)
-        if guided:  # Ho and Salimans 2022, eq. 6, in the pipelines' form
-            without, given = output.chunk(2)
-            output = without + guidance * (given - without)
-        latents = scheduler.step(output, timestep, latents, return_dict=False, **extra)[0]
-    return latents
+    predict = Guided(backbone, states, mask, conditions, guidance, guided)
+    return Start(latents, predict, scheduler, generators)
+
+
+def scaled_input(scheduler: Any, latents: Float[Tensor, "n c h w"], timestep: Tensor) -> Tensor:
+    """Latents as the network takes them; flow schedulers leave them as they are."""
+    if not hasattr(scheduler, "scale_model_input"):
+        return latents
+    scaled: Tensor = scheduler.scale_model_input(latents, timestep)
+    return scaled
+
+
+def extra_keywords(scheduler: Any, generators: Sequence[torch.Generator]) -> dict[str, Any]:
+    """What the scheduler's ``step`` is passed beside output, timestep and latents."""
+    takes = "generator" in inspect.signature(scheduler.step).parameters
+    return {"generator": list(generators)} if takes else {}
 
 
 def _set_timesteps(scheduler: Any, steps: int, backbone: Any, latents: Tensor) -> None:
@@ -103,11 +172,6 @@ def _shift_of(about: Any, patches: int) -> float:
     low, high = about.get("base_image_seq_len", 256), about.get("max_image_seq_len", 4096)
     start, end = about.get("base_shift", 0.5), about.get("max_shift", 1.15)
     return float(start + (end - start) * (patches - low) / (high - low))
-
-
-def _extra_keywords(scheduler: Any, generators: list[torch.Generator]) -> dict[str, Any]:
-    takes = "generator" in inspect.signature(scheduler.step).parameters
-    return {"generator": generators} if takes else {}
 
 
 def _conditions(prompts: Prompts, device: torch.device, *, guided: bool) -> tuple[Tensor, Tensor, Conditions]:
