@@ -60,35 +60,55 @@ class Chain:
 
 
 @dataclass(frozen=True)
+class Taken:
+    """A step that was taken with gradient: the state it began with, and the one it ended with, graph attached."""
+
+    inputs: State
+    outputs: State
+
+
+@dataclass(frozen=True)
 class Trajectory:
-    """A chain that has run: the states x_0 .. x_T, and for each step where its noise began."""
+    """A chain that has run: the states x_0 .. x_T, and for each step where its noise began.
+
+    ``kept`` holds the last step with its graph, if it was to be kept, until :func:`chain_gradients` uses it up.
+    """
 
     states: tuple[State, ...]
     noise: tuple[State, ...]
+    kept: list[Taken] = field(default_factory=list)
 
     @property
     def final(self) -> Tensor:
-        """x_T."""
+        """x_T, without graph."""
         return self.states[-1][0]
 
 
 @dataclass(frozen=True)
 class ChainGradients:
-    """dL/dx_0, and dL/dlambda in the order of the parameters given; zeros where the loss does not depend on one."""
+    """dL/dlambda in the order of the parameters given, zeros where the loss does not depend on one; dL/dx_0 if asked for."""
 
-    start: Tensor
     parameters: tuple[Tensor, ...]
+    start: Tensor | None = None
 
 
 @torch.no_grad()
-def run_chain(chain: Chain) -> Trajectory:
-    """Take all steps without gradient, always with the same noise, and keep what :func:`chain_gradients` needs."""
+def run_chain(chain: Chain, *, keep_last: bool = False) -> Trajectory:
+    """Take all steps without gradient, always with the same noise, and keep what :func:`chain_gradients` needs.
+
+    ``keep_last`` takes the last step with gradient, so that it need not be taken again: no more memory, for its
+    activations are gone before those of the step before it are made, and of T steps only T - 1 are taken twice.
+    """
     chain.noise.restore(chain.noise.start)
-    states, positions = [chain.start], []
+    states, positions, kept = [chain.start], [], []
     for index in range(chain.num_steps):
         positions.append(chain.noise.position())
-        states.append(chain.step(states[-1], index))
-    return Trajectory(tuple(states), tuple(positions))
+        if keep_last and index == chain.num_steps - 1:
+            kept.append(_take(chain, states[-1], index, differentiable=index > 0))
+            states.append(tuple(part.detach() for part in kept[0].outputs))
+        else:
+            states.append(chain.step(states[-1], index))
+    return Trajectory(tuple(states), tuple(positions), kept)
 
 
 def chain_gradients(
@@ -97,31 +117,44 @@ def chain_gradients(
     grad_final: Float[Tensor, "n c h w"],
     parameters: Sequence[Tensor],
     *,
+    with_start: bool = False,
     tolerance: float | None = None,
 ) -> ChainGradients:
     """Gradients of a loss of x_T, given ``grad_final`` = dL/dx_T: one backward pass per step, from the last to the first.
 
-    They equal those of the full graph to rounding. ``tolerance`` is the largest difference allowed between a step's
-    recomputed state and the stored one: 0 for equality bit by bit, None to leave them uncompared. Raises FoundryError
-    naming the step when the difference is larger, which tells of a step that is no function of its state, index and noise.
+    They equal those of the full graph to rounding. ``with_start`` asks for dL/dx_0 too. ``tolerance`` is the largest
+    difference allowed between a step's recomputed state and the stored one: 0 for equality bit by bit, None to leave them
+    uncompared. Raises FoundryError naming the step when the difference is larger, which tells of a step that is no function
+    of its state, index and noise.
     """
     totals = [torch.zeros_like(parameter) for parameter in parameters]
     above: list[Tensor | None] = [grad_final]
     for index in reversed(range(chain.num_steps)):
-        chain.noise.restore(trajectory.noise[index])
-        before, after = trajectory.states[index], trajectory.states[index + 1]
-        state = tuple(part.detach().requires_grad_() for part in before)
-        with torch.enable_grad():
-            outputs = chain.step(state, index)
-        if tolerance is not None:
-            _check_replay(outputs, after, index, tolerance)
-        found = _product(outputs, above, [*state, *parameters])
-        above = found[: len(state)]
-        for total, gradient in zip(totals, found[len(state) :], strict=True):
+        differentiable = index > 0 or with_start
+        if trajectory.kept and (index > 0 or not with_start):  # a kept first step knows no gradient of x_0
+            taken = trajectory.kept.pop()
+        else:
+            chain.noise.restore(trajectory.noise[index])
+            taken = _take(chain, trajectory.states[index], index, differentiable=differentiable)
+            if tolerance is not None:
+                _check_replay(taken.outputs, trajectory.states[index + 1], index, tolerance)
+        wanted = taken.inputs if differentiable else ()
+        found = _product(taken.outputs, above, [*wanted, *parameters])
+        above = found[: len(wanted)]
+        for total, gradient in zip(totals, found[len(wanted) :], strict=True):
             if gradient is not None:
                 total += gradient
+    if not with_start:
+        return ChainGradients(tuple(totals))
     start = above[0]
-    return ChainGradients(torch.zeros_like(chain.start[0]) if start is None else start, tuple(totals))
+    return ChainGradients(tuple(totals), torch.zeros_like(chain.start[0]) if start is None else start)
+
+
+def _take(chain: Chain, state: State, index: int, *, differentiable: bool) -> Taken:
+    """One step with gradient; ``differentiable``: also that of the state it begins with."""
+    inputs = tuple(part.detach().requires_grad_(differentiable) for part in state)
+    with torch.enable_grad():
+        return Taken(inputs, chain.step(inputs, index))
 
 
 def _product(outputs: State, above: Sequence[Tensor | None], inputs: Sequence[Tensor]) -> list[Tensor | None]:

@@ -32,9 +32,10 @@ def test_a_linear_chain_in_closed_form() -> None:
     assert len(trajectory.states) == 6
     torch.testing.assert_close(trajectory.final, 1.5**5 * latents())
     assert not trajectory.final.requires_grad
-    found = chain_gradients(chain, trajectory, ones(), [factor, other], tolerance=0.0)
+    found = chain_gradients(chain, trajectory, ones(), [factor, other], with_start=True, tolerance=0.0)
     torch.testing.assert_close(found.parameters[0], 5 * 1.5**4 * latents().sum())
     assert torch.equal(found.parameters[1], torch.zeros(3))  # the loss does not depend on it
+    assert found.start is not None
     torch.testing.assert_close(found.start, 1.5**5 * ones())
     assert factor.grad is None  # nothing is left behind on the parameters
 
@@ -57,22 +58,33 @@ def remembering_chain(steps: int) -> tuple[Chain, Tensor]:
     return Chain(remembering(weight, noise), (latents(),), steps, noise), weight
 
 
-def full_graph(chain: Chain, weight: Tensor) -> Tensor:
-    """dL/dw by one backward pass through all steps."""
+def full_graph(chain: Chain, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """dL/dw and dL/dx_0 by one backward pass through all steps."""
     chain.noise.restore(chain.noise.start)
-    state = chain.start
+    start = chain.start[0].clone().requires_grad_()
+    state: State = (start,)
     for index in range(chain.num_steps):
         state = chain.step(state, index)
-    return torch.autograd.grad(state[0].sum(), weight)[0]
+    weight_gradient, start_gradient = torch.autograd.grad(state[0].sum(), [weight, start])
+    return weight_gradient, start_gradient
 
 
+@pytest.mark.parametrize("with_start", [False, True])
+@pytest.mark.parametrize("keep_last", [False, True])
 @pytest.mark.parametrize("steps", [1, 2, 3, 7])
-def test_memory_and_noise_take_part(steps: int) -> None:
+def test_memory_and_noise_take_part(steps: int, keep_last: bool, with_start: bool) -> None:
     chain, weight = remembering_chain(steps)
     wanted = full_graph(chain, weight)
-    trajectory = run_chain(chain)
-    found = chain_gradients(chain, trajectory, ones(), [weight], tolerance=0.0)
-    torch.testing.assert_close(found.parameters[0], wanted, rtol=1e-12, atol=0)
+    trajectory = run_chain(chain, keep_last=keep_last)
+    assert not trajectory.final.requires_grad
+    for _ in range(2):  # the second time nothing is kept
+        found = chain_gradients(chain, trajectory, ones(), [weight], with_start=with_start, tolerance=0.0)
+        torch.testing.assert_close(found.parameters[0], wanted[0], rtol=1e-12, atol=0)
+        if with_start:
+            assert found.start is not None
+            torch.testing.assert_close(found.start, wanted[1], rtol=1e-12, atol=0)
+        else:
+            assert found.start is None
     again = run_chain(chain)  # the same noise, whatever was drawn in between
     assert torch.equal(again.final, trajectory.final)
 
@@ -106,6 +118,23 @@ def test_one_call_of_autograd_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(calls) == 6
 
 
+@pytest.mark.parametrize(("keep_last", "times"), [(False, 12), (True, 11)])
+def test_every_step_but_a_kept_one_is_taken_twice(keep_last: bool, times: int) -> None:
+    chain, weight = remembering_chain(6)
+    taken: list[int] = []
+
+    def step(state: State, index: int) -> State:
+        taken.append(index)
+        return chain.step(state, index)
+
+    counted = Chain(step, chain.start, 6, chain.noise)
+    trajectory = run_chain(counted, keep_last=keep_last)
+    chain_gradients(counted, trajectory, ones(), [weight])
+    assert len(taken) == times
+    assert sorted(taken) == sorted([*range(6), *range(times - 6)])
+    assert not trajectory.kept
+
+
 def test_a_step_that_is_no_function_of_state_index_and_noise_is_noticed() -> None:
     chain, weight = remembering_chain(3)
     forgetful = Chain(chain.step, chain.start, 3)  # draws from a generator that the chain does not know
@@ -134,11 +163,12 @@ def test_a_tolerance_lets_rounding_pass() -> None:
         chain_gradients(shifted, trajectory, ones(), [weight], tolerance=1e-10)
 
 
-def test_only_one_step_s_activations_live_at_a_time() -> None:
+@pytest.mark.parametrize("keep_last", [False, True])
+def test_only_one_step_s_activations_live_at_a_time(keep_last: bool) -> None:
     def peaks(steps: int) -> tuple[int, int]:
         chain, weight = remembering_chain(steps)
-        trajectory = run_chain(chain)
         with SavedBytes().counting() as checkpointed:
+            trajectory = run_chain(chain, keep_last=keep_last)
             chain_gradients(chain, trajectory, ones(), [weight])
         with SavedBytes().counting() as whole:
             full_graph(chain, weight)

@@ -164,7 +164,7 @@ class MaskLearner:
         tolerance = 0.0 if self.options.check_replay else None
         with self.masking(self.denoiser.backbone, self.masks):
             chain = self._masked_chain(row, draw)
-            trajectory = run_chain(chain)
+            trajectory = run_chain(chain, keep_last=True)
             final = trajectory.final.detach().requires_grad_()
             distance = (target.to(final) - final).square().mean()
             (grad_final,) = torch.autograd.grad(distance, final)

@@ -165,10 +165,16 @@ def stepping_masks(chain: Chain, masks: Any) -> Chain:
 
 
 def full_graph_latents(
-    denoiser: Any, prompts: Prompts, seeds: list[int], steps: int, guidance: float, masks: Any
+    denoiser: Any,
+    prompts: Prompts,
+    seeds: list[int],
+    steps: int,
+    guidance: float,
+    masks: Any,
+    latent_size: tuple[int, int] = (8, 8),
 ) -> Tensor:
     """x_T with the whole graph: the scheduler used as pipelines use it, one step after the other."""
-    start = start_sampling(denoiser, prompts, seeds, steps, guidance, (8, 8))
+    start = start_sampling(denoiser, prompts, seeds, steps, guidance, latent_size)
     dtype = next(denoiser.backbone.parameters()).dtype
     latents, predict, scheduler = start.latents.to(dtype), start.predict.to(dtype), start.scheduler
     extra = extra_keywords(scheduler, start.generators)
