@@ -16,6 +16,7 @@ from tests.training.pruning.stand_ins import (
     FakeDenoiser,
     NoisyMasks,
     SavedBytes,
+    dpm_solver,
     frozen,
     full_graph_latents,
     masked,
@@ -129,6 +130,19 @@ def test_the_chain_ends_where_our_sampler_does(scheduler: str) -> None:
     case = Case("PixArt-tiny", scheduler, 4, 3.0, torch.float32)
     latents = sample_latents(case.denoiser, case.prompts, SEEDS, 4, 3.0, (8, 8))
     assert torch.equal(run_chain(case.chain).final, latents)
+
+
+def test_steps_are_told_apart_by_number_where_timesteps_come_twice() -> None:
+    """Karras' noise levels round to equal timesteps near the end: a timestep alone would not tell where the scheduler is."""
+    backbone = frozen("PixArt-tiny", torch.float32)
+    denoiser = FakeDenoiser(backbone, lambda: dpm_solver(use_karras_sigmas=True))
+    sampling = (denoiser, prompts_for(backbone), SEEDS, 50, 1.0, (8, 8))
+    chain = sampling_chain(*sampling)
+    scheduler = denoiser.fresh_scheduler()
+    scheduler.set_timesteps(50)
+    assert len(set(scheduler.timesteps.tolist())) < 50
+    with torch.no_grad():
+        assert torch.equal(run_chain(chain).final, sample_latents(*sampling))
 
 
 def test_a_backbone_in_bfloat16_keeps_the_latents_in_float32() -> None:
