@@ -15,8 +15,8 @@ from training.errors import FoundryError
 from training.options import Positive, Section
 from training.validation import nearest, validate
 
-Kind = Literal["head", "neuron", "norm"]
-KINDS: tuple[Kind, ...] = ("head", "neuron", "norm")
+Kind = Literal["heads", "ffn", "norm"]
+KINDS: tuple[Kind, ...] = ("heads", "ffn", "norm")
 """What is masked: attention heads, feed-forward neurons, channels of adaptive layer norm."""
 
 Rate = Annotated[float, Field(ge=0, le=100)]
@@ -25,7 +25,7 @@ Rate = Annotated[float, Field(ge=0, le=100)]
 class PruningOptions(Section):
     """Options of mask learning (EcoDiff, arXiv 2412.02852); defaults are the official code's for SDXL.
 
-    Each prompt's loss is mean((z0_dense - z0_masked)^2) + beta (R_head + R_neuron + R_norm); gradients of ``accumulate``
+    Each prompt's loss is mean((z0_dense - z0_masked)^2) + beta (R_heads + R_ffn + R_norm); gradients of ``accumulate``
     prompts are summed. A kind whose learning rate is 0 is left unmasked.
     """
 
@@ -43,8 +43,8 @@ class PruningOptions(Section):
     sigmoid_scale: float = Field(default=0.4, gt=0, le=100, description="of regulariser 'sigmoid'")
     sigmoid_offset: float = Field(default=1.0, ge=-100, le=100, description="of regulariser 'sigmoid'")
     beta: float = Field(default=0.5, ge=0, le=1e6, description="weight of the regularisers")
-    head_learning_rate: Rate = 0.1
-    neuron_learning_rate: Rate = 0.1
+    heads_learning_rate: Rate = 0.1
+    ffn_learning_rate: Rate = 0.1
     norm_learning_rate: Rate = 0.0
     weight_decay: float = Field(
         default=0.01, ge=0, le=100, description="AdamW's: pulls logits towards 0 beside the regulariser"
@@ -67,14 +67,14 @@ class PruningOptions(Section):
     def _something_to_learn(self) -> PruningOptions:
         if not any(self.learning_rates.values()):
             raise ValueError(
-                "'head_learning_rate', 'neuron_learning_rate' and 'norm_learning_rate' are all 0; give one a rate"
+                "'heads_learning_rate', 'ffn_learning_rate' and 'norm_learning_rate' are all 0; give one a rate"
             )
         return self
 
     @property
     def learning_rates(self) -> dict[Kind, float]:
         """By kind of unit."""
-        rates = (self.head_learning_rate, self.neuron_learning_rate, self.norm_learning_rate)
+        rates = (self.heads_learning_rate, self.ffn_learning_rate, self.norm_learning_rate)
         return dict(zip(KINDS, rates, strict=True))
 
     @property
@@ -88,8 +88,8 @@ _FLUX: Mapping[str, Any] = MappingProxyType(
         "delta": 0.1,
         "regulariser": "sigmoid",
         "beta": 0.01,
-        "head_learning_rate": 0.5,
-        "neuron_learning_rate": 0.1,
+        "heads_learning_rate": 0.5,
+        "ffn_learning_rate": 0.1,
         "norm_learning_rate": 0.5,
         "guidance": 3.5,
     }
@@ -103,16 +103,16 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "SD2": {
             "epochs": 3,
             "beta": 1.0,
-            "head_learning_rate": 0.2,
-            "neuron_learning_rate": 0.2,
+            "heads_learning_rate": 0.2,
+            "ffn_learning_rate": 0.2,
             "logit_init": 2.5,
         },
         "SD3.5-large": {
             "delta": 1.0,
             "prompts": 256,
             "steps": 40,
-            "head_learning_rate": 0.2,
-            "neuron_learning_rate": 0.2,
+            "heads_learning_rate": 0.2,
+            "ffn_learning_rate": 0.2,
             "logit_init": 4.0,
         },
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from diffusers import (
     FluxTransformer2DModel,
@@ -35,9 +35,9 @@ from torch import nn
 
 from training.backbones import bare
 from training.errors import FoundryError
+from training.pruning_options import KINDS as KINDS
+from training.pruning_options import Kind as Kind
 
-Kind = Literal["heads", "ffn", "norm"]
-KINDS: tuple[Kind, ...] = ("heads", "ffn", "norm")
 UnitKey = tuple[Kind, str]
 STOCK: tuple[Any, ...] = (
     UNet2DConditionModel,

@@ -2,7 +2,7 @@
 
 For one prompt, with z_0 the latents at the end of the sampling chain from the same z_T,
 
-    L = mean (z0_dense - z0_masked)^2 + beta (R_head + R_neuron + R_norm)
+    L = mean (z0_dense - z0_masked)^2 + beta (R_heads + R_ffn + R_norm)
 
 (arXiv 2412.02852, official code). The dense model's z_0 is drawn once per prompt and kept. Gradients go through the whole
 chain by :func:`training.chain.chain_gradients`. R is a heuristic: the paper's derivation from L0 does not hold.
@@ -23,15 +23,14 @@ from torch import Tensor, nn
 from training.chain import Chain, State, chain_gradients, run_chain
 from training.errors import FoundryError
 from training.prompts import Prompts
+from training.pruning._layers import UnitKey
 from training.pruning.hard_concrete import HardConcrete, expected_l0, mean_l1, mean_sigmoid
+from training.pruning.masking import Masks
 from training.pruning.noise import MaskNoise
 from training.pruning_options import KINDS, PruningOptions
 from training.randomness import SampleOrder, stream_key
 from training.sampler_steps import sampling_chain
 from training.stepping import Sampled
-
-Masks = Callable[[str, str], Tensor]
-"""From kind and layer's name to the mask of its units, asked for at every call of the layer."""
 
 Masking = Callable[[Any, Masks], AbstractContextManager[Any]]
 """Hangs masks on a backbone while its context lasts."""
@@ -65,8 +64,9 @@ class LearnedMasks:
         self.logits, self.units = logits, units
         self.hard_concrete, self.noise, self.like = hard_concrete, noise, like
 
-    def __call__(self, kind: str, name: str) -> Float[Tensor, " units"]:
+    def __call__(self, key: UnitKey) -> Float[Tensor, " units"]:
         """M of a layer's next call."""
+        kind, name = key
         if kind not in self.logits:
             return self.like.new_ones(self.units[kind][name])
         logits = self.logits[kind][name]

@@ -27,7 +27,7 @@ from training.chain import Chain, State
 from training.prompts import Prompts
 from training.stepping import extra_keywords, scaled_input, start_sampling
 
-Masks = Callable[[str, str], Tensor]
+Masks = Callable[[Any], Tensor]
 BETAS: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 SCHEDULERS: dict[str, Callable[[], Any]] = {
     "DDIM": lambda: DDIMScheduler(**BETAS, clip_sample=False, prediction_type="v_prediction"),
@@ -96,13 +96,13 @@ def prompts_for(backbone: Any, count: int = 1, tokens: int = 3) -> Prompts:
 
 def unit_counts(backbone: nn.Module) -> dict[str, dict[str, int]]:
     """Heads by attention layer, neurons by feed-forward layer."""
-    counts: dict[str, dict[str, int]] = {"head": {}, "neuron": {}}
+    counts: dict[str, dict[str, int]] = {"heads": {}, "ffn": {}}
     for name, module in backbone.named_modules():
         if name.endswith(".to_out.0"):
             attention: Any = backbone.get_submodule(name.removesuffix(".to_out.0"))
-            counts["head"][name] = int(attention.heads)
+            counts["heads"][name] = int(attention.heads)
         elif name.endswith(".net.2") or ("single_transformer_blocks" in name and name.endswith("proj_out")):
-            counts["neuron"][name] = int(module.in_features)
+            counts["ffn"][name] = int(module.in_features)
     return counts
 
 
@@ -123,7 +123,7 @@ def masked(backbone: nn.Module, masks: Masks) -> Iterator[None]:
 
 def _multiply(kind: str, name: str, masks: Masks) -> Callable[[nn.Module, tuple[Tensor, ...]], Any]:
     def multiply(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        mask = masks(kind, name)
+        mask = masks((kind, name))
         units = inputs[0].unflatten(-1, (len(mask), -1))
         return (units * mask[:, None].to(units.dtype)).flatten(-2), *inputs[1:]
 
@@ -147,8 +147,9 @@ class NoisyMasks:
         """All logits."""
         return list(self.logits.values())
 
-    def __call__(self, kind: str, name: str) -> Tensor:
+    def __call__(self, key: Any) -> Tensor:
         """The mask of a layer at the current step."""
+        kind, name = key
         logits = self.logits[kind, name]
         draw = torch.Generator().manual_seed(zlib.crc32(f"{self.salt}/{self.step}/{name}".encode()))
         return torch.sigmoid(logits + torch.randn(len(logits), generator=draw, dtype=torch.float64))

@@ -61,7 +61,8 @@ class PlainMasks:
     def __init__(self, logits: dict[str, dict[str, Tensor]], seed: int, draw: int) -> None:
         self.logits, self.seed, self.draw, self.step = logits, seed, draw, 0
 
-    def __call__(self, kind: str, name: str) -> Tensor:
+    def __call__(self, key: Any) -> Tensor:
+        kind, name = key
         logits = self.logits[kind][name]
         noise = MaskNoise(self.seed)
         noise.begin(self.draw, self.step)
@@ -137,7 +138,7 @@ def test_no_mask_no_distance() -> None:
     assert distance == 0
     assert torch.cat(gradients).abs().max() == 0
     report = ours.update()
-    assert report.penalties == {"head": 10.0, "neuron": 10.0}
+    assert report.penalties == {"heads": 10.0, "ffn": 10.0}
     assert report.loss == pytest.approx(0.5 * 20)
     assert (flat(ours.parameters) < 10).all()
 
@@ -153,16 +154,16 @@ def test_the_norm_s_regulariser_is_in_the_loss() -> None:
 
 
 def test_kinds_without_a_rate_are_left_alone() -> None:
-    ours = learner(head_learning_rate=0.0)
-    assert set(ours.logits) == {"neuron"}
-    heads = unit_counts(ours.denoiser.backbone)["head"]
+    ours = learner(heads_learning_rate=0.0)
+    assert set(ours.logits) == {"ffn"}
+    heads = unit_counts(ours.denoiser.backbone)["heads"]
     name, count = next(iter(heads.items()))
-    assert torch.equal(ours.masks("head", name), torch.ones(count))
+    assert torch.equal(ours.masks(("heads", name)), torch.ones(count))
     ours.update()
 
 
 def test_rates_and_decay_are_the_optimizer_s() -> None:
-    ours = learner(neuron_learning_rate=0.3, weight_decay=0.2)
+    ours = learner(ffn_learning_rate=0.3, weight_decay=0.2)
     assert [(group["lr"], group["weight_decay"]) for group in ours.optimizer.param_groups] == [
         (0.1, 0.2),
         (0.3, 0.2),
@@ -195,8 +196,8 @@ def test_resuming_is_bit_equal(scheduler: str) -> None:
 
 
 def test_a_state_of_other_units_is_refused() -> None:
-    state = learner(head_learning_rate=0.0).state()
-    with pytest.raises(FoundryError, match="differ in 'head' of 'transformer_blocks.0.attn1.to_out.0'"):
+    state = learner(heads_learning_rate=0.0).state()
+    with pytest.raises(FoundryError, match="differ in 'heads' of 'transformer_blocks.0.attn1.to_out.0'"):
         learner().restore(state)
 
 
@@ -242,7 +243,7 @@ def test_learning_ranks_units_by_what_they_are_worth() -> None:
     ours = learner(backbone=backbone, beta=1e-3, guidance=1.0, logit_init=0.5, accumulate=3)
     for _ in range(6):
         ours.update()
-    logits = ours.logits["neuron"][name].detach()
+    logits = ours.logits["ffn"][name].detach()
     assert logits[:half].max() < 0.1
     assert logits[half:].mean() > 0.5
 
@@ -261,10 +262,10 @@ def test_gradients_that_are_not_finite_leave_the_logits() -> None:
 def test_mistakes_by_name() -> None:
     with pytest.raises(FoundryError, match="'prompts' is 9, but 3 are given"):
         learner(prompts=9)
-    with pytest.raises(FoundryError, match="units of kind 'block'; known are head, neuron, norm"):
+    with pytest.raises(FoundryError, match="units of kind 'block'; known are heads, ffn, norm"):
         learner(extra_units={"block": {"a": 1}})
-    with pytest.raises(FoundryError, match="has units of head, neuron, and none of these has a learning"):
-        learner(head_learning_rate=0.0, neuron_learning_rate=0.0, norm_learning_rate=0.1)
+    with pytest.raises(FoundryError, match="has units of heads, ffn, and none of these has a learning"):
+        learner(heads_learning_rate=0.0, ffn_learning_rate=0.0, norm_learning_rate=0.1)
 
 
 def test_the_official_settings() -> None:
@@ -272,7 +273,7 @@ def test_the_official_settings() -> None:
 
     def column(name: str) -> tuple[Any, ...]:
         o = pruning_preset(name)
-        rates = (o.head_learning_rate, o.neuron_learning_rate, o.norm_learning_rate)
+        rates = (o.heads_learning_rate, o.ffn_learning_rate, o.norm_learning_rate)
         return o.prompts, o.epochs, o.steps, o.beta, rates, o.logit_init, o.delta, o.regulariser
 
     assert {name: column(name) for name in PRESETS} == {
@@ -291,7 +292,7 @@ def test_the_official_settings() -> None:
     with pytest.raises(FoundryError, match="pruning settings of 'SDXL': 'beta' is -1"):
         pruning_preset("SDXL", beta=-1)
     with pytest.raises(FoundryError, match="are all 0; give one a rate"):
-        pruning_preset("SDXL", head_learning_rate=0, neuron_learning_rate=0)
+        pruning_preset("SDXL", heads_learning_rate=0, ffn_learning_rate=0)
 
 
 def test_options_have_the_relaxation_s_constants() -> None:
