@@ -105,7 +105,7 @@ def phases(
         "the dataset",
         stale(
             "assemble_dataset",
-            ["caption_statistics", "layout_benchmark", "annotation_pages", "training_shards"],
+            ["caption_statistics", "layout_benchmark", "training_shards"],
             [None],
         ),
     )

@@ -76,7 +76,7 @@ BACKBONES: Mapping[str, Variant] = {
     "UNet-demo-c48": small_unet((48, 96), 1, text_width=64),
     "UNet-demo-w64-outer": small_unet((64, 64), 2, text_width=64, attention=(True, False)),
     "UNet-demo-w64-inner": small_unet((64, 64), 2, text_width=64, attention=(False, True)),
-    "SDXL-demo-c48": small_unet((48, 80), (1, 3), text_width=64, attention=(False, True), layers=2),
+    "UNet-demo-c48-l2": small_unet((48, 64), (1, 3), text_width=64, layers=2),
     "IF-XL-demo-c32": two_level_if_xl(32),
     "SD3-demo-h128-d4": small_sd3(4, heads=2),
     "FLUX-demo-h64-d2-s4": small_flux(2, 4, heads=2),
