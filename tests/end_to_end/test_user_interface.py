@@ -166,7 +166,9 @@ def _any_partition(name: str) -> str | None:
     return {
         "groups": "group-00",
         "recipes": "unet-tiny",
+        "teachers": None,  # the smoke profile has none
         "step_distilled": "transformer-tiny-fast",
+        "distilled": "unet-tiny-small",
         "grid": "grid.tiny.all.mixed.0",
         None: None,
     }[STEPS[name].partitioned_by]

@@ -31,7 +31,9 @@ def test_gradients_over_real_masks_are_those_of_the_whole_graph(
 ) -> None:
     module = frozen(backbone, torch.float32)
     groups = unit_groups(module, kinds)
-    units = {kind: {g.name: g.num_units for g in groups if g.kind == kind} for kind in kinds}
+    units: dict[str, dict[str, int]] = {
+        kind: {g.name: g.num_units for g in groups if g.kind == kind} for kind in kinds
+    }
     rates = {f"{kind}_learning_rate": 0.1 if kind in kinds else 0.0 for kind in ("heads", "ffn", "norm")}
     options = PruningOptions(**{**SETTINGS, **rates, "guidance": 2.0})
     denoiser = FakeDenoiser(module, SCHEDULERS[scheduler])
