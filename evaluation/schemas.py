@@ -10,6 +10,14 @@ def described(name: str, kind: pa.DataType, about: str, *, nullable: bool = Fals
     return pa.field(name, kind, nullable=nullable, metadata={"description": about})
 
 
+def bounds(name: str, *, nullable: bool = False) -> list[pa.Field]:
+    """The two columns of the 95 % interval of a column."""
+    return [
+        described(f"{name}_{end}", pa.float64(), f"{side} end of the 95 % interval", nullable=nullable)
+        for end, side in (("low", "lower"), ("high", "upper"))
+    ]
+
+
 GENERATED_SAMPLES = pa.schema(
     [
         described("recipe", pa.string(), "recipe (partition) of the model that made the picture"),
@@ -119,13 +127,14 @@ SMALLER_MODEL_SCORES = pa.schema(
         described(
             "judge_cosine", pa.float64(), "mean judge cosine of held-out prompts and pictures, [-1, 1]"
         ),
-        described("judge_cosine_low", pa.float64(), "lower end of the 95 % interval"),
-        described("judge_cosine_high", pa.float64(), "upper end of the 95 % interval"),
-        described("relative", pa.float64(), "child minus parent over the parent's cosine", nullable=True),
+        *bounds("judge_cosine"),
         described(
-            "relative_low", pa.float64(), "lower end of the 95 % interval, paired by prompt", nullable=True
+            "relative",
+            pa.float64(),
+            "child minus parent over the parent's cosine, paired by prompt",
+            nullable=True,
         ),
-        described("relative_high", pa.float64(), "upper end of the 95 % interval", nullable=True),
+        *bounds("relative", nullable=True),
         described(
             "ssim",
             pa.float64(),
@@ -179,13 +188,11 @@ FEW_STEP_SCORES = pa.schema(
         described(
             "judge_cosine", pa.float64(), "mean judge cosine of held-out prompts and pictures, [-1, 1]"
         ),
-        described("judge_cosine_low", pa.float64(), "lower end of the 95 % interval"),
-        described("judge_cosine_high", pa.float64(), "upper end of the 95 % interval"),
+        *bounds("judge_cosine"),
         described(
             "above_teacher", pa.float64(), "cosine minus the teacher's in as many steps", nullable=True
         ),
-        described("above_teacher_low", pa.float64(), "lower end of the 95 % interval", nullable=True),
-        described("above_teacher_high", pa.float64(), "upper end of the 95 % interval", nullable=True),
+        *bounds("above_teacher", nullable=True),
         described(
             "path_error",
             pa.float64(),
@@ -287,11 +294,9 @@ EVALUATION_TABLE = pa.schema(
         described("training_seconds", pa.float64(), "wall seconds of the training", nullable=True),
         described("split", pa.string(), "split the scores were taken on"),
         described("denoising_error", pa.float64(), "mean squared error of the clean latent", nullable=True),
-        described("denoising_error_low", pa.float64(), "lower end of the 95 % interval", nullable=True),
-        described("denoising_error_high", pa.float64(), "upper end of the 95 % interval", nullable=True),
+        *bounds("denoising_error", nullable=True),
         described("judge_cosine", pa.float64(), "mean judge cosine of generated pictures", nullable=True),
-        described("judge_cosine_low", pa.float64(), "lower end of the 95 % interval", nullable=True),
-        described("judge_cosine_high", pa.float64(), "upper end of the 95 % interval", nullable=True),
+        *bounds("judge_cosine", nullable=True),
         described("judge_ceiling", pa.float64(), "the same on real held-out pictures", nullable=True),
         described("judge_floor", pa.float64(), "the same with shuffled prompts", nullable=True),
         described(

@@ -115,9 +115,17 @@ def phases(
     yield Phase("training backbones and judge", judge + stale("train_model", models, largest_first))
     yield Phase(SHIPPED_TEACHERS, stale("publish_teacher", ["teacher_backbone"], list(profile.teachers)))
     students = stale("distil_steps", ["step_distilled_backbone"], list(profile.step_distilled))
-    smaller = stale("distil_features", ["distilled_backbone"], _distilled(profile, everything=everything))
+    smaller = _distilled(profile, everything=everything)
+    of_students = [key for key in smaller if profile.distilled[key].parent in profile.step_distilled]
+    at_once = stale(
+        "distil_features", ["distilled_backbone"], [key for key in smaller if key not in of_students]
+    )
     points = stale("train_grid_point", GRID_STEPS, grid_order(profile))
-    yield Phase("students and the scaling grid", students + smaller + points)
+    yield Phase("students and the scaling grid", students + at_once + points)
+    if of_students:
+        yield Phase(
+            "smaller students of few-step ones", stale("distil_features", ["distilled_backbone"], of_students)
+        )
     conclusions = [
         "distillation_study",
         "annotation_pages",

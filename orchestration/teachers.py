@@ -11,7 +11,7 @@ from typing import Any
 
 from assets.interfaces import Surroundings
 from training.errors import FoundryError
-from training.run_folder import RunFolder
+from training.run_folder import RunFolder, replace_folder
 
 SHEET_PICTURES = 32
 
@@ -66,14 +66,18 @@ def pack_autoencoder(surroundings: Surroundings, into: Path) -> str:
             "the workspace's autoencoder was not trained here; train it with --train-autoencoder"
         )
     folder = into / models.autoencoder.name
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(store.local_folder("autoencoder"), folder)
-    digest = folder_digest(folder, OUTSIDE_MODEL_DIGEST)
+    source = store.local_folder("autoencoder")
+    digest = folder_digest(source, OUTSIDE_MODEL_DIGEST)
     run, config = RunFolder(models.runs / spec_hash), manifest.provenance.config
     lineage = autoencoder_lineage(run, config, surroundings.landing.world_path, digest)
-    (folder / "lineage.json").write_text(json.dumps(lineage, indent=1) + "\n", encoding="utf-8")
-    card = autoencoder_card(folder, lineage, surroundings.landing)
-    (folder / "model_card.md").write_text(card, encoding="utf-8")
+    card = autoencoder_card(source, lineage, surroundings.landing)
+
+    def write(half: Path) -> None:
+        shutil.copytree(source, half)
+        (half / "lineage.json").write_text(json.dumps(lineage, indent=1) + "\n", encoding="utf-8")
+        (half / "model_card.md").write_text(card, encoding="utf-8")
+
+    replace_folder(folder, write)
     write_digest(folder.name, digest, into)
     return digest
 

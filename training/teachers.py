@@ -15,6 +15,7 @@ from typing import Any
 from training.digests import folder_digest, sha256_file
 from training.errors import FoundryError
 from training.packaged import SHIPPED, SHIPPED_AUTOENCODER, teacher_digests
+from training.run_folder import replace_folder
 
 TEACHERS = SHIPPED / "teachers"
 SCORES, CARD, LINEAGE, SHEET = "scores.json", "model_card.md", "lineage.json", "samples.jpg"
@@ -35,18 +36,17 @@ def pack_teacher(model: Path, into: Path, scores: Mapping[str, Any], card: str, 
     from training.sampling import backbone_part
 
     part, _ = backbone_part(model)
-    half = into.with_name(f".{into.name}.new")
-    shutil.rmtree(half, ignore_errors=True)
-    half.mkdir(parents=True)
-    for name in (part, "scheduler"):
-        shutil.copytree(model / name, half / name)
-    for name in ("model_index.json", "probe.safetensors", LINEAGE):
-        shutil.copyfile(model / name, half / name)
-    (half / SCORES).write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
-    (half / CARD).write_text(card, encoding="utf-8")
-    (half / SHEET).write_bytes(sheet)
-    shutil.rmtree(into, ignore_errors=True)
-    half.rename(into)
+
+    def write(half: Path) -> None:
+        for name in (part, "scheduler"):
+            shutil.copytree(model / name, half / name)
+        for name in ("model_index.json", "probe.safetensors", LINEAGE):
+            shutil.copyfile(model / name, half / name)
+        (half / SCORES).write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
+        (half / CARD).write_text(card, encoding="utf-8")
+        (half / SHEET).write_bytes(sheet)
+
+    replace_folder(into, write)
     return content_digest(into)
 
 

@@ -1,13 +1,12 @@
 """Assets of the group ``models``: what is trained, and what it draws."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import dagster as dg
 
 from assets.definitions import (
     build_asset,
-    check_result,
     check_spec,
     gate_check,
     materialized,
@@ -19,23 +18,22 @@ from assets.models.configs import (
     CONFIGS,
     BackboneAnalysisConfig,
     BackboneConfig,
-    DistillationStudyConfig,
-    DistilledConfig,
     GeneratedSamplesConfig,
     JudgeConfig,
-    StepDistilledConfig,
-    TeacherConfig,
     other_inputs,
     parent_of,
-    recipe_overrides,
     resolved_config,
-    student_config,
 )
-from assets.models.parents import child_sources, parent_version
 from assets.models.partitions import ModelPartitions
+from assets.models.students import (
+    distillation_study,
+    distilled_backbone,
+    step_distilled_backbone,
+    teacher_backbone,
+)
 from assets.models.training_runs import publish, resolve_recipe, run_metadata, train_to_end
 from assets.steps import STEPS, provenance_of
-from evaluation.schemas import BACKBONE_ANALYSIS, DISTILLATION_STUDY, GENERATED_SAMPLES
+from evaluation.schemas import BACKBONE_ANALYSIS, GENERATED_SAMPLES
 
 __all__ = ["CONFIGS", "build_definitions", "other_inputs", "parent_of", "resolved_config"]
 
@@ -78,170 +76,6 @@ def backbone(
         "samples": picture(preview(paths["dataset"], run.folder.model, key), "for held-out prompts"),
     }
     return materialized(store, manifest, metadata, [gate_check("finite_and_reloads", gate)])
-
-
-def step_distilled_backbone(
-    context: dg.AssetExecutionContext,
-    config: StepDistilledConfig,
-    store: dg.ResourceParam[Store],
-    compute: dg.ResourceParam[Compute],
-    models: dg.ResourceParam[Models],
-) -> dg.MaterializeResult:
-    """A student that draws in one to four steps what its teacher, a backbone, draws in many (consistency distillation).
-
-    Guidance is built in, so sample it without. Its page holds the two side by side: the judge's cosine by number of
-    steps, with intervals, and pictures from the same noise.
-    """
-    from assets.models.backbones import gate_of_model, loss_curve, student_card
-    from assets.models.few_steps import built_in_guidance, compare_with_teacher, scores_markdown
-    from training.encoder_settings import encoder_digest
-
-    key, step = context.partition_key, STEPS["step_distilled_backbone"]
-    settings = student_config(models.step_distilled[key], config)
-    recipe = resolve_recipe(models.step_distilled[key], recipe_overrides(config))
-    parent = parent_version(models, step.name, recipe)
-    other = {"text_encoder": encoder_digest(models.text_encoder)}
-    provenance = provenance_of(store, step, key, settings, other, parent)
-    sources = child_sources(store, provenance, parent)
-    run = train_to_end(recipe, {**sources.digests, **other}, sources.paths, models, compute, context.log.info)
-    gate = gate_of_model(run)
-    compared = compare_with_teacher(
-        store,
-        sources.paths["parent"],
-        run.folder.model,
-        recipe,
-        run.done.model_digest,
-        config.prompts_per_split,
-    )
-    card = student_card(run, models.profile, scores_markdown(compared.table), built_in_guidance(recipe))
-    manifest = publish(store, step.name, key, run, provenance, gate, card)
-    store.write_table("few_step_scores", compared.table, provenance, key)
-    metadata = {
-        **run_metadata(run),
-        "teacher": f"{parent[0]} {parent[1]}",
-        "guidance_built_in": built_in_guidance(recipe),
-        "steps": dg.MetadataValue.md(scores_markdown(compared.table)),
-        "samples": picture(compared.sheet, "teacher and student by number of steps"),
-        "loss_curve": picture(loss_curve(run), "distance to the target network over images seen"),
-    }
-    return materialized(store, manifest, metadata, [gate_check("finite_and_reloads", gate)])
-
-
-def teacher_backbone(
-    context: dg.AssetExecutionContext,
-    config: TeacherConfig,
-    store: dg.ResourceParam[Store],
-    models: dg.ResourceParam[Models],
-) -> dg.MaterializeResult:
-    """A trained backbone that ships with the project: what is distilled, pruned and controlled here starts from it.
-
-    Trained far longer than the demo can (`foundry teachers` makes it again, from landed scenes to scores). Its page
-    says what it scored on held-out scenes when it was packed, and where it falls short.
-    """
-    from assets.models.backbones import gate_of_folder
-    from assets.models.teachers import scores_markdown
-    from training.teachers import SHEET, assemble_teacher, read_scores
-
-    key, step = context.partition_key, STEPS["teacher_backbone"]
-    provenance = provenance_of(store, step, key, resolved_config(step.name, key, config, models))
-    folder = assemble_teacher(key, store.local_folder("autoencoder"), models.runs.parent / "teachers" / key)
-    gate = gate_of_folder(folder, config.tolerance)
-    manifest = store.publish_folder(step.name, folder, provenance, key, gate)
-    scores = read_scores(key)
-    metadata = {
-        "scores": dg.MetadataValue.md(scores_markdown(scores)),
-        "parameters": scores["num_parameters"],
-        "images_seen": scores["images_seen"],
-        "samples": picture((folder / SHEET).read_bytes(), "drawn for held-out prompts when it was packed"),
-    }
-    return materialized(store, manifest, metadata, [gate_check("reloads", gate)])
-
-
-def distilled_backbone(
-    context: dg.AssetExecutionContext,
-    config: DistilledConfig,
-    store: dg.ResourceParam[Store],
-    compute: dg.ResourceParam[Compute],
-    models: dg.ResourceParam[Models],
-) -> dg.MaterializeResult:
-    """A smaller student cut out of its teacher and taught by its features (KOALA): what stays is in the recipe.
-
-    Starts from the teacher's weights, pair by pair and layer by layer. Its page holds both side by side: parameters,
-    multiply-adds, measured milliseconds, the judge's score relative to the teacher's, and pictures from the same noise.
-    """
-    from assets.models.backbones import gate_of_model, loss_curve, smaller_card
-    from assets.models.smaller import (
-        Drawing,
-        compare_smaller,
-        gate_of_score,
-        gate_of_size,
-        smaller_markdown,
-    )
-    from training.encoder_settings import encoder_digest
-    from training.planning.students import planned_parameters
-
-    key, step = context.partition_key, STEPS["distilled_backbone"]
-    recipe = resolve_recipe(models.distilled[key], recipe_overrides(config))
-    parent = parent_version(models, step.name, recipe)
-    other = {"text_encoder": encoder_digest(models.text_encoder)}
-    settings = student_config(models.distilled[key], config)
-    provenance = provenance_of(store, step, key, settings, other, parent)
-    sources = child_sources(store, provenance, parent)
-    teacher = sources.paths["parent"]
-    planned = planned_parameters(recipe, teacher)
-    run = train_to_end(recipe, {**sources.digests, **other}, sources.paths, models, compute, context.log.info)
-    drawing = Drawing(config.prompts_per_split, config.num_steps, config.guidance, models.resources.threads)
-    compared = compare_smaller(
-        store, teacher, run.folder.model, drawing,
-        recipe=key, parent_name=f"{parent[0]} {parent[1]}", digest=run.done.model_digest,
-    )  # fmt: skip
-    table = smaller_markdown(compared.table)
-    gate, size = gate_of_model(run), gate_of_size(run.done.num_parameters, planned)
-    card = smaller_card(run, models.profile, table)
-    manifest = publish(store, step.name, key, run, provenance, gate, card)
-    store.write_table("smaller_model_scores", compared.table, provenance, key)
-    metadata = {
-        **run_metadata(run),
-        "teacher": f"{parent[0]} {parent[1]}",
-        "comparison": dg.MetadataValue.md(table),
-        "samples": picture(compared.sheet, "parent above, child below, from the same noise"),
-        "loss_curve": picture(loss_curve(run), "weighted sum of task, output and feature losses"),
-    }
-    checks = [
-        gate_check("finite_and_reloads", gate),
-        gate_check("parameters_as_planned", size),
-        check_result(
-            "score_within_margin",
-            gate_of_score(compared.score).passed,
-            gate_of_score(compared.score).findings,
-            blocking=False,
-        ),
-    ]
-    return materialized(store, manifest, metadata, checks)
-
-
-def distillation_study(
-    context: dg.AssetExecutionContext,
-    config: DistillationStudyConfig,
-    store: dg.ResourceParam[Store],
-    models: dg.ResourceParam[Models],
-) -> dg.MaterializeResult:
-    """The paper's factors of distillation, contrasted over seeds: kind of feature, stage, pairing, extras, teacher, data.
-
-    Its trainings are the partitions `study.<cell>.<seed>` of `distilled_backbone`; launch them as one backfill, in any
-    order. A difference inside the noise of seeds and prompts says so. Without a study in the profile the table is empty.
-    """
-    from assets.models.distillation_study import summarise_study
-
-    step = STEPS["distillation_study"]
-    provenance = provenance_of(store, step, None, config.model_dump())
-    summary = summarise_study(store, models.distillation_study, config.level)
-    manifest = store.write_table(step.name, summary.table, provenance)
-    metadata = {
-        "made": f"{summary.num_made} of {summary.num_planned} trainings",
-        "study": dg.MetadataValue.md(summary.markdown),
-    }
-    return materialized(store, manifest, metadata, schema=DISTILLATION_STUDY)
 
 
 def judge_clip(
@@ -343,62 +177,67 @@ def build_definitions(
 ) -> list[dg.AssetsDefinition]:
     """The group's assets; ``partitions`` holds the names of the profile's recipes and whose children they are."""
     configs = {name: with_defaults(base, defaults.get(name, {})) for name, base in CONFIGS.items()}
-    reloads, student_reloads, distilled_reloads = (
-        check_spec(
-            name,
-            "finite_and_reloads",
-            "The loss stayed finite, and the published folder reloads to the same output as the model that was trained.",
-            blocking=True,
-        )
-        for name in ("backbone", "step_distilled_backbone", "distilled_backbone")
-    )
-    as_planned = check_spec(
-        "distilled_backbone",
-        "parameters_as_planned",
-        "The model has exactly the parameters of the cut that its recipe describes.",
-        blocking=True,
-    )
-    within_margin = check_spec(
-        "distilled_backbone",
-        "score_within_margin",
-        "The judge's score is at most 10% below the teacher's, or the interval does not tell.",
-        blocking=False,
-    )
-    teacher_reloads = check_spec(
-        "teacher_backbone",
-        "reloads",
-        "The files are those that shipped, and answer a fixed input as they did when they were packed.",
-        blocking=True,
-    )
-    finite = check_spec("judge_clip", "finite_loss", "The judge's loss stayed finite.", blocking=True)
+    checks = _check_specs()
+
+    def build(body: Callable[..., Any], **options: Any) -> dg.AssetsDefinition:
+        name = body.__name__
+        return build_asset(body, configs[name], checks=checks.get(name, []), **options)
+
     return [
-        build_asset(judge_clip, configs["judge_clip"], checks=[finite], pool=pool),
-        build_asset(
-            backbone, configs["backbone"], partitions=partitions.backbones, checks=[reloads], pool=pool
-        ),
-        build_asset(
-            teacher_backbone,
-            configs["teacher_backbone"],
-            partitions=partitions.teachers,
-            checks=[teacher_reloads],
-        ),
-        build_asset(generated_samples, configs["generated_samples"], partitions=partitions.backbones),
-        build_asset(
+        build(judge_clip, pool=pool),
+        build(backbone, partitions=partitions.backbones, pool=pool),
+        build(teacher_backbone, partitions=partitions.teachers),
+        build(generated_samples, partitions=partitions.backbones),
+        build(
             step_distilled_backbone,
-            configs["step_distilled_backbone"],
             partitions=partitions.step_distilled,
-            checks=[student_reloads],
             pool=pool,
             mappings=partitions.step_distilled_parents,
         ),
-        build_asset(
+        build(
             distilled_backbone,
-            configs["distilled_backbone"],
             partitions=partitions.distilled,
-            checks=[distilled_reloads, as_planned, within_margin],
             pool=pool,
             mappings=partitions.distilled_parents,
         ),
-        build_asset(distillation_study, configs["distillation_study"]),
-        build_asset(backbone_analysis, configs["backbone_analysis"], partitions=partitions.backbones),
+        build(distillation_study),
+        build(backbone_analysis, partitions=partitions.backbones),
     ]
+
+
+def _check_specs() -> dict[str, list[dg.AssetCheckSpec]]:
+    """The checks that these assets report of themselves, by asset."""
+    reloads = (
+        "finite_and_reloads",
+        "The loss stayed finite, and the published folder reloads to the same output as the model that was trained.",
+        True,
+    )
+    told = {
+        "judge_clip": [("finite_loss", "The judge's loss stayed finite.", True)],
+        "backbone": [reloads],
+        "step_distilled_backbone": [reloads],
+        "distilled_backbone": [
+            reloads,
+            (
+                "parameters_as_planned",
+                "The model has exactly the parameters of the cut that its recipe describes.",
+                True,
+            ),
+            (
+                "score_within_margin",
+                "The judge's score is at most 10% below the teacher's, or the interval does not tell.",
+                False,
+            ),
+        ],
+        "teacher_backbone": [
+            (
+                "reloads",
+                "The files are those that shipped, and answer a fixed input as they did when they were packed.",
+                True,
+            )
+        ],
+    }
+    return {
+        asset: [check_spec(asset, name, about, blocking=blocking) for name, about, blocking in checks]
+        for asset, checks in told.items()
+    }

@@ -10,10 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from assets.interfaces import Store
+from assets.models.smaller import SCORES
 from evaluation.schemas import DISTILLATION_STUDY
 from training.distillation_study import DistillationStudy, StudyContrast, by_cell, is_study, partition_of
-
-SCORES = "smaller_model_scores"
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ from evaluation.schemas import SMALLER_MODEL_SCORES
 if TYPE_CHECKING:
     from evaluation.metrics.smaller import SmallerScore
 
+SCORES = "smaller_model_scores"
+"""Table of all comparisons, a partition a smaller model."""
 PICTURES_SHOWN = 8
 TIMED_BATCH, TIMED_RUNS, WARM_UP = 8, 9, 2
 MARGIN = 0.10  # of the parent's judge cosine

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 
 from assets.interfaces import Store
+from assets.models.smaller import SCORES
 from assets.reports.data import Figure, SmallerRow, StudentRow, TeacherRow
 from evaluation.intervals import Interval
 from training.distillation_study import is_study
-
-SCORES = "smaller_model_scores"
 
 
 def teacher_rows(store: Store) -> list[TeacherRow]:

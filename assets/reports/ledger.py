@@ -32,7 +32,7 @@ DEMO_LEDGER: tuple[Stage, ...] = (
     ),
     Stage(
         "students",
-        "shipped teachers, and one few-step student of the transformer; beside the scaling grid",
+        "shipped teachers, a few-step and a smaller student of them; beside the scaling grid",
         60.0,
     ),
     Stage("judge", "the judge that scores alignment", 30.0),

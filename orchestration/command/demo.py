@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
@@ -17,7 +18,7 @@ from orchestration.command.output import console, errors, place_report, print_ro
 from orchestration.demo import DemoResult, Phase, all_versions, run_demo
 from orchestration.instance import enter_environment
 from orchestration.launching import Outcome
-from orchestration.profile import load_profile
+from orchestration.profile import Profile, load_profile
 from orchestration.resources.following import progress_line
 from orchestration.workspace import Workspace
 from training.errors import FoundryError
@@ -43,21 +44,14 @@ def run(
     talk.print(
         f"[bold]T2I Foundry[/bold] demo: profile {profile.name}, data '{workspace.data}', in {workspace.root}"
     )
-    enter_environment(workspace)
-    from orchestration.definitions import surroundings_of
-
-    surroundings = surroundings_of(workspace, profile)
-    with Shown(workspace.runs, talk) as shown:
-        result = run_demo(
-            workspace,
-            profile,
-            surroundings,
-            shown.started,
-            shown.finished,
-            train_autoencoder=train_autoencoder,
-            everything=everything,
-            seconds_so_far=time.time() - process_start,
-        )
+    surroundings, result = materialize(
+        workspace,
+        profile,
+        talk,
+        train_autoencoder=train_autoencoder,
+        everything=everything,
+        seconds_so_far=time.time() - process_start,
+    )
     if result.error:
         raise FoundryError(
             f"The demo stopped. {result.error} What was finished is kept: run it again to go on."
@@ -67,6 +61,19 @@ def run(
     )
     talk.print(f"{time.time() - process_start:.0f} s in all. Look at everything in the Dagster UI: make ui")
     return 0
+
+
+def materialize(
+    workspace: Workspace, profile: Profile, talk: Console, **how: Any
+) -> tuple[Surroundings, DemoResult]:
+    """Run what is not fresh and show how it goes; ``how`` are keywords of :func:`orchestration.demo.run_demo`."""
+    enter_environment(workspace)
+    from orchestration.definitions import surroundings_of
+
+    surroundings = surroundings_of(workspace, profile)
+    with _Shown(workspace.runs, talk) as shown:
+        result = run_demo(workspace, profile, surroundings, shown.started, shown.finished, **how)
+    return surroundings, result
 
 
 def check_landing(workspace: Workspace) -> None:
@@ -82,7 +89,7 @@ def check_landing(workspace: Workspace) -> None:
         )
 
 
-class Shown:
+class _Shown:
     """The progress display: one bar a phase; underneath, what the trainings that run right now say of themselves."""
 
     def __init__(self, runs: Path, talk: Console) -> None:
@@ -100,7 +107,7 @@ class Shown:
         self._stop = threading.Event()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
 
-    def __enter__(self) -> Shown:
+    def __enter__(self) -> _Shown:
         self._progress.start()
         self._watcher.start()
         return self

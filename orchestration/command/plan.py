@@ -70,7 +70,12 @@ def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _sentence(total: Mapping[str, Any], price: float | None) -> str:
     cost = "" if price is None else f", cost {total['cost']:,.0f} at {price:g} a GPU-hour"
-    return f"All {total['runs']} runs: {total['training_gflops']:.3g} GFLOPs, {total['gpu_hours']:,.4g} GPU-hours{cost} (projected)."
+    return f"All {total['runs']} runs: {total['training_gflops']:.3g} GFLOPs, {_hours(total['gpu_hours'])} GPU-hours{cost} (projected)."
+
+
+def _hours(hours: float) -> str:
+    """Whole hours from a hundred on, four digits below."""
+    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.4g}"
 
 
 def _detail(plan: Plan, *, as_json: bool) -> None:

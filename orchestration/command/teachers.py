@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from orchestration.command.demo import Shown, check_landing
+from orchestration.command.demo import check_landing, materialize
 from orchestration.command.output import console, errors, print_rows
-from orchestration.demo import SHIPPED_TEACHERS, run_demo
-from orchestration.instance import enter_environment
+from orchestration.demo import SHIPPED_TEACHERS
 from orchestration.profile import load_profile
 from orchestration.workspace import Workspace
 from training.errors import FoundryError
@@ -19,22 +18,12 @@ def run(workspace: Workspace, into: Path, *, train_autoencoder: bool, as_json: b
     check_landing(workspace)
     talk = errors if as_json else console
     talk.print(f"[bold]T2I Foundry[/bold] teachers: profile {profile.name}, in {workspace.root}")
-    enter_environment(workspace)
     from assets.models.teachers import ROWS
-    from orchestration.definitions import surroundings_of
     from orchestration.teachers import pack_autoencoder, pack_teachers
 
-    surroundings = surroundings_of(workspace, profile)
-    with Shown(workspace.runs, talk) as shown:
-        result = run_demo(
-            workspace,
-            profile,
-            surroundings,
-            shown.started,
-            shown.finished,
-            train_autoencoder=train_autoencoder,
-            until=SHIPPED_TEACHERS,
-        )
+    surroundings, result = materialize(
+        workspace, profile, talk, train_autoencoder=train_autoencoder, until=SHIPPED_TEACHERS
+    )
     if result.error:
         raise FoundryError(f"{result.error} What was finished is kept: run it again to go on.")
     if train_autoencoder:

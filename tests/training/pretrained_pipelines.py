@@ -93,34 +93,36 @@ def pixart() -> PixArtTransformer2DModel:
     )
 
 
-def sd3() -> SD3Transformer2DModel:
-    return SD3Transformer2DModel(
-        sample_size=SIDE,
-        patch_size=2,
-        in_channels=CHANNELS,
-        out_channels=CHANNELS,
-        num_layers=2,
-        attention_head_dim=8,
-        num_attention_heads=2,
-        joint_attention_dim=TEXT,
-        caption_projection_dim=16,
-        pooled_projection_dim=POOLED,
-        pos_embed_max_size=16,
-    )
+def sd3(**changes: Any) -> SD3Transformer2DModel:
+    config: dict[str, Any] = {
+        "sample_size": SIDE,
+        "patch_size": 2,
+        "in_channels": CHANNELS,
+        "out_channels": CHANNELS,
+        "num_layers": 2,
+        "attention_head_dim": 8,
+        "num_attention_heads": 2,
+        "joint_attention_dim": TEXT,
+        "caption_projection_dim": 16,
+        "pooled_projection_dim": POOLED,
+        "pos_embed_max_size": 16,
+    }
+    return SD3Transformer2DModel(**{**config, **changes})
 
 
-def flux() -> FluxTransformer2DModel:
-    return FluxTransformer2DModel(
-        in_channels=4 * CHANNELS,
-        num_layers=1,
-        num_single_layers=1,
-        attention_head_dim=16,
-        num_attention_heads=2,
-        joint_attention_dim=TEXT,
-        pooled_projection_dim=POOLED,
-        guidance_embeds=True,
-        axes_dims_rope=(4, 6, 6),
-    )
+def flux(**changes: Any) -> FluxTransformer2DModel:
+    config: dict[str, Any] = {
+        "in_channels": 4 * CHANNELS,
+        "num_layers": 1,
+        "num_single_layers": 1,
+        "attention_head_dim": 16,
+        "num_attention_heads": 2,
+        "joint_attention_dim": TEXT,
+        "pooled_projection_dim": POOLED,
+        "guidance_embeds": True,
+        "axes_dims_rope": (4, 6, 6),
+    }
+    return FluxTransformer2DModel(**{**config, **changes})
 
 
 EPSILON = {"prediction": "epsilon", "time_sampling": "uniform"}

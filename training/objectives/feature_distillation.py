@@ -19,7 +19,7 @@ from training.backbones import Conditions
 from training.distillation import FeaturePair, FeatureTaps, build_student, feature_pairs
 from training.errors import FoundryError
 from training.objectives.diffusion import DiffusionBatch, DiffusionObjective, place
-from training.parents import load_parent
+from training.parents import check_backbone, load_parent
 from training.randomness import Draw
 from training.schedulers import is_few_step
 from training.spec import DiffusionOptions, Execution, FeatureDistillationOptions, TrainingSpecification
@@ -59,7 +59,8 @@ class FeatureDistillationObjective(DiffusionObjective):
             "time_sampling": self.distillation.time_sampling,
         }
         student = build_student(self.teacher, self.distillation.student).backbone
-        check_named(spec, student)
+        if spec.recipe.backbone is not None:  # what is cut is what a paper says
+            check_backbone(spec.recipe, student, of="its student")
         return DiffusionOptions.model_validate(options), student.train()
 
     def loss(self, batch: DiffusionBatch, draw: Draw) -> tuple[Tensor, dict[str, Tensor | float]]:
@@ -102,11 +103,3 @@ def feature_losses(
         group = f"{pair.kind}_{pair.stage}"
         sums[group] = sums[group] + error if group in sums else error
     return sums
-
-
-def check_named(spec: TrainingSpecification, student: Any) -> None:
-    """Where the recipe names a backbone, the student must be it: what is cut is what a paper says."""
-    from training.parents import check_backbone
-
-    if spec.recipe.backbone is not None:
-        check_backbone(spec.recipe, student, of="its student")

@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 from assets.interfaces import Provenance
-from assets.models.distillation_study import SCORES, summarise_study
+from assets.models.distillation_study import summarise_study
+from assets.models.smaller import SCORES
 from evaluation.schemas import SMALLER_MODEL_SCORES
 from orchestration.resources.store import ManifestStore
 from training.distillation_study import DistillationStudy, StudyContrast, partition_of

@@ -36,35 +36,17 @@ def pixart() -> PixArtTransformer2DModel:
 
 def sd3() -> SD3Transformer2DModel:
     """Three blocks: with normalised queries, with SD3.5's second attention, and the last without a text stream."""
-    return SD3Transformer2DModel(
-        sample_size=SIDE,
-        patch_size=2,
-        in_channels=CHANNELS,
-        out_channels=CHANNELS,
+    return pretrained_pipelines.sd3(
         num_layers=3,
-        attention_head_dim=8,
         num_attention_heads=3,
-        joint_attention_dim=TEXT,
         caption_projection_dim=24,
-        pooled_projection_dim=POOLED,
-        pos_embed_max_size=16,
         dual_attention_layers=(1,),
         qk_norm="rms_norm",
     )
 
 
 def flux() -> FluxTransformer2DModel:
-    return FluxTransformer2DModel(
-        in_channels=4 * CHANNELS,
-        num_layers=2,
-        num_single_layers=2,
-        attention_head_dim=16,
-        num_attention_heads=3,
-        joint_attention_dim=TEXT,
-        pooled_projection_dim=POOLED,
-        guidance_embeds=True,
-        axes_dims_rope=(4, 6, 6),
-    )
+    return pretrained_pipelines.flux(num_layers=2, num_single_layers=2, num_attention_heads=3)
 
 
 FAMILIES = {"sd2": sd2, "sdxl": sdxl, "pixart": pixart, "sd3": sd3, "flux": flux}

@@ -1,0 +1,55 @@
+"""One way to train a model that starts from another: its recipe, what it reads, and the run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from assets.interfaces import Compute, Models, Provenance, Store
+from assets.models.configs import BackboneConfig, recipe_overrides, student_config
+from assets.models.parents import Sources, child_sources, parent_version, recipes_of
+from assets.models.training_runs import Log, TrainedRun, resolve_recipe, train_to_end
+from assets.steps import STEPS, provenance_of
+from training.spec import Recipe
+
+
+@dataclass(frozen=True)
+class Child:
+    """A model about to be trained from its parent. ``outside`` are digests of what does not come out of the graph."""
+
+    recipe: Recipe
+    parent: tuple[str, str]  # asset and partition
+    provenance: Provenance
+    sources: Sources
+    outside: Mapping[str, str]
+
+    @property
+    def parent_name(self) -> str:
+        """For people."""
+        return " ".join(self.parent)
+
+    @property
+    def parent_folder(self) -> Path:
+        """The parent's verified pipeline folder."""
+        return self.sources.paths["parent"]
+
+    def train(self, models: Models, compute: Compute, log: Log) -> TrainedRun:
+        """Train to the end; raises as :func:`assets.models.training_runs.train_to_end` does."""
+        digests = {**self.sources.digests, **self.outside}
+        return train_to_end(self.recipe, digests, self.sources.paths, models, compute, log)
+
+
+def prepare_child(store: Store, models: Models, name: str, key: str, config: BackboneConfig) -> Child:
+    """The child of partition ``key`` of asset ``name``.
+
+    Raises FoundryError when its recipe names no parent that there is, an input is missing, or a gate failed.
+    """
+    from training.encoder_settings import encoder_digest
+
+    own = recipes_of(models, name)[key]
+    recipe = resolve_recipe(own, recipe_overrides(config))
+    parent = parent_version(models, name, recipe)
+    outside = {"text_encoder": encoder_digest(models.text_encoder)}
+    provenance = provenance_of(store, STEPS[name], key, student_config(own, config), outside, parent)
+    return Child(recipe, parent, provenance, child_sources(store, provenance, parent), outside)
