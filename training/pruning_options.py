@@ -1,4 +1,4 @@
-"""The section of a recipe that says how masks are learned (EcoDiff), and the official code's settings by model.
+"""The sections of a recipe that say how units are scored, masks learned (EcoDiff), and the official code's settings by model.
 
 This module is light: it imports no torch.
 """
@@ -19,7 +19,47 @@ Kind = Literal["heads", "ffn", "norm"]
 KINDS: tuple[Kind, ...] = ("heads", "ffn", "norm")
 """What is masked: attention heads, feed-forward neurons, channels of adaptive layer norm."""
 
+Method = Literal["ecodiff", "per_step", "taylor", "magnitude", "random", "block_removal"]
+METHODS: tuple[Method, ...] = ("ecodiff", "per_step", "taylor", "magnitude", "random", "block_removal")
+"""How units are scored: by masks learned end to end or per step, or by one of the baselines."""
+
+LEARNED_METHODS: tuple[Method, ...] = ("ecodiff", "per_step")
+"""The methods whose scores are logits of learned masks."""
+
+
+def method_named(name: str) -> Method:
+    """A method by its name. Raises FoundryError for an unknown one."""
+    found = next((method for method in METHODS if method == name), None)
+    if found is None:
+        raise FoundryError(f"method: there is no '{name}'; {nearest(name, METHODS)}")
+    return found
+
+
 Rate = Annotated[float, Field(ge=0, le=100)]
+
+
+class TaylorOptions(Section):
+    """Options of Taylor scores (Diff-Pruning, arXiv 2305.10924); the official code has 128 pictures and 1000 levels."""
+
+    samples: Positive = Field(default=128, description="latents with captions, the first so many given")
+    noise_levels: int = Field(
+        default=100, ge=1, le=1000, description="levels t = (k + 1/2) / number, from low noise to high"
+    )
+    threshold: float = Field(
+        default=0.05,
+        ge=0,
+        lt=1,
+        description="the first level with L_t / L_max below it ends the sum; 0: none",
+    )
+    batch_size: Positive = Field(
+        default=16, description="latents at a time; changes no score but by rounding"
+    )
+
+
+class BlockRemovalOptions(Section):
+    """Options of block removal; sampling steps, guidance and first noise are those of mask learning."""
+
+    prompts: Positive = Field(default=8, description="prompts to compare samples of, the first so many given")
 
 
 class PruningOptions(Section):
@@ -61,6 +101,14 @@ class PruningOptions(Section):
     )
     check_replay: bool = Field(
         default=False, description="compare each recomputed state with the stored one, bit by bit"
+    )
+    distance: Literal["end_to_end", "per_step"] = Field(
+        default="end_to_end",
+        description="between final latents, or between predictions at one random step of the dense chain",
+    )
+    taylor: TaylorOptions = Field(default=TaylorOptions(), description="of Taylor scores alone")
+    block_removal: BlockRemovalOptions = Field(
+        default=BlockRemovalOptions(), description="of block removal alone"
     )
 
     @model_validator(mode="after")

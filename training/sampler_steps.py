@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from training.chain import Chain, ReplayableNoise, State
 from training.errors import FoundryError
@@ -56,10 +58,18 @@ class SamplerStep:
         # A copy that the call owns: nothing of this step's graph stays behind in the scheduler.
         scheduler = standing_at(self.scheduler, index, remembered)
         timestep = scheduler.timesteps[index]
-        output = self.predict(scaled_input(scheduler, latents, timestep), timestep)
+        output = self._output(scheduler, latents, timestep)
         extra = extra_keywords(scheduler, self.generators)
         latents = scheduler.step(output, timestep, latents, return_dict=False, **extra)[0]
         return latents, *_remembered(scheduler)
+
+    def prediction(self, latents: Float[Tensor, "n c h w"], index: int) -> Float[Tensor, "n c h w"]:
+        """What the network, guided, says of the latents that step ``index`` begins with; no step is taken."""
+        scheduler = standing_at(self.scheduler, index)
+        return self._output(scheduler, latents, scheduler.timesteps[index])
+
+    def _output(self, scheduler: Any, latents: Tensor, timestep: Tensor) -> Tensor:
+        return self.predict(scaled_input(scheduler, latents, timestep), timestep)
 
 
 def standing_at(scheduler: Any, index: int, remembered: Sequence[torch.Tensor] = ()) -> Any:

@@ -6,6 +6,9 @@ For one prompt, with z_0 the latents at the end of the sampling chain from the s
 
 (arXiv 2412.02852, official code). The dense model's z_0 is drawn once per prompt and kept. Gradients go through the whole
 chain by :func:`training.chain.chain_gradients`. R is a heuristic: the paper's derivation from L0 does not hold.
+
+``distance: per_step`` replaces the first term by one of a single step, the ablation that the paper compares with (sheet,
+section 9); see :meth:`MaskLearner.distance_gradients`.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import copy
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -26,10 +29,10 @@ from training.prompts import Prompts
 from training.pruning._layers import UnitKey
 from training.pruning.hard_concrete import HardConcrete, expected_l0, mean_l1, mean_sigmoid
 from training.pruning.masking import Masks
-from training.pruning.noise import MaskNoise
+from training.pruning.noise import MaskNoise, step_of_draw
 from training.pruning_options import KINDS, PruningOptions
 from training.randomness import SampleOrder, stream_key
-from training.sampler_steps import sampling_chain
+from training.sampler_steps import SamplerStep, sampling_chain
 from training.stepping import Sampled
 
 Masking = Callable[[Any, Masks], AbstractContextManager[Any]]
@@ -115,6 +118,7 @@ class MaskLearner:
         self.masks = LearnedMasks(self.logits, units, self.hard_concrete, self.noise, like)
         self._order = SampleOrder(seed, options.prompts)
         self._targets: dict[int, Tensor] = {}  # z0_dense by prompt, on the CPU
+        self._paths: dict[int, tuple[Tensor, ...]] = {}  # the dense x_0 .. x_{T-1} by prompt, on the CPU
 
     @property
     def parameters(self) -> list[Tensor]:
@@ -159,7 +163,16 @@ class MaskLearner:
         self.updates += 1
 
     def distance_gradients(self, row: int, draw: int) -> tuple[float, tuple[Tensor, ...]]:
-        """mean (z0_dense - z0_masked)^2 of one prompt and its gradients; ``draw`` numbers the masks' noise."""
+        """The distance of masked to dense for one prompt and its gradients; ``draw`` numbers what is drawn by chance.
+
+        ``end_to_end``: mean (z0_dense - z0_masked)^2. ``per_step``: with i drawn evenly from the T steps and x_i the dense
+        trajectory's state before step i, mean (e_dense(x_i) - e_masked(x_i))^2, where e is the network's guided prediction
+        in its own parametrisation, before the scheduler uses it: all steps weigh the same, and a solver's memory and
+        noise play no part. A draw costs two network evaluations and one backward pass; the dense trajectory is drawn once
+        per prompt, its T latents being kept on the CPU.
+        """
+        if self.options.distance == "per_step":
+            return self._step_gradients(row, draw)
         target = self.target(row)
         tolerance = 0.0 if self.options.check_replay else None
         with self.masking(self.denoiser.backbone, self.masks):
@@ -170,6 +183,25 @@ class MaskLearner:
             (grad_final,) = torch.autograd.grad(distance, final)
             found = chain_gradients(chain, trajectory, grad_final, self.parameters, tolerance=tolerance)
         return float(distance.detach()), found.parameters
+
+    def _step_gradients(self, row: int, draw: int) -> tuple[float, tuple[Tensor, ...]]:
+        path = self.dense_path(row)
+        index = step_of_draw(self.seed, draw, len(path))
+        step = cast(SamplerStep, self._chain(row).step)
+        latents = path[index].to(self.denoiser.device)
+        with torch.no_grad():
+            target = step.prediction(latents, index)
+        with self.masking(self.denoiser.backbone, self.masks), torch.enable_grad():
+            self.noise.begin(draw, index)
+            distance = (target - step.prediction(latents, index)).square().mean()
+            found = torch.autograd.grad(distance, self.parameters, allow_unused=True, materialize_grads=True)
+        return float(distance.detach()), found
+
+    def dense_path(self, row: int) -> tuple[Float[Tensor, "1 c h w"], ...]:
+        """The states before each step of a prompt's dense chain, drawn at their first use."""
+        if row not in self._paths:
+            self._paths[row] = tuple(latents.cpu() for latents, *_ in run_chain(self._chain(row)).states[:-1])
+        return self._paths[row]
 
     def target(self, row: int) -> Float[Tensor, "1 c h w"]:
         """z0_dense of a prompt, drawn at its first use."""

@@ -36,3 +36,8 @@ class MaskNoise:
         self._calls[layer] += 1
         purpose = f"mask/{self._step}/{call}/{layer}"
         return torch.from_numpy(uniform(self.seed, purpose, self._draw, np.arange(count)))
+
+
+def step_of_draw(seed: int, draw: int, num_steps: int) -> int:
+    """The step that a draw of ``distance: per_step`` looks at: evenly one of 0 .. num_steps - 1."""
+    return int(uniform(seed, "per-step distance", draw, np.zeros(1, np.int64))[0] * num_steps)
