@@ -215,6 +215,12 @@ def legend_label(name: str) -> str:
 
 def new_figure(width_inches: float, height_inches: float) -> tuple[Figure, Axes]:
     """A figure of its own: pyplot's global state is not touched, so threads do not meet."""
+    figure, (axes,) = row_of_axes(width_inches, height_inches, 1)
+    return figure, axes
+
+
+def row_of_axes(width_inches: float, height_inches: float, columns: int) -> tuple[Figure, list[Axes]]:
+    """The same with several axes side by side."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -222,7 +228,7 @@ def new_figure(width_inches: float, height_inches: float) -> tuple[Figure, Axes]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width_inches, height_inches), dpi=150, layout="constrained")
         FigureCanvasAgg(figure)
-        return figure, figure.add_subplot()
+        return figure, list(figure.subplots(1, columns, squeeze=False)[0])
 
 
 def png_bytes(figure: Figure) -> bytes:

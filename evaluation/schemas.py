@@ -125,6 +125,11 @@ SMALLER_MODEL_SCORES = pa.schema(
             "measured forward pass of a batch of 8, median, on the machine of the run",
         ),
         described(
+            "peak_memory_bytes",
+            pa.int64(),
+            "weights and the most tensors that a forward pass of a batch of 8 has alive at once, float32, counted",
+        ),
+        described(
             "judge_cosine", pa.float64(), "mean judge cosine of held-out prompts and pictures, [-1, 1]"
         ),
         *bounds("judge_cosine"),
@@ -154,6 +159,28 @@ SMALLER_MODEL_SCORES = pa.schema(
             nullable=True,
         ),
         described("model_digest", pa.string(), "content digest of the child's folder"),
+    ]
+)
+
+PRUNING_STEP_ERRORS = pa.schema(
+    [
+        described("recipe", pa.string(), "recipe of the pruned model"),
+        described("step", pa.int32(), "sampling step, 1 is the one from pure noise"),
+        described(
+            "timestep", pa.float64(), "the scheduler's timestep of the step, at most 1000, noise first"
+        ),
+        described(
+            "relative_error",
+            pa.float64(),
+            "squared error of the guided prediction over the dense model's square, on the dense model's own path, "
+            "mean over prompts",
+        ),
+        *bounds("relative_error"),
+        described(
+            "state_distance",
+            pa.float64(),
+            "mean squared difference of the two models' own latents after the step, from the same noise",
+        ),
     ]
 )
 

@@ -38,11 +38,15 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a backbone costs: parameters, multiply-adds of one image, milliseconds of a batch of 8."""
+    """What a backbone costs: parameters, multiply-adds of one image, milliseconds and memory of a batch of 8.
+
+    ``peak_memory_bytes``: weights and what the pass adds, see :func:`training.measuring.memory.peak_memory_bytes`.
+    """
 
     parameters: int
     macs: int
     milliseconds: float
+    peak_memory_bytes: int
 
 
 @dataclass(frozen=True)
@@ -90,12 +94,13 @@ def compare_smaller(
 
 
 def measure(folders: Sequence[Path], num_tokens: int, threads: int) -> list[Measured]:
-    """Count and time backbones on example inputs of the dataset's text length; timed by turns, so that all meet the
+    """Count, time and weigh backbones on example inputs of the dataset's text length; timed by turns, so that all meet the
     same machine."""
     import torch
 
     from evaluation.analysis.timing import threads as torch_threads
     from training.backbones import example_inputs, layer_costs
+    from training.measuring.memory import peak_memory_bytes
     from training.parents import load_backbone
 
     backbones = [load_backbone(folder).eval() for folder in folders]
@@ -107,13 +112,13 @@ def measure(folders: Sequence[Path], num_tokens: int, threads: int) -> list[Meas
         ]
     seconds = np.median(rounds[WARM_UP:], axis=0)
     measured = []
-    for backbone, median in zip(backbones, seconds, strict=True):
+    for backbone, example, median in zip(backbones, inputs, seconds, strict=True):
+        peak = peak_memory_bytes(backbone, example)
         empty = backbone.to("meta")
         costs = layer_costs(empty, example_inputs(empty, 1, num_tokens=num_tokens)).values()
         parameters = sum(parameter.numel() for parameter in empty.parameters())
-        measured.append(
-            Measured(parameters, sum(c.macs + c.product_macs for c in costs), 1e3 * float(median))
-        )
+        macs = sum(cost.macs + cost.product_macs for cost in costs)
+        measured.append(Measured(parameters, macs, 1e3 * float(median), peak))
     return measured
 
 
@@ -140,8 +145,8 @@ def gate_of_score(score: SmallerScore, margin: float = MARGIN) -> GateResult:
 def smaller_markdown(table: pa.Table) -> str:
     """The comparison in Markdown, for the asset page and the card."""
     lines = [
-        "| | parameters | multiply-adds | ms, batch of 8 | judge cosine | relative to the parent | SSIM |",
-        "|---|---|---|---|---|---|---|",
+        "| | parameters | multiply-adds | ms, batch of 8 | peak MB, batch of 8 | judge cosine | relative to the parent | SSIM |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     rows = table.to_pylist()
     whole = rows[0]
@@ -155,12 +160,13 @@ def smaller_markdown(table: pa.Table) -> str:
             relative = f"{row['relative']:+.1%} ({row['relative_low']:+.1%} to {row['relative_high']:+.1%})"
             ssim = f"{row['ssim']:.3f}"
         lines.append(
-            f"| {row['model']} | {row['parameters']:,}{share} | {row['macs']:,} | {row['milliseconds']:.1f} | {cosine} "
-            f"| {relative} | {ssim} |"
+            f"| {row['model']} | {row['parameters']:,}{share} | {row['macs']:,} | {row['milliseconds']:.1f} "
+            f"| {row['peak_memory_bytes'] / 1e6:.1f} | {cosine} | {relative} | {ssim} |"
         )
     note = (
         f"{rows[0]['num_prompts']} held-out prompts, {rows[0]['num_steps']} steps, guidance {rows[0]['guidance']:g}; "
-        "milliseconds hold for the machine of this run and what else it did."
+        "milliseconds hold for the machine of this run and what else it did; peak MB (1e6 bytes) are weights and the most "
+        "tensors of a forward pass that are alive at once, in float32."
     )
     return "\n".join([*lines, "", note])
 
@@ -189,6 +195,7 @@ def _table(
                 "parameters": cost.parameters,
                 "macs": cost.macs,
                 "milliseconds": cost.milliseconds,
+                "peak_memory_bytes": cost.peak_memory_bytes,
                 "prompt_cosines": by_prompt.tolist(),
                 "judge_cosine": cosine.value,
                 "judge_cosine_low": cosine.low,

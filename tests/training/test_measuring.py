@@ -16,7 +16,7 @@ from training.measuring.__main__ import EXIT_UNFINISHED, main
 from training.measuring.cases import measurements
 from training.measuring.devices import time_calls
 from training.measuring.steps import ExampleStep, fixed_batch
-from training.measuring.synthetic import Case, build_loop
+from training.measuring.synthetic import Case, build_distillation_loop, build_loop
 
 
 def test_smoke_form_measures_everything_and_resumes(
@@ -65,3 +65,17 @@ def test_the_example_computes_our_loss(tmp_path: Path) -> None:
     noise = torch.from_numpy(draw.normal("noise", batch.latents.shape[1:]))
     steps = (torch.from_numpy(draw.uniform("noise_level")) * 1000).long()
     torch.testing.assert_close(loss, peer.loss(noise, steps), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "kept"), [("UNet-tiny", {"mid": False}), ("PixArt-demo-h64-d4", {"blocks": 2})]
+)
+def test_a_distillation_of_default_features(backbone: str, kept: dict[str, object], tmp_path: Path) -> None:
+    loop = build_distillation_loop(Case(backbone, 4), kept, tmp_path, "cpu")
+    before = [parameter.clone() for parameter in loop.parameters]
+    loop._step()
+    assert loop.images_seen == 4
+    row = loop.interval.row()
+    assert row["loss"] > row["loss_task"] > 0
+    assert any(name.startswith("loss_feature_SA_") for name in row)
+    assert any(not torch.equal(a, b) for a, b in zip(before, loop.parameters, strict=True))

@@ -39,6 +39,7 @@ def put(store: ManifestStore, cell: str, seed: int, gain: float) -> None:
     rows = [
         {
             "recipe": key, "parent": "teacher", "model": model, "parameters": parameters, "macs": 1, "milliseconds": 1.0,
+            "peak_memory_bytes": 1,
             "judge_cosine": float(cosines.mean()), "judge_cosine_low": 0.0, "judge_cosine_high": 1.0, "relative": None,
             "relative_low": None, "relative_high": None, "ssim": None, "num_steps": 16, "guidance": 3.0,
             "num_prompts": len(cosines), "sheet": None, "prompt_cosines": cosines.tolist(), "model_digest": "d" * 64,
