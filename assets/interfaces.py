@@ -16,6 +16,7 @@ from training.digests import OUTSIDE_MODEL_DIGEST
 from training.distillation_study import DistillationStudy
 from training.encoder_settings import EncoderSettings
 from training.grid import Grid
+from training.pruning_recipes import PrunedRecipe, ScoringRecipe
 from training.spec import Recipe
 
 if TYPE_CHECKING:
@@ -413,6 +414,9 @@ class Models:
     step_distilled: Mapping[str, Recipe] = field(default_factory=dict)
     distilled: Mapping[str, Recipe] = field(default_factory=dict)
     distillation_study: DistillationStudy | None = None
+    unit_scores: Mapping[str, ScoringRecipe] = field(default_factory=dict)
+    pruned: Mapping[str, PrunedRecipe] = field(default_factory=dict)
+    fine_tuned: Mapping[str, Recipe] = field(default_factory=dict)
     teachers: tuple[str, ...] = ()
     execution: Mapping[str, Any] = field(default_factory=dict)
     grid: Grid | None = None

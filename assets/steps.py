@@ -7,14 +7,27 @@ change; a refactor leaves it alone and recomputes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from assets.interfaces import Provenance, Store
 from training.errors import FoundryError
 
-Partitioning = Literal["groups", "recipes", "teachers", "step_distilled", "distilled", "grid"] | None
+Partitioning = (
+    Literal[
+        "groups",
+        "recipes",
+        "teachers",
+        "step_distilled",
+        "distilled",
+        "unit_scores",
+        "pruned",
+        "fine_tuned",
+        "grid",
+    ]
+    | None
+)
 
 
 @dataclass(frozen=True)
@@ -23,7 +36,7 @@ class Step:
 
     ``after`` names steps that come earlier but whose digest says nothing about this one's input: the scene builder
     lands shards, and it is the shards of its own group that ``landed_images`` reads. ``parents`` are those of ``reads``
-    that hold the models which a recipe's ``parent`` may name: of them only that one version is read.
+    that hold what a recipe names: its parent among the models, its scores. Of them only the named versions are read.
     """
 
     name: str
@@ -35,6 +48,11 @@ class Step:
     after: tuple[str, ...] = ()
     parents: tuple[str, ...] = ()
 
+
+_MODELS = ("backbone", "teacher_backbone", "step_distilled_backbone", "distilled_backbone")
+"""What holds models that can be cut."""
+_TUNED = ("backbone", "teacher_backbone", "distilled_backbone", "pruned_backbone")
+"""What holds models that can be trained on; few-step ones cannot."""
 
 _ALL = (
     Step("demo_scenes", "corpus", 1, kinds=("python", "parquet")),
@@ -185,6 +203,41 @@ _ALL = (
         ("ray", "pytorch", "huggingface"),
         parents=("backbone", "teacher_backbone", "step_distilled_backbone"),
     ),
+    Step(
+        "unit_scores",
+        "models",
+        1,
+        (*_MODELS, "training_shards"),
+        "unit_scores",
+        ("ray", "pytorch"),
+        parents=_MODELS,
+    ),
+    Step(
+        "pruned_backbone",
+        "models",
+        1,
+        ("unit_scores", *_MODELS, "training_shards", "judge_clip"),
+        "pruned",
+        ("pytorch", "huggingface"),
+        parents=("unit_scores", *_MODELS),
+    ),
+    Step(
+        "fine_tuned_backbone",
+        "models",
+        1,
+        (*_TUNED, "training_shards", "autoencoder", "judge_clip"),
+        "fine_tuned",
+        ("ray", "pytorch", "huggingface"),
+        parents=_TUNED,
+    ),
+    Step(
+        "pruning_comparison",
+        "models",
+        1,
+        ("pruned_backbone", "unit_scores", "fine_tuned_backbone"),
+        None,
+        ("parquet",),
+    ),
     Step("distillation_study", "models", 1, ("distilled_backbone",), None, ("parquet",)),
     Step(
         "scaling_run",
@@ -251,6 +304,7 @@ _ALL = (
             "teacher_backbone",
             "step_distilled_backbone",
             "distilled_backbone",
+            "pruning_comparison",
             "caption_statistics",
             "entity_annotations",
             "layout_benchmark",
@@ -264,18 +318,18 @@ STEPS: Mapping[str, Step] = {step.name: step for step in _ALL}
 
 
 def input_keys(
-    store: Store, step: Step, partition: str | None, parent: tuple[str, str] | None = None
+    store: Store, step: Step, partition: str | None, named: Sequence[tuple[str, str]] = ()
 ) -> list[tuple[str, str | None]]:
     """(name, partition) of every version that ``step`` reads for one of its partitions.
 
     A step reads the same partition of an equally partitioned input, all partitions of a differently
-    partitioned one, and the only version of an unpartitioned one. Of its parents it reads ``parent`` alone.
+    partitioned one, and the only version of an unpartitioned one. Of its parents it reads the ``named`` alone.
     """
     keys: list[tuple[str, str | None]] = []
     for name in step.reads:
         source = STEPS[name]
         if name in step.parents:
-            keys.extend([parent] if parent is not None and parent[0] == name else [])
+            keys.extend(version for version in named if version[0] == name)
         elif source.partitioned_by is None:
             keys.append((name, None))
         elif source.partitioned_by == step.partitioned_by:
@@ -296,16 +350,16 @@ def provenance_of(
     partition: str | None,
     config: Mapping[str, Any],
     other_inputs: Mapping[str, str] | None = None,
-    parent: tuple[str, str] | None = None,
+    named: Sequence[tuple[str, str]] = (),
 ) -> Provenance:
     """What a run of ``step`` would be made from right now.
 
-    ``other_inputs`` are digests of what does not come out of the graph (landed files, packaged models); ``parent`` is
-    the asset and partition of the model that a recipe starts from.
+    ``other_inputs`` are digests of what does not come out of the graph (landed files, packaged models); ``named``
+    are asset and partition of what a recipe names: the model it starts from, the scores it cuts by.
     Raises FoundryError when an input does not exist yet.
     """
     inputs = dict(other_inputs or {})
-    for name, key in input_keys(store, step, partition, parent):
+    for name, key in input_keys(store, step, partition, named):
         manifest = store.current(name, key)
         if manifest is None:
             raise FoundryError(

@@ -66,7 +66,12 @@ class FamilyPoints:
 
 
 def loss_curves(
-    curves: Sequence[Curve], *, title: str, y_label: str = "training loss", smooth: int = 25
+    curves: Sequence[Curve],
+    *,
+    title: str,
+    x_label: str = "images seen",
+    y_label: str = "training loss",
+    smooth: int = 25,
 ) -> bytes:
     """Loss over images seen: each run as a thin raw line under its running mean of ``smooth`` points.
 
@@ -90,7 +95,7 @@ def loss_curves(
         if high > low:
             axes.set_ylim(low - 0.05 * (high - low), high + 0.1 * (high - low))
     name_axes(axes, title)
-    axes.set(xlabel="images seen", ylabel=y_label)
+    axes.set(xlabel=x_label, ylabel=y_label)
     axes.xaxis.set_major_formatter(_thousands)
     if with_legend:
         axes.legend(ncols=2 if len(curves) > 4 else 1, loc="upper right")

@@ -110,6 +110,40 @@ ALIGNMENT_SCORES = pa.schema(
     ]
 )
 
+PRUNING_COMPARISON = pa.schema(
+    [
+        described("recipe", pa.string(), "recipe of the pruned model"),
+        described("model", pa.string(), "model that was pruned"),
+        described("method", pa.string(), "how its units were scored"),
+        described("recovery", pa.string(), "what was trained after pruning: none, all weights, or adapters"),
+        described("scores", pa.string(), "recipe of the scores"),
+        described(
+            "sparsity",
+            pa.float64(),
+            "share of units removed, the largest of its kinds; null by threshold",
+            nullable=True,
+        ),
+        described("scope", pa.string(), "units ranked over all modules (global) or within each (layer)"),
+        described("score_per", pa.string(), "what scores are divided by before ranking"),
+        described("parameters", pa.int64(), "parameters of the pruned backbone"),
+        described("parameters_left", pa.float64(), "the same over the whole model's"),
+        described("macs_left", pa.float64(), "multiply-adds over the whole model's"),
+        described("milliseconds", pa.float64(), "measured forward pass of a batch of 8, median"),
+        described(
+            "speedup", pa.float64(), "the whole model's milliseconds over the pruned one's, in one run"
+        ),
+        described("peak_memory_left", pa.float64(), "peak memory of a forward pass over the whole model's"),
+        described("judge_cosine", pa.float64(), "mean judge cosine of held-out prompts, [-1, 1]"),
+        *bounds("judge_cosine"),
+        described("relative", pa.float64(), "pruned minus whole over the whole's cosine, paired by prompt"),
+        *bounds("relative"),
+        described("ssim", pa.float64(), "mean structural similarity to the whole model's picture"),
+        described("scoring_seconds", pa.float64(), "what scoring took, on the machine of its run"),
+        described("scoring_evaluations", pa.int64(), "forward passes of the network for the scores"),
+        described("scoring_gradients", pa.int64(), "of these, with a backward pass"),
+    ]
+)
+
 SMALLER_MODEL_SCORES = pa.schema(
     [
         described("recipe", pa.string(), "recipe of the smaller model"),

@@ -20,6 +20,9 @@ HOLDING_IMAGES = (
     "backbone",
     "step_distilled_backbone",
     "distilled_backbone",
+    "unit_scores",
+    "pruned_backbone",
+    "fine_tuned_backbone",
 )
 """What keeps what an image taught it after the image has left the landed ones."""
 REMOVAL_CHECK = "no_removed_images"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import dagster as dg
@@ -66,17 +66,20 @@ def check_profile_defaults(profile: Profile) -> None:
 def partition_keys(profile: Profile, name: str) -> list[str | None]:
     """Every partition that an asset has in this profile; ``[None]`` for an unpartitioned one."""
     kind = STEPS[name].partitioned_by
-    if kind == "groups":
-        return list(profile.group_keys)
-    if kind == "teachers":
-        return list(profile.teachers)
-    if kind == "distilled":
-        return list(profile.distilled)
-    if kind == "step_distilled":
-        return list(profile.step_distilled)
-    if kind == "grid":
-        return list(profile.grid_keys)
-    return list(profile.backbones) if kind == "recipes" else [None]
+    if kind is None:
+        return [None]
+    keys: Mapping[str, Iterable[str]] = {
+        "groups": profile.group_keys,
+        "recipes": profile.backbones,
+        "teachers": profile.teachers,
+        "step_distilled": profile.step_distilled,
+        "distilled": profile.distilled,
+        "unit_scores": profile.unit_scores,
+        "pruned": profile.pruned,
+        "fine_tuned": profile.fine_tuned,
+        "grid": profile.grid_keys,
+    }
+    return list(keys[kind])
 
 
 def expected_provenance(
@@ -90,9 +93,9 @@ def expected_provenance(
         outside = landed_inputs(surroundings.landing, partition, surroundings.store.takedowns())
     else:
         outside = group.other_inputs(name, config, surroundings)
-    parent = None
+    named: list[tuple[str, str]] = []
     if group in (models, scaling):
         recorded = group.resolved_config(name, partition, config, surroundings.models)
-    if group is models:
-        parent = models.parent_of(name, partition, surroundings.models)
-    return provenance_of(surroundings.store, step, partition, recorded, outside, parent)
+    if group is models and partition is not None:
+        named = models.named_versions(surroundings.models, name, partition)
+    return provenance_of(surroundings.store, step, partition, recorded, outside, named)

@@ -43,6 +43,10 @@ STAGE_OF_STEP: Mapping[str, str] = {
     "step_distilled_backbone": "students",
     "distilled_backbone": "students",
     "distillation_study": "evaluation",
+    "unit_scores": "students",
+    "pruned_backbone": "students",
+    "fine_tuned_backbone": "students",
+    "pruning_comparison": "evaluation",
     "judge_clip": "judge",
     "scaling_run": "scaling grid",
     "scaling_scores": "scaling grid",
@@ -57,8 +61,8 @@ STAGE_OF_STEP: Mapping[str, str] = {
 }
 
 
-SHIPPED_TEACHERS = "shipped teachers"
-"""Title of the first phase that starts from models of another workspace."""
+STUDENTS = "students, pruned models and the scaling grid"
+"""Title of the first phase whose models are made from others."""
 
 
 @dataclass(frozen=True)
@@ -109,11 +113,15 @@ def phases(
             [None],
         ),
     )
+    yield Phase("shipped teachers", stale("publish_teacher", ["teacher_backbone"], list(profile.teachers)))
     models = [step.name for step in STEPS.values() if step.partitioned_by == "recipes"]
     largest_first = sorted(profile.backbones, key=lambda key: _size(profile, key), reverse=True)
     judge = stale("train_judge", ["judge_clip"], [None])
-    yield Phase("training backbones and judge", judge + stale("train_model", models, largest_first))
-    yield Phase(SHIPPED_TEACHERS, stale("publish_teacher", ["teacher_backbone"], list(profile.teachers)))
+    trainings = stale("train_model", models, largest_first)
+    scorings, cuts = _pruning(profile, everything=everything)
+    of_teachers = [key for key in scorings if profile.unit_scores[key].parent in profile.teachers]
+    scores_at_once = stale("score_units", ["unit_scores"], of_teachers)
+    yield Phase("training backbones and judge", judge + scores_at_once + trainings)
     students = stale("distil_steps", ["step_distilled_backbone"], list(profile.step_distilled))
     smaller = _distilled(profile, everything=everything)
     of_students = [key for key in smaller if profile.distilled[key].parent in profile.step_distilled]
@@ -121,13 +129,24 @@ def phases(
         "distil_features", ["distilled_backbone"], [key for key in smaller if key not in of_students]
     )
     points = stale("train_grid_point", GRID_STEPS, grid_order(profile))
-    yield Phase("students and the scaling grid", students + at_once + points)
+    cuts_at_once = [key for key in cuts if profile.pruned[key].scores in of_teachers]
+    pruned = stale("prune_model", ["pruned_backbone"], cuts_at_once)
+    yield Phase(STUDENTS, students + at_once + pruned + points)
     if of_students:
         yield Phase(
             "smaller students of few-step ones", stale("distil_features", ["distilled_backbone"], of_students)
         )
+    later = [key for key in scorings if key not in of_teachers]
+    if later:
+        yield Phase("scores of units of other models", stale("score_units", ["unit_scores"], later))
+        cuts_later = [key for key in cuts if key not in cuts_at_once]
+        yield Phase("pruning other models", stale("prune_model", ["pruned_backbone"], cuts_later))
+    if everything and profile.fine_tuned:
+        tuned = stale("fine_tune", ["fine_tuned_backbone"], list(profile.fine_tuned))
+        yield Phase("fine-tuning and recovery", tuned)
     conclusions = [
         "distillation_study",
+        "pruning_comparison",
         "annotation_pages",
         "scaling_grid",
         "evaluation_table",
@@ -203,6 +222,13 @@ def _distilled(profile: Profile, *, everything: bool) -> list[str]:
     return [key for key in profile.distilled if everything or not is_study(key)]
 
 
+def _pruning(profile: Profile, *, everything: bool) -> tuple[list[str], list[str]]:
+    """Scorings and pruned models that a demo makes: those that the profile names, or all."""
+    cuts = [key for key in profile.pruned if everything or key in profile.demo_pruned]
+    wanted = {profile.pruned[key].scores for key in cuts}
+    return [key for key in profile.unit_scores if everything or key in wanted], cuts
+
+
 def _keep_trained(
     surroundings: Surroundings,
     stale: Callable[[str, Sequence[str], Sequence[str | None]], tuple[Launch, ...]],
@@ -236,6 +262,11 @@ def all_versions(profile: Profile, surroundings: Surroundings) -> int:
     """How many versions the complete graph has."""
     names = [name for name in STEPS if surroundings.landing.is_composed or name != "demo_scenes"]
     keys = [(name, key) for name in names for key in partition_keys(profile, name)]
+    scorings, cuts = _pruning(profile, everything=False)
+    asked = {"unit_scores": scorings, "pruned_backbone": cuts, "fine_tuned_backbone": list[str]()}
     return sum(
-        key is None or not is_study(key) or key in surroundings.store.partitions(name) for name, key in keys
+        key is None
+        or (key in asked[name] if name in asked else not is_study(key))
+        or key in surroundings.store.partitions(name)
+        for name, key in keys
     )

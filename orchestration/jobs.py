@@ -46,6 +46,21 @@ DISTILLED = dg.define_asset_job(
     _names("distilled"),
     description="Cut one smaller student out of its teacher, teach it by features, and hold the two side by side.",
 )
+UNIT_SCORES = dg.define_asset_job(
+    "score_units",
+    _names("unit_scores"),
+    description="Score the heads and neurons of one model: learn masks end to end, or run a baseline.",
+)
+PRUNED = dg.define_asset_job(
+    "prune_model",
+    _names("pruned"),
+    description="Remove the units of one model that score lowest, and hold the two side by side.",
+)
+FINE_TUNED = dg.define_asset_job(
+    "fine_tune",
+    _names("fine_tuned"),
+    description="Train one model on from its parent's weights, all or adapters, and hold the two side by side.",
+)
 GRID_POINT = dg.define_asset_job(
     "train_grid_point",
     _names("grid"),
@@ -60,6 +75,7 @@ CONCLUSIONS = dg.define_asset_job(
     "draw_conclusions",
     [
         "distillation_study",
+        "pruning_comparison",
         "annotation_pages",
         "scaling_grid",
         "evaluation_table",
@@ -81,6 +97,9 @@ ALL_JOBS = [
     TEACHER,
     STUDENT,
     DISTILLED,
+    UNIT_SCORES,
+    PRUNED,
+    FINE_TUNED,
     GRID_POINT,
     GRID,
     CONCLUSIONS,

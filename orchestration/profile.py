@@ -18,6 +18,7 @@ from training.encoder_settings import EncoderSettings
 from training.errors import FoundryError
 from training.grid import Grid, load_grid
 from training.packaged import SHIPPED_RECIPES, teacher_digests
+from training.pruning_recipes import PrunedRecipe, ScoringRecipe, load_ablation, load_pruned, load_scorings
 from training.spec import Execution, Recipe, load_recipes
 from training.validation import validate
 
@@ -140,6 +141,18 @@ class Profile(BaseModel):
     distillation_study: DistillationStudy | None = Field(
         None, description="factors of distillation to contrast, partitions of distilled_backbone too"
     )
+    unit_scores: Mapping[str, ScoringRecipe] = Field(
+        default_factory=dict, description="recipes of how a model's units are scored, one partition each"
+    )
+    pruned: Mapping[str, PrunedRecipe] = Field(
+        default_factory=dict, description="recipes of pruned models, one partition each"
+    )
+    fine_tuned: Mapping[str, Recipe] = Field(
+        default_factory=dict, description="recipes of models trained on from a parent, one partition each"
+    )
+    demo_pruned: tuple[str, ...] = Field(
+        (), description="pruned models on the demo's path; the others are made by `foundry demo --all`"
+    )
     grid: Grid | None = Field(
         None, description="the scaling grid, one partition a point; none without grid.yaml"
     )
@@ -155,6 +168,32 @@ class Profile(BaseModel):
             if name not in shipped:
                 raise ValueError(f"no teacher of that name ships; the names are: {', '.join(shipped)}")
         return names
+
+    @model_validator(mode="after")
+    def _names_tell_models_apart(self) -> Profile:
+        files = {
+            "recipes.yaml": self.backbones,
+            "teachers": self.teachers,
+            "step_distilled.yaml": self.step_distilled,
+            "distilled.yaml": self.distilled,
+            "pruned.yaml": self.pruned,
+            "fine_tuned.yaml": self.fine_tuned,
+        }
+        seen: dict[str, str] = {}
+        for file, names in files.items():
+            for name in names:
+                if name in seen:
+                    raise ValueError(
+                        f"'{name}' names a model in {seen[name]} and in {file}, so a 'parent' of that name could be "
+                        "either; rename one"
+                    )
+                seen[name] = file
+        for name in self.demo_pruned:
+            if name not in self.pruned:
+                raise ValueError(
+                    f"'demo_pruned' names '{name}'; recipes of pruned.yaml are {', '.join(self.pruned) or 'none yet'}"
+                )
+        return self
 
     @property
     def grid_keys(self) -> list[str]:
@@ -187,6 +226,8 @@ def load_profile(name: str) -> Profile:
     study_path = folder / "distillation_study.yaml"
     study = load_study(study_path) if study_path.exists() else None
     _check_execution(raw.get("execution", {}), folder / "profile.yaml")
+    scorings = load_scorings(folder / "unit_scores.yaml")
+    varied, pruned_variants = load_ablation(folder / "pruning_ablation.yaml", scorings)
     try:
         return Profile(
             **raw,
@@ -198,6 +239,9 @@ def load_profile(name: str) -> Profile:
                 **(study_recipes(study) if study else {}),
             },
             distillation_study=study,
+            unit_scores={**scorings, **varied},
+            fine_tuned=_fine_tuned(folder / "fine_tuned.yaml"),
+            pruned={**load_pruned(folder / "pruned.yaml", scorings), **pruned_variants},
             grid=load_grid(folder / "grid.yaml") if (folder / "grid.yaml").exists() else None,
             judge=load_recipes(folder / "judge.yaml")["judge-clip"],
             autoencoder=_autoencoder_recipe(folder),
@@ -253,6 +297,17 @@ def _students(path: Path, objective: str) -> dict[str, Recipe]:
             raise FoundryError(
                 f"{path}, recipe '{name}': 'objective' is '{recipe.objective}'; say '{objective}', "
                 "or move the recipe to the file of its kind"
+            )
+    return recipes
+
+
+def _fine_tuned(path: Path) -> dict[str, Recipe]:
+    recipes = _students(path, "diffusion")
+    for name, recipe in recipes.items():
+        if recipe.parent is None:
+            raise FoundryError(
+                f"{path}, recipe '{name}': 'parent' is missing; name the model that is trained on, or move the recipe to "
+                "recipes.yaml"
             )
     return recipes
 

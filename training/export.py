@@ -55,9 +55,15 @@ def export_pipeline(
         index = _pipeline_index(type(backbone).__name__, part, type(scheduler).__name__, few_step=few_step)
     else:
         copy_scheduler(parent, folder / "scheduler")
-        index = child_index(parent)
+        index = child_index(parent) | {part: _index_entry(backbone)}
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
     save_file({"output": probe(backbone)}, folder / PROBE)
+
+
+def _index_entry(backbone: Any) -> list[str]:
+    """Where a pipeline finds the backbone's class: in diffusers, or for pruned ones in this package."""
+    kind = type(bare(backbone))
+    return ["diffusers" if kind.__module__.startswith("diffusers.") else kind.__module__, kind.__name__]
 
 
 def part_of(backbone: Any) -> str:

@@ -22,7 +22,7 @@ from training.noising import BETAS, NUM_TIMESTEPS, PREDICTION_TYPES, Noising
 from training.pretrained import check_safetensors, load_scheduler
 from training.prompts import Prompts
 from training.run_folder import write_error
-from training.schedulers import few_step_scheduler_of, is_few_step, read_scheduler_config
+from training.schedulers import FEW_STEPS, few_step_scheduler_of, is_few_step, read_scheduler_config
 from training.stepping import draw_noise, generators_of, sample_latents
 
 BACKBONE_CLASSES = (
@@ -105,6 +105,10 @@ class Denoiser:
         """Where the backbone lies."""
         return device_of(self.backbone)
 
+    def steps_and_guidance(self, steps: int, guidance: float) -> tuple[int, float]:
+        """How it is sampled: as asked for, but a few-step model in 4 steps without guidance."""
+        return (FEW_STEPS, 1.0) if self.few_step else (steps, guidance)
+
 
 def backbone_part(folder: Path) -> tuple[str, Any]:
     """Sub-folder and class of the backbone in a pipeline folder. Raises FoundryError when there is none."""
@@ -139,6 +143,11 @@ def load_part(kind: Any, folder: Path) -> Any:
     """A diffusers model in float32 and evaluation mode. Raises FoundryError when its weights are not safetensors."""
     check_safetensors(folder)
     return kind.from_pretrained(folder, low_cpu_mem_usage=False, use_safetensors=True).eval()
+
+
+def sampling_device() -> str:
+    """The accelerator of this process, where it sees one: a worker sees those that it was given."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def device_of(module: nn.Module) -> torch.device:

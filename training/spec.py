@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
@@ -38,6 +38,7 @@ TRAINING_SEMANTICS_VERSION = 2
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 DIGEST_PATTERN = r"^[0-9a-f]{64}$"
 
+Named = TypeVar("Named", bound=Section)
 SigmaRel = Annotated[float, Field(gt=0, le=0.288)]
 Digest = Annotated[str, Field(pattern=DIGEST_PATTERN)]
 
@@ -310,6 +311,11 @@ def load_recipes(path: Path) -> dict[str, Recipe]:
     A recipe may say ``extends: other`` to start from another recipe of the file instead of the bare defaults.
     Raises FoundryError for a missing or malformed file, an unknown key or an impossible value.
     """
+    return load_named(path, Recipe)
+
+
+def load_named(path: Path, kind: type[Named]) -> dict[str, Named]:
+    """Sections of one kind by name, from a file such as :func:`load_recipes` reads; raises as that does."""
     document = read_yaml(path)
     unknown = set(document) - {"defaults", "recipes"}
     if unknown:
@@ -318,8 +324,8 @@ def load_recipes(path: Path) -> dict[str, Recipe]:
     if not isinstance(recipes, dict) or not recipes:
         raise FoundryError(f"{path}: 'recipes' must map at least one name to its settings; add one")
     return {
-        str(name): load_recipe(
-            {**_resolve(path, document, str(name), ()), "name": str(name)}, f"{path}, recipe '{name}'"
+        str(name): validate(
+            kind, {**_resolve(path, document, str(name), ()), "name": str(name)}, f"{path}, recipe '{name}'"
         )
         for name in recipes
     }

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from assets.interfaces import Compute, Models, Provenance, Store
 from assets.models.configs import BackboneConfig, recipe_overrides, student_config
-from assets.models.parents import Sources, child_sources, parent_version, recipes_of
+from assets.models.parents import Sources, child_sources, named_versions, parent_version, recipes_of
 from assets.models.training_runs import Log, TrainedRun, resolve_recipe, train_to_end
 from assets.steps import STEPS, provenance_of
 from training.spec import Recipe
@@ -50,6 +50,7 @@ def prepare_child(store: Store, models: Models, name: str, key: str, config: Bac
     own = recipes_of(models, name)[key]
     recipe = resolve_recipe(own, recipe_overrides(config))
     parent = parent_version(models, name, recipe)
+    named = named_versions(models, name, key)
     outside = {"text_encoder": encoder_digest(models.text_encoder)}
-    provenance = provenance_of(store, STEPS[name], key, student_config(own, config), outside, parent)
+    provenance = provenance_of(store, STEPS[name], key, student_config(own, config), outside, named)
     return Child(recipe, parent, provenance, child_sources(store, provenance, parent), outside)

@@ -7,9 +7,8 @@ import dagster as dg
 from pydantic import Field
 
 from assets.interfaces import Models, Surroundings
-from assets.models.parents import parent_version, recipes_of
+from assets.models.parents import recipes_of
 from assets.models.training_runs import resolve_recipe
-from assets.steps import STEPS
 from training.packaged import teacher_digests
 from training.spec import Recipe
 
@@ -40,15 +39,37 @@ class StepDistilledConfig(BackboneConfig):
     )
 
 
-class DistilledConfig(StepDistilledConfig):
-    """Settings of ``distilled_backbone``. A changed recipe value is another specification and so another run."""
+class DrawingConfig(dg.Config):
+    """How a smaller model and the one it was made from are drawn; few-step ones take 4 steps without guidance."""
 
-    num_steps: int = Field(
-        16, description="evaluations of the scheduler when teacher and student are compared", ge=1
-    )
+    num_steps: int = Field(16, description="evaluations of the scheduler when the two are compared", ge=1)
     guidance: float = Field(
         3.0, description="classifier-free guidance scale of the comparison, 1 is none", ge=1
     )
+
+
+class DistilledConfig(StepDistilledConfig, DrawingConfig):
+    """Settings of ``distilled_backbone``. A changed recipe value is another specification and so another run."""
+
+
+class FineTunedConfig(DistilledConfig):
+    """Settings of ``fine_tuned_backbone``. A changed recipe value is another specification and so another run."""
+
+
+class UnitScoresConfig(DrawingConfig):
+    """Settings of ``unit_scores``: how the pictures of its page are drawn. Scores follow from the recipe."""
+
+
+class PrunedConfig(DrawingConfig):
+    """Settings of ``pruned_backbone``."""
+
+    prompts_per_split: int = Field(
+        48, description="held-out prompts of each held-out split that both models draw", ge=2
+    )
+
+
+class PruningComparisonConfig(dg.Config):
+    """Settings of ``pruning_comparison``: none."""
 
 
 class DistillationStudyConfig(dg.Config):
@@ -85,7 +106,10 @@ class BackboneAnalysisConfig(dg.Config):
     samples: int = Field(16, description="training samples on which blocks are compared", ge=2)
 
 
-STUDENTS = ("step_distilled_backbone", "distilled_backbone")
+STUDENTS = ("step_distilled_backbone", "distilled_backbone", "fine_tuned_backbone")
+"""Assets whose models are trained from another model."""
+_SCORED_ON, _PRUNED_ON = {"splits": ["train"]}, {"splits": list[str]()}
+"""What scores of units and pruned models learn from, in the form of a recipe: by it takedowns are traced."""
 CONFIGS: Mapping[str, type[dg.Config]] = {
     "judge_clip": JudgeConfig,
     "backbone": BackboneConfig,
@@ -94,6 +118,10 @@ CONFIGS: Mapping[str, type[dg.Config]] = {
     "step_distilled_backbone": StepDistilledConfig,
     "distilled_backbone": DistilledConfig,
     "distillation_study": DistillationStudyConfig,
+    "unit_scores": UnitScoresConfig,
+    "pruned_backbone": PrunedConfig,
+    "fine_tuned_backbone": FineTunedConfig,
+    "pruning_comparison": PruningComparisonConfig,
     "backbone_analysis": BackboneAnalysisConfig,
 }
 
@@ -103,6 +131,10 @@ def resolved_config(name: str, partition: str | None, config: dg.Config, models:
     if name in STUDENTS and partition is not None:
         assert isinstance(config, BackboneConfig)
         return student_config(recipes_of(models, name)[partition], config)
+    if name == "unit_scores" and partition is not None:
+        return {**config.model_dump(), **models.unit_scores[partition].settings(), "dataset": _SCORED_ON}
+    if name == "pruned_backbone" and partition is not None:
+        return {**config.model_dump(), **models.pruned[partition].settings(), "dataset": _PRUNED_ON}
     if name == "teacher_backbone" and partition is not None:
         return {**config.model_dump(), "shipped": teacher_digests().get(partition)}
     if name == "backbone" and partition is not None:
@@ -119,13 +151,6 @@ def other_inputs(name: str, config: dg.Config, surroundings: Surroundings) -> di
     if name not in ("backbone", *STUDENTS):
         return {}
     return {"text_encoder": encoder_digest(surroundings.models.text_encoder)}
-
-
-def parent_of(name: str, partition: str | None, models: Models) -> tuple[str, str] | None:
-    """Asset and partition of the model that a recipe starts from; None where it starts from scratch."""
-    if partition is None or not STEPS[name].parents:
-        return None
-    return parent_version(models, name, recipes_of(models, name)[partition])
 
 
 def recipe_overrides(config: BackboneConfig) -> dict[str, Any]:

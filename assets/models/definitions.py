@@ -21,10 +21,12 @@ from assets.models.configs import (
     GeneratedSamplesConfig,
     JudgeConfig,
     other_inputs,
-    parent_of,
     resolved_config,
 )
+from assets.models.fine_tuned import fine_tuned_backbone
+from assets.models.parents import named_versions
 from assets.models.partitions import ModelPartitions
+from assets.models.pruned import pruned_backbone, pruning_comparison, unit_scores
 from assets.models.students import (
     distillation_study,
     distilled_backbone,
@@ -35,7 +37,7 @@ from assets.models.training_runs import publish, resolve_recipe, run_metadata, t
 from assets.steps import STEPS, provenance_of
 from evaluation.schemas import BACKBONE_ANALYSIS, GENERATED_SAMPLES
 
-__all__ = ["CONFIGS", "build_definitions", "other_inputs", "parent_of", "resolved_config"]
+__all__ = ["CONFIGS", "build_definitions", "named_versions", "other_inputs", "resolved_config"]
 
 
 def backbone(
@@ -201,6 +203,25 @@ def build_definitions(
             mappings=partitions.distilled_parents,
         ),
         build(distillation_study),
+        build(
+            unit_scores,
+            partitions=partitions.unit_scores,
+            pool=pool,
+            mappings=partitions.unit_scores_parents,
+        ),
+        build(
+            pruned_backbone,
+            partitions=partitions.pruned,
+            pool=pool,
+            mappings=partitions.pruned_parents,
+        ),
+        build(
+            fine_tuned_backbone,
+            partitions=partitions.fine_tuned,
+            pool=pool,
+            mappings=partitions.fine_tuned_parents,
+        ),
+        build(pruning_comparison),
         build(backbone_analysis, partitions=partitions.backbones),
     ]
 
@@ -226,6 +247,38 @@ def _check_specs() -> dict[str, list[dg.AssetCheckSpec]]:
             (
                 "score_within_margin",
                 "The judge's score is at most 10% below the teacher's, or the interval does not tell.",
+                False,
+            ),
+        ],
+        "fine_tuned_backbone": [
+            reloads,
+            (
+                "score_within_margin",
+                "The judge's score is at most 10% below that of the parent (of the whole model where the parent was "
+                "pruned), or the interval does not tell.",
+                False,
+            ),
+        ],
+        "pruned_backbone": [
+            (
+                "reloads",
+                "The published folder reloads to the same output as the model that was cut.",
+                True,
+            ),
+            (
+                "parameters_as_planned",
+                "The model has exactly the parameters that its plan of removal leaves.",
+                True,
+            ),
+            (
+                "no_weight_changed",
+                "Every weight that survives is, byte by byte, the whole model's.",
+                True,
+            ),
+            (
+                "score_within_margin",
+                "Up to 20% of units removed: the judge's score is at most 10% below the whole model's, or the interval "
+                "does not tell. Larger cuts report and pass.",
                 False,
             ),
         ],

@@ -9,12 +9,15 @@ from pathlib import Path
 from assets.interfaces import Models, Provenance, Store
 from assets.steps import STEPS, input_label
 from training.errors import FoundryError
+from training.pruning_recipes import ScoringRecipe
 from training.spec import Recipe
 
 
 def names_of(models: Models, asset: str) -> Collection[str]:
     """The partition keys of an asset that holds models."""
-    return models.teachers if asset == "teacher_backbone" else recipes_of(models, asset)
+    if asset == "teacher_backbone":
+        return models.teachers
+    return models.pruned if asset == "pruned_backbone" else recipes_of(models, asset)
 
 
 def recipes_of(models: Models, asset: str) -> Mapping[str, Recipe]:
@@ -23,10 +26,11 @@ def recipes_of(models: Models, asset: str) -> Mapping[str, Recipe]:
         "backbone": models.backbones,
         "step_distilled_backbone": models.step_distilled,
         "distilled_backbone": models.distilled,
+        "fine_tuned_backbone": models.fine_tuned,
     }[asset]
 
 
-def parent_version(models: Models, asset: str, recipe: Recipe) -> tuple[str, str]:
+def parent_version(models: Models, asset: str, recipe: Recipe | ScoringRecipe) -> tuple[str, str]:
     """Asset and partition of a recipe's parent: the first of ``asset``'s parents in the step table that has it.
 
     Raises FoundryError when the recipe names none or one that no recipe of the profile is.
@@ -40,6 +44,37 @@ def parent_version(models: Models, asset: str, recipe: Recipe) -> tuple[str, str
         f"profile {models.profile}: recipe '{recipe.name}' of {asset} has parent {recipe.parent!r}; "
         f"name one of: {known or 'no recipe there yet'}"
     )
+
+
+def named_versions(models: Models, asset: str, partition: str) -> list[tuple[str, str]]:
+    """Asset and partition of all that a partition's recipe names; nothing for assets whose recipes name none.
+
+    Raises FoundryError for a name that no recipe of the profile has.
+    """
+    if not STEPS[asset].parents:
+        return []
+    if asset == "unit_scores":
+        return [parent_version(models, asset, models.unit_scores[partition])]
+    if asset == "pruned_backbone":
+        scoring = scoring_of(models, partition)
+        return [("unit_scores", scoring.name), parent_version(models, "unit_scores", scoring)]
+    parent = parent_version(models, asset, recipes_of(models, asset)[partition])
+    if asset == "fine_tuned_backbone":
+        return list(dict.fromkeys([parent, reference_version(models, partition)]))
+    return [parent]
+
+
+def reference_version(models: Models, fine_tuned: str) -> tuple[str, str]:
+    """What a fine-tuned model is held beside: its parent, or the whole model that its parent was pruned from."""
+    asset, name = parent_version(models, "fine_tuned_backbone", models.fine_tuned[fine_tuned])
+    if asset != "pruned_backbone":
+        return asset, name
+    return parent_version(models, "unit_scores", scoring_of(models, name))
+
+
+def scoring_of(models: Models, pruned: str) -> ScoringRecipe:
+    """How the units of a pruned model's parent are scored."""
+    return models.unit_scores[models.pruned[pruned].scores]
 
 
 @dataclass(frozen=True)

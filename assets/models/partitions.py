@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import dagster as dg
 
 from assets.interfaces import Models
-from assets.models.parents import parent_version, recipes_of
+from assets.models.parents import named_versions
 from assets.steps import STEPS
 
 
@@ -25,6 +25,12 @@ class ModelPartitions:
     step_distilled_parents: dict[str, dg.PartitionMapping]
     distilled: dg.StaticPartitionsDefinition
     distilled_parents: dict[str, dg.PartitionMapping]
+    unit_scores: dg.StaticPartitionsDefinition
+    unit_scores_parents: dict[str, dg.PartitionMapping]
+    pruned: dg.StaticPartitionsDefinition
+    pruned_parents: dict[str, dg.PartitionMapping]
+    fine_tuned: dg.StaticPartitionsDefinition
+    fine_tuned_parents: dict[str, dg.PartitionMapping]
 
 
 def model_partitions(models: Models) -> ModelPartitions:
@@ -33,16 +39,22 @@ def model_partitions(models: Models) -> ModelPartitions:
         recipe_partitions(models.backbones),
         recipe_partitions(models.teachers),
         recipe_partitions(models.step_distilled),
-        parent_mappings(models, "step_distilled_backbone"),
+        parent_mappings(models, "step_distilled_backbone", models.step_distilled),
         recipe_partitions(models.distilled),
-        parent_mappings(models, "distilled_backbone"),
+        parent_mappings(models, "distilled_backbone", models.distilled),
+        recipe_partitions(models.unit_scores),
+        parent_mappings(models, "unit_scores", models.unit_scores),
+        recipe_partitions(models.pruned),
+        parent_mappings(models, "pruned_backbone", models.pruned),
+        recipe_partitions(models.fine_tuned),
+        parent_mappings(models, "fine_tuned_backbone", models.fine_tuned),
     )
 
 
-def parent_mappings(models: Models, name: str) -> dict[str, dg.PartitionMapping]:
-    """For each asset that may be a parent of ``name``: which of its partitions feeds which children."""
+def parent_mappings(models: Models, name: str, keys: Iterable[str]) -> dict[str, dg.PartitionMapping]:
+    """For each asset that recipes of ``name`` may name: which of its partitions feeds which of theirs."""
     children: dict[str, dict[str, set[str]]] = {asset: {} for asset in STEPS[name].parents}
-    for child, recipe in recipes_of(models, name).items():
-        asset, parent = parent_version(models, name, recipe)
-        children[asset].setdefault(parent, set()).add(child)
+    for child in keys:
+        for asset, parent in named_versions(models, name, child):
+            children[asset].setdefault(parent, set()).add(child)
     return {asset: dg.StaticPartitionMapping(by_parent) for asset, by_parent in children.items()}

@@ -111,10 +111,10 @@ class SampleWorker:
         guidance: float,
         function_version: int,
     ) -> None:
-        from training.sampling import Denoiser
+        from training.sampling import Denoiser, sampling_device
         from training.shards import TrainingShards
 
-        self._denoiser = Denoiser.load(Path(model))
+        self._denoiser = Denoiser.load(Path(model), sampling_device())
         self._shards = TrainingShards.open(Path(shards))
         self._constants = {"recipe": recipe, "model_digest": model_digest}
         self._num_steps = num_steps

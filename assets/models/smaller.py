@@ -173,10 +173,9 @@ def smaller_markdown(table: pa.Table) -> str:
 
 def _draw(folder: Path, prompts: Any, seeds: list[int], drawing: Drawing) -> tuple[np.ndarray, int, float]:
     from training.sampling import Denoiser, sample_with
-    from training.schedulers import FEW_STEPS
 
     denoiser = Denoiser.load(folder)
-    steps, guidance = (FEW_STEPS, 1.0) if denoiser.few_step else (drawing.num_steps, drawing.guidance)
+    steps, guidance = denoiser.steps_and_guidance(drawing.num_steps, drawing.guidance)
     return sample_with(denoiser, prompts, seeds, steps, guidance), steps, guidance
 
 

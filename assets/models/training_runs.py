@@ -86,16 +86,32 @@ def publish(
 ) -> Manifest:
     """Publish the run's model folder with card and lineage inside; both travel outside its content digest."""
     model = run.folder.model
-    (model / "model_card.md").write_text(card, encoding="utf-8")
-    (model / "lineage.json").write_text("[]", encoding="utf-8")
-    manifest = store.publish_folder(name, model, provenance, partition, gate)
+    manifest = publish_with_card(store, name, partition, model, provenance, gate, card, run.spec.spec_hash)
     if manifest.digest != run.done.model_digest:
         raise FoundryError(
             f"{model} is not what the training wrote: its digest is {manifest.digest[:12]}, done.json says "
             f"{run.done.model_digest[:12]}. Delete the run folder {run.folder.path} and launch again."
         )
+    return manifest
+
+
+def publish_with_card(
+    store: Store,
+    name: str,
+    partition: str | None,
+    model: Path,
+    provenance: Provenance,
+    gate: GateResult,
+    card: str,
+    spec_hash: str | None = None,
+) -> Manifest:
+    """Publish a pipeline folder with card and lineage inside, which do not count as content."""
+    (model / "model_card.md").write_text(card, encoding="utf-8")
+    (model / "lineage.json").write_text("[]", encoding="utf-8")
+    store.publish_folder(name, model, provenance, partition, gate)
     lineage = as_records(trace(store, name, partition))
-    lineage[0]["spec_hash"] = run.spec.spec_hash
+    if spec_hash is not None:
+        lineage[0]["spec_hash"] = spec_hash
     (model / "lineage.json").write_text(json.dumps(lineage, indent=1), encoding="utf-8")
     return store.publish_folder(name, model, provenance, partition, gate)
 

@@ -27,7 +27,14 @@ from assets.reports.data import (
     SampleRow,
     Verdict,
 )
-from assets.reports.derived import smaller_figures, smaller_rows, student_rows, teacher_rows
+from assets.reports.derived import (
+    pruned_figures,
+    pruned_rows,
+    smaller_figures,
+    smaller_rows,
+    student_rows,
+    teacher_rows,
+)
 from assets.reports.evaluating import ALL_SPLITS, errors_by_sample, scores_of
 from assets.reports.grid import grid_section
 from assets.reports.laws import fit_families, law_plot, of_recipes
@@ -79,6 +86,8 @@ def report_data(store: Store, landing: Landing, models: Models, prompts_shown: i
         students=student_rows(store),
         smaller=smaller_rows(store),
         smaller_figures=smaller_figures(store),
+        pruned=pruned_rows(store),
+        pruned_figures=pruned_figures(store),
         samples=_sample_rows(store, table, prompts_shown),
         training_figures=_curves(store, models),
         scaling_figures=[

@@ -77,6 +77,24 @@ class SmallerRow:
 
 
 @dataclass(frozen=True)
+class PrunedRow:
+    """A pruned model beside the whole one; shares are of the whole's. ``removed``: share of units, None by threshold."""
+
+    recipe: str
+    model: str
+    method: str
+    recovery: str
+    removed: float | None
+    parameters_left: float
+    macs_left: float
+    speedup: float
+    memory_left: float
+    relative: Interval
+    ssim: float
+    scoring_seconds: float
+
+
+@dataclass(frozen=True)
 class Verdict:
     """A question the demo must answer for itself, such as whether it has learned something."""
 
@@ -195,6 +213,8 @@ class ReportData:
     students: Sequence[StudentRow] = ()
     smaller: Sequence[SmallerRow] = ()
     smaller_figures: Sequence[Figure] = ()
+    pruned: Sequence[PrunedRow] = ()
+    pruned_figures: Sequence[Figure] = ()
     samples: Sequence[SampleRow] = ()
     data_figures: Sequence[Figure] = ()
     training_figures: Sequence[Figure] = ()

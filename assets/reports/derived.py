@@ -1,14 +1,16 @@
-"""The report's sections on models that were made from others: shipped teachers, few-step students, smaller models."""
+"""The report's sections on models that were made from others: shipped teachers, few-step students, smaller and pruned models."""
 
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from assets.interfaces import Store
 from assets.models.smaller import SCORES
-from assets.reports.data import Figure, SmallerRow, StudentRow, TeacherRow
+from assets.reports.data import Figure, PrunedRow, SmallerRow, StudentRow, TeacherRow
 from evaluation.intervals import Interval
 from training.distillation_study import is_study
+from training.pruning_recipes import is_ablation
 
 
 def teacher_rows(store: Store) -> list[TeacherRow]:
@@ -55,7 +57,7 @@ def student_rows(store: Store) -> list[StudentRow]:
 
 
 def smaller_rows(store: Store) -> list[SmallerRow]:
-    """Every smaller model below the one it was made from; trainings of a study have a table of their own."""
+    """Every smaller model below the one it was made from; studies and pruned models have tables of their own."""
     return [
         SmallerRow(
             row["recipe"],
@@ -69,18 +71,65 @@ def smaller_rows(store: Store) -> list[SmallerRow]:
             else Interval(row["relative"], row["relative_low"], row["relative_high"]),
             row["ssim"],
         )
-        for key in store.partitions(SCORES)
-        if not is_study(key)
+        for key in _taught(store)
         for row in store.read_table(SCORES, key).to_pylist()
     ]
+
+
+def _taught(store: Store) -> list[str]:
+    """Smaller and fine-tuned models that belong to no study and come from no pruned one."""
+    elsewhere = {*store.partitions("pruned_backbone"), *_rows_by_recipe(store)}
+    return [key for key in store.partitions(SCORES) if not is_study(key) and key not in elsewhere]
+
+
+def _rows_by_recipe(store: Store) -> dict[str, dict[str, Any]]:
+    if store.current("pruning_comparison") is None:
+        return {}
+    return {row["recipe"]: row for row in store.read_table("pruning_comparison").to_pylist()}
+
+
+def pruned_rows(store: Store) -> list[PrunedRow]:
+    """Every pruned model beside the whole one, and what recovery made of it."""
+    return [
+        PrunedRow(
+            row["recipe"],
+            row["model"],
+            row["method"],
+            row["recovery"],
+            row["sparsity"],
+            row["parameters_left"],
+            row["macs_left"],
+            row["speedup"],
+            row["peak_memory_left"],
+            Interval(row["relative"], row["relative_low"], row["relative_high"]),
+            row["ssim"],
+            row["scoring_seconds"],
+        )
+        for row in _rows_by_recipe(store).values()
+    ]
+
+
+def pruned_figures(store: Store) -> list[Figure]:
+    """Score over size by method, and what each model with learned masks draws the more of it is gone."""
+    from assets.models.pruning_comparison import comparison_picture
+
+    if not _rows_by_recipe(store):
+        return []
+    figures = [Figure("Judge score over size", comparison_picture(store.read_table("pruning_comparison")))]
+    for key in store.partitions("unit_scores"):
+        sheet = store.local_folder("unit_scores", key) / "sparsities.jpg"
+        if not is_ablation(key):
+            figures.append(
+                Figure(f"{key}: whole, and with 10, 20, 30 and 50% of the units removed", sheet.read_bytes())
+            )
+    return figures
 
 
 def smaller_figures(store: Store) -> list[Figure]:
     """Pictures of parent and child from the same noise, a sheet a smaller model."""
     return [
         Figure(f"{row['parent']} above, {row['recipe']} below, from the same noise", row["sheet"])
-        for key in store.partitions(SCORES)
-        if not is_study(key)
+        for key in _taught(store)
         for row in store.read_table(SCORES, key).to_pylist()
         if row["sheet"] is not None
     ]

@@ -207,10 +207,10 @@ def is_model(version: Manifest) -> bool:
 
 
 def trained_splits_of(version: Manifest) -> tuple[str, ...]:
-    """Splits that a model trains on, by its recipe."""
+    """Splits that a model trains on, by its recipe; none for one that is only cut out of another."""
     dataset = version.provenance.config.get("dataset")
     splits = dataset.get("splits") if isinstance(dataset, Mapping) else None
-    return tuple(splits) if splits else ("train",)
+    return ("train",) if splits is None else tuple(splits)
 
 
 def _use(version: Manifest, state: State, role: str, by_way_of: str) -> ModelUse:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from orchestration.command.demo import check_landing, materialize
 from orchestration.command.output import console, errors, print_rows
-from orchestration.demo import SHIPPED_TEACHERS
+from orchestration.demo import STUDENTS
 from orchestration.profile import load_profile
 from orchestration.workspace import Workspace
 from training.errors import FoundryError
@@ -22,7 +22,7 @@ def run(workspace: Workspace, into: Path, *, train_autoencoder: bool, as_json: b
     from orchestration.teachers import pack_autoencoder, pack_teachers
 
     surroundings, result = materialize(
-        workspace, profile, talk, train_autoencoder=train_autoencoder, until=SHIPPED_TEACHERS
+        workspace, profile, talk, train_autoencoder=train_autoencoder, until=STUDENTS
     )
     if result.error:
         raise FoundryError(f"{result.error} What was finished is kept: run it again to go on.")

@@ -169,6 +169,9 @@ def _any_partition(name: str) -> str | None:
         "teachers": None,  # the smoke profile has none
         "step_distilled": "transformer-tiny-fast",
         "distilled": "unet-tiny-small",
+        "unit_scores": "transformer-tiny-ecodiff",
+        "pruned": "transformer-tiny-ecodiff-20",
+        "fine_tuned": "transformer-tiny-recovered",
         "grid": "grid.tiny.all.mixed.0",
         None: None,
     }[STEPS[name].partitioned_by]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
+from assets.models.partitions import model_partitions
 from assets.models.training_runs import execution_of
 from orchestration import profile as profiles
 from orchestration.definitions import surroundings_of
@@ -88,3 +90,36 @@ def test_impossible_ways_to_run_are_refused(folder: Path, line: str, says: str) 
 def test_an_unknown_key_gets_its_neighbour(folder: Path) -> None:
     with pytest.raises(FoundryError, match=r"unknown key 'techers'. Did you mean 'teachers'"):
         load(folder, "techers: []")
+
+
+def test_pruned_models_of_the_demo_are_recipes_of_the_profile(folder: Path) -> None:
+    path = folder / "profile.yaml"
+    path.write_text(re.sub("demo_pruned: .*", "demo_pruned: [transformer-tiny-30]", path.read_text()))
+    with pytest.raises(FoundryError, match="'demo_pruned' names 'transformer-tiny-30'; recipes .* are trans"):
+        load(folder, "")
+
+
+def test_a_name_that_two_kinds_of_models_share_is_refused(folder: Path) -> None:
+    path = folder / "pruned.yaml"
+    path.write_text(
+        path.read_text() + "  unet-tiny-small: {scores: transformer-tiny-ecodiff, sparsity: 0.1}\n"
+    )
+    with pytest.raises(
+        FoundryError, match=r"'unet-tiny-small' names a model in distilled\.yaml and in pruned\."
+    ):
+        load(folder, "")
+
+
+def test_a_scoring_of_a_model_that_there_is_not_is_refused(folder: Path, tmp_path: Path) -> None:
+    path = folder / "unit_scores.yaml"
+    path.write_text(path.read_text().replace("parent: transformer-tiny}", "parent: transformer-tinny}"))
+    models = surroundings_of(Workspace(tmp_path / "home", "mine", "scenes"), load(folder, "")).models
+    with pytest.raises(FoundryError, match="recipe 'transformer-tiny-ecodiff' of unit_scores has parent"):
+        model_partitions(models)
+
+
+def test_a_fine_tuning_without_a_parent_is_refused(folder: Path) -> None:
+    path = folder / "fine_tuned.yaml"
+    path.write_text("recipes: {tuned: {backbone: UNet-tiny, images_total: 8, learning_rate: 0.1}}")
+    with pytest.raises(FoundryError, match=r"fine_tuned\.yaml, recipe 'tuned': 'parent' is missing"):
+        load(folder, "")

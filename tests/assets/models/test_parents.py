@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,11 +12,12 @@ import pytest
 
 from assets.interfaces import Models, Provenance, Resources
 from assets.lineage import as_records, trace
-from assets.models.parents import check_no_parents, parent_version
+from assets.models.parents import check_no_parents, named_versions, parent_version
 from assets.models.partitions import model_partitions
 from assets.steps import STEPS, provenance_of
 from orchestration.resources.store import ManifestStore
 from training.errors import FoundryError
+from training.pruning_recipes import PrunedRecipe, ScoringRecipe
 from training.spec import Recipe, load_recipe
 
 STUDENTS = {"small-fast": "small", "small-faster": "small", "large-fast": "large"}
@@ -92,7 +94,7 @@ def test_provenance_and_lineage_walk_to_the_teacher_and_no_further_sideways(tmp_
         )
     step, child = STEPS["step_distilled_backbone"], made.step_distilled["small-fast"]
     parent = parent_version(made, step.name, child)
-    provenance = provenance_of(store, step, "small-fast", {}, {}, parent)
+    provenance = provenance_of(store, step, "small-fast", {}, {}, [parent])
     assert sorted(provenance.inputs) == ["autoencoder", "backbone@small", "judge_clip", "training_shards"]
     store.write_table(step.name, rows, provenance, "small-fast")
     walked = [record["version"] for record in as_records(trace(store, step.name, "small-fast"))]
@@ -100,3 +102,24 @@ def test_provenance_and_lineage_walk_to_the_teacher_and_no_further_sideways(tmp_
     assert "backbone@small" in walked
     assert "backbone@large" not in walked
     assert "training_shards" in walked
+
+
+def test_a_pruned_model_reads_its_scores_and_the_model_they_are_of() -> None:
+    made = dataclasses.replace(
+        models(STUDENTS),
+        unit_scores={"worth": ScoringRecipe(name="worth", parent="large", method="random")},
+        pruned={"cut": PrunedRecipe.model_validate({"name": "cut", "scores": "worth", "sparsity": 0.2})},
+        fine_tuned={
+            "recovered": recipe("recovered", parent="cut"),
+            "tuned": recipe("tuned", parent="small"),
+        },
+    )
+    assert named_versions(made, "unit_scores", "worth") == [("backbone", "large")]
+    assert named_versions(made, "pruned_backbone", "cut") == [("unit_scores", "worth"), ("backbone", "large")]
+    # recovery is held beside the whole model, so it reads that too
+    assert named_versions(made, "fine_tuned_backbone", "recovered") == [
+        ("pruned_backbone", "cut"),
+        ("backbone", "large"),
+    ]
+    assert named_versions(made, "fine_tuned_backbone", "tuned") == [("backbone", "small")]
+    assert named_versions(made, "backbone", "small") == []

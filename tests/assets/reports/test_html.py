@@ -19,6 +19,7 @@ from assets.reports.data import (
     LineageRow,
     MeasureRow,
     ModelRow,
+    PrunedRow,
     ReportData,
     SampleRow,
     SmallerRow,
@@ -95,6 +96,26 @@ def _data(text: str = "red apple") -> ReportData:
             ),
         ],
         smaller_figures=[Figure(text, _png(), text)],
+        pruned=[
+            PrunedRow(
+                text,
+                text,
+                text,
+                "none",
+                0.2,
+                0.8123,
+                0.79,
+                1.07,
+                0.9,
+                Interval(-0.0456, -0.1, 0.0),
+                0.93,
+                12.0,
+            ),
+            PrunedRow(
+                text, text, text, text, None, 0.8, 0.79, 1.07, 0.9, Interval(-0.01, -0.1, 0.0), 0.93, 12.0
+            ),
+        ],
+        pruned_figures=[Figure(text, _png(), text)],
         samples=[SampleRow(text, "held_out_images", _png(), {text: _png(9)})],
         training_figures=[Figure(text, _png(), text)],
         perception=[
@@ -129,6 +150,9 @@ def test_everything_is_shown() -> None:
         "0.046",  # a student above its teacher
         "0.712",  # a teacher's score
         "987,654",
+        "0.812",  # parameters that pruning leaves
+        "-0.046",  # a pruned model below the whole one
+        "by threshold",
         "-0.079",  # a smaller model below its parent
     ):
         assert expected in text

@@ -1,0 +1,48 @@
+"""Score over size: one line a method, its points with intervals, the whole model as a level."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from evaluation.intervals import Interval
+from evaluation.plots import COLORS, INK, legend_label, name_axes, new_figure, png_bytes
+from training.errors import FoundryError
+
+
+@dataclass(frozen=True)
+class TradeOff:
+    """A smaller model: share of the whole model's parameters that is left, and its score relative to the whole's (0: equal)."""
+
+    method: str
+    parameters_left: float
+    relative: Interval
+
+
+def tradeoff_plot(points: Sequence[TradeOff], *, title: str, margin: float | None = None) -> bytes:
+    """Relative score over parameters left. ``margin`` draws the loss that is still allowed. Raises FoundryError for no points."""
+    if not points:
+        raise FoundryError(f"{title}: found no smaller model; at least one is needed")
+    figure, axes = new_figure(7.2, 3.8)
+    axes.axhline(0, color=INK, linewidth=0.9)
+    if margin is not None:
+        axes.axhline(-100 * margin, color=INK, linewidth=0.8, linestyle=":")
+        axes.annotate(
+            f"{margin:.0%} margin", (1, -100 * margin), (-4, 3), xycoords=("axes fraction", "data"),
+            textcoords="offset points", ha="right", fontsize=8, color=INK,
+        )  # fmt: skip
+    methods = list(dict.fromkeys(point.method for point in points))
+    for number, method in enumerate(methods):
+        own = sorted((p for p in points if p.method == method), key=lambda point: point.parameters_left)
+        x = [100 * point.parameters_left for point in own]
+        y = [100 * point.relative.value for point in own]
+        below = [100 * (point.relative.value - point.relative.low) for point in own]
+        above = [100 * (point.relative.high - point.relative.value) for point in own]
+        axes.errorbar(
+            x, y, yerr=[below, above], color=COLORS[number % len(COLORS)], marker="o", markersize=4,
+            linewidth=1.5, capsize=2, label=legend_label(method),
+        )  # fmt: skip
+    name_axes(axes, title)
+    axes.set(xlabel="parameters left, % of the whole model", ylabel="judge cosine, % of the whole's, change")
+    axes.legend(loc="best")
+    return png_bytes(figure)
