@@ -4,6 +4,7 @@ import functools
 import inspect
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import dagster as dg
@@ -11,7 +12,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from assets.columns import COLUMN_SOURCES
-from assets.interfaces import GateResult, Manifest, Provenance, Store
+from assets.interfaces import GateResult, Manifest, Models, Provenance, Store
 from assets.steps import STEPS
 from training.errors import FoundryError
 
@@ -68,8 +69,10 @@ def build_asset(
 
     @functools.wraps(body)
     def bound(*args: Any, **kwargs: Any) -> Any:
+        models = kwargs.get("models") if step.group == "models" else None
         try:
-            return body(*args, **kwargs)
+            with _threads(models):
+                return body(*args, **kwargs)
         except FoundryError as error:  # a mistake that a user mends: retrying it would only repeat it
             raise dg.Failure(description=str(error), allow_retries=False) from error
 
@@ -95,6 +98,16 @@ def build_asset(
         automation_condition=automation,
         pool=pool,
     )(bound)
+
+
+def _threads(models: Models | None) -> AbstractContextManager[None]:
+    """What models compute in the step itself takes the profile's threads: two runs that spin on two cores take many
+    times as long."""
+    if models is None:
+        return nullcontext()
+    from training.hardware import torch_threads
+
+    return torch_threads(models.resources.threads)
 
 
 def check_spec(asset: str, name: str, description: str, *, blocking: bool) -> dg.AssetCheckSpec:

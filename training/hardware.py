@@ -1,13 +1,27 @@
-"""What a training ran on, in one line that stands beside its wall seconds."""
+"""What work runs on: a name that stands beside its wall seconds, and how many threads torch may take."""
 
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 _CPU_INFO = Path("/proc/cpuinfo")
+
+
+@contextmanager
+def torch_threads(count: int | None) -> Iterator[None]:
+    """Torch's thread count inside the block, what it was after it; None leaves it as it is."""
+    before = torch.get_num_threads()
+    if count is not None:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def hardware_name(device: str, threads: int) -> str:

@@ -69,7 +69,14 @@ class PrunedConfig(DrawingConfig):
 
 
 class PruningComparisonConfig(dg.Config):
-    """Settings of ``pruning_comparison``: none."""
+    """Settings of ``pruning_comparison``."""
+
+    margin: float = Field(
+        0.10,
+        description="share of the whole model's score whose loss the picture draws as allowed",
+        gt=0,
+        lt=1,
+    )
 
 
 class DistillationStudyConfig(dg.Config):

@@ -158,6 +158,6 @@ def pruning_comparison(
     metadata = {"comparison": dg.MetadataValue.md(comparison_markdown(table))}
     if table.num_rows:
         metadata["picture"] = picture(
-            figure_jpeg(comparison_picture(table)), "score over parameters by method"
+            figure_jpeg(comparison_picture(table, config.margin)), "score over parameters by method"
         )
     return materialized(store, manifest, metadata, schema=PRUNING_COMPARISON)

@@ -80,7 +80,7 @@ def comparison_markdown(table: pa.Table) -> str:
     return "\n".join([*lines, "", note])
 
 
-def comparison_picture(table: pa.Table) -> bytes:
+def comparison_picture(table: pa.Table, margin: float = MARGIN) -> bytes:
     """Relative score over parameters left, a line a model and method, as PNG bytes."""
     from evaluation.tradeoff_plot import TradeOff, tradeoff_plot
 
@@ -92,4 +92,4 @@ def comparison_picture(table: pa.Table) -> bytes:
         )
         for row in table.to_pylist()
     ]
-    return tradeoff_plot(points, title="Pruned models beside the whole ones", margin=MARGIN)
+    return tradeoff_plot(points, title="Pruned models beside the whole ones", margin=margin)

@@ -98,8 +98,8 @@ def measure(folders: Sequence[Path], num_tokens: int, threads: int) -> list[Meas
     same machine."""
     import torch
 
-    from evaluation.analysis.timing import threads as torch_threads
     from training.backbones import example_inputs, layer_costs
+    from training.hardware import torch_threads
     from training.measuring.memory import peak_memory_bytes
     from training.parents import load_backbone
 

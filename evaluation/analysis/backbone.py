@@ -14,7 +14,7 @@ import torch
 
 from evaluation.analysis.breakdown import Cell, breakdown
 from evaluation.analysis.similarity import BlockSimilarity, NoisedBatch, block_similarities
-from evaluation.analysis.timing import Timing, threads, time_parts
+from evaluation.analysis.timing import Timing, time_parts
 from evaluation.metrics.denoising import evaluation_noise
 from training.backbones import (
     BACKBONES,
@@ -29,6 +29,7 @@ from training.backbones import (
     variant_costs,
 )
 from training.errors import FoundryError
+from training.hardware import torch_threads
 from training.noising import Noising
 from training.sampling import noising_of
 from training.shards import TrainingShards
@@ -100,7 +101,7 @@ def analyze_variant(
     if runs:
         _check_memory(name)
         model = build_backbone(name, 0).eval()
-        with threads(num_threads):
+        with torch_threads(num_threads):
             timing = time_parts(model, example_inputs(model, 1, latent, num_tokens), runs=runs)
     return Analysis(
         name, side, num_tokens, breakdown(blueprint(name), costs, timing), (), runs, undisturbed(timing)
@@ -131,7 +132,7 @@ def analyze_folder(
     alike: Sequence[BlockSimilarity] = ()
     if runs or shards:  # weights are loaded only where they are looked at
         model = kind.from_pretrained(part, low_cpu_mem_usage=False).eval()
-        with threads(num_threads):
+        with torch_threads(num_threads):
             if runs:
                 timing = time_parts(model, example_inputs(model, 1, latent, num_tokens), runs=runs)
             if shards:

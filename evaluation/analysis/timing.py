@@ -60,18 +60,6 @@ def _pass(model: nn.Module, inputs: Inputs, clock: _Clock) -> dict[Part, int]:
     return clock.stop()
 
 
-@contextmanager
-def threads(count: int | None) -> Iterator[None]:
-    """Torch's threads for a while; None leaves them as they are."""
-    before = torch.get_num_threads()
-    if count is not None:
-        torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 class _Clock:
     """Credits the time since the last mark to the part on top of the stack."""
 

@@ -9,8 +9,6 @@ give one region with a ConSE name of low confidence or none.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -98,6 +96,8 @@ class EmbeddedPerceiver:
             shrink(decode_image(data, f"sample {sample_id}"), 4 * ANALYSIS_SIDE_PX)
             for data, sample_id in zip(batch.column("image").to_pylist(), sample_ids, strict=True)
         ]
+        from training.hardware import torch_threads
+
         with torch_threads(self.threads):
             layouts = [find_regions(image) for image in images]
             namings = self._name(images, layouts)
@@ -177,16 +177,3 @@ def build_embedded_perceiver(
     ``bank`` is what :meth:`evaluation.perception.bank.ConceptBank.to_bytes` gave.
     """
     return EmbeddedPerceiver(ConceptBank.from_bytes(bank), max_crops, threads, art, closed_set=closed_set)
-
-
-@contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """Torch's thread count inside the block; what it was before comes back after it."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

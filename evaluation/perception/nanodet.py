@@ -138,7 +138,7 @@ class NanoDetWorker:
         """What the network sees in an RGB image, best first."""
         import torch
 
-        from evaluation.perception.embedded import torch_threads
+        from training.hardware import torch_threads
 
         with torch_threads(self.threads):
             answers = self._network(torch.from_numpy(prepare(image_hwc)))

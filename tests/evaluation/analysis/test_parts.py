@@ -7,9 +7,10 @@ import torch
 
 from evaluation.analysis.breakdown import breakdown, totals
 from evaluation.analysis.parts import KINDS, Part, parts_of, stage_order
-from evaluation.analysis.timing import _Clock, threads, time_parts
+from evaluation.analysis.timing import _Clock, time_parts
 from training.backbones import blueprint, build_backbone, count_parameters, example_inputs, variant_costs
 from training.errors import FoundryError
+from training.hardware import torch_threads
 
 FAMILIES = [
     "UNet-tiny",
@@ -101,6 +102,6 @@ def test_times_are_told_for_what_computes(name: str) -> None:
 
 def test_threads_are_given_back() -> None:
     before = torch.get_num_threads()
-    with threads(before + 1):
+    with torch_threads(before + 1):
         assert torch.get_num_threads() == before + 1
     assert torch.get_num_threads() == before
