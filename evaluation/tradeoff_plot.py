@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from evaluation.intervals import Interval
 from evaluation.plots import COLORS, INK, legend_label, name_axes, new_figure, png_bytes
 from training.errors import FoundryError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MARKERS = ("o", "s", "^", "D")
+"""Told apart where there are more methods than colours."""
+SIDESTEP_PERCENT = 0.35
+"""Methods are compared at equal size: their points stand beside each other instead of on top."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +32,7 @@ def tradeoff_plot(points: Sequence[TradeOff], *, title: str, margin: float | Non
     """Relative score over parameters left. ``margin`` draws the loss that is still allowed. Raises FoundryError for no points."""
     if not points:
         raise FoundryError(f"{title}: found no smaller model; at least one is needed")
-    figure, axes = new_figure(7.2, 3.8)
+    figure, axes = new_figure(9.4, 4.2)
     axes.axhline(0, color=INK, linewidth=0.9)
     if margin is not None:
         axes.axhline(-100 * margin, color=INK, linewidth=0.8, linestyle=":")
@@ -33,16 +42,22 @@ def tradeoff_plot(points: Sequence[TradeOff], *, title: str, margin: float | Non
         )  # fmt: skip
     methods = list(dict.fromkeys(point.method for point in points))
     for number, method in enumerate(methods):
-        own = sorted((p for p in points if p.method == method), key=lambda point: point.parameters_left)
-        x = [100 * point.parameters_left for point in own]
-        y = [100 * point.relative.value for point in own]
-        below = [100 * (point.relative.value - point.relative.low) for point in own]
-        above = [100 * (point.relative.high - point.relative.value) for point in own]
-        axes.errorbar(
-            x, y, yerr=[below, above], color=COLORS[number % len(COLORS)], marker="o", markersize=4,
-            linewidth=1.5, capsize=2, label=legend_label(method),
-        )  # fmt: skip
+        sidestep = SIDESTEP_PERCENT * (number - (len(methods) - 1) / 2)
+        _draw(axes, number, sidestep, [point for point in points if point.method == method])
     name_axes(axes, title)
-    axes.set(xlabel="parameters left, % of the whole model", ylabel="judge cosine, % of the whole's, change")
-    axes.legend(loc="best")
+    axes.set(xlabel="parameters left, % of the whole model", ylabel="change of the judge's cosine, %")
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     return png_bytes(figure)
+
+
+def _draw(axes: Axes, number: int, sidestep: float, points: Sequence[TradeOff]) -> None:
+    own = sorted(points, key=lambda point: point.parameters_left)
+    x = [100 * point.parameters_left + sidestep for point in own]
+    y = [100 * point.relative.value for point in own]
+    below = [100 * (point.relative.value - point.relative.low) for point in own]
+    above = [100 * (point.relative.high - point.relative.value) for point in own]
+    axes.errorbar(
+        x, y, yerr=[below, above], color=COLORS[number % len(COLORS)],
+        marker=MARKERS[number // len(COLORS) % len(MARKERS)], markersize=4.5, linewidth=1.4, capsize=2,
+        label=legend_label(own[0].method),
+    )  # fmt: skip

@@ -86,7 +86,8 @@ def comparison_picture(table: pa.Table, margin: float = MARGIN) -> bytes:
 
     points = [
         TradeOff(
-            f"{row['model']}, {row['method']}" + ("" if row["recovery"] == "none" else ", recovered"),
+            f"{row['model']}, {row['method']}"
+            + ("" if row["recovery"] == "none" else f", {row['recovery']}"),
             row["parameters_left"],
             Interval(row["relative"], row["relative_low"], row["relative_high"]),
         )

@@ -50,6 +50,29 @@ def test_lineage_goes_back_to_landed_data(smoke: Workspace, store: ManifestStore
     assert [record["digest"] for record in inside] == [record["digest"] for record in records]
 
 
+def test_a_pruned_model_walks_back_to_scores_model_and_dataset(
+    smoke: Workspace, store: ManifestStore
+) -> None:
+    key = "transformer-tiny-ecodiff-20"
+    records = foundry(smoke, "lineage", "pruned_backbone", key, "--json").rows()
+    versions = {record["version"] for record in records}
+    wanted = {"unit_scores@transformer-tiny-ecodiff", "backbone@transformer-tiny", "training_shards"}
+    assert wanted <= versions
+    manifest = store.current("pruned_backbone", key)
+    assert manifest is not None
+    assert manifest.gate is not None
+    assert manifest.gate.passed
+    assert manifest.gate.findings["changed"] == "none"
+    query = "SELECT method, recovery, parameters_left, macs_left, peak_memory_left FROM pruning_comparison"
+    rows = foundry(smoke, "sql", query, "--json").rows()
+    assert {row["method"] for row in rows} == {"ecodiff", "magnitude"}
+    for row in rows:
+        assert 0.5 < row["parameters_left"] < 1
+        assert row["macs_left"] < 1
+        assert row["peak_memory_left"] < 1
+        assert row["recovery"] == "none"
+
+
 def test_sql_sees_all_tables(smoke: Workspace) -> None:
     query = "SELECT split, count(*) AS n FROM landed_images GROUP BY split ORDER BY split"
     rows = foundry(smoke, "sql", query, "--json").rows()

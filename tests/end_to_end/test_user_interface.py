@@ -127,6 +127,19 @@ def test_one_changed_shard_of_150_is_refreshed_and_changes_the_models_recorded_i
     )
 
 
+def test_a_pruned_model_is_recovered_and_held_beside_the_whole_one(
+    dagster: DagsterClient, store: ManifestStore
+) -> None:
+    key = "transformer-tiny-recovered"
+    run_id = dagster.launch("fine_tune", ["fine_tuned_backbone"], key, {"images_total": 16})
+    assert dagster.wait_for_end(run_id) == "SUCCESS"
+    whole, recovered = store.read_table("smaller_model_scores", key).to_pylist()
+    assert whole["parent"] == "backbone transformer-tiny"
+    pruned = store.read_table("smaller_model_scores", "transformer-tiny-ecodiff-20").to_pylist()[1]
+    assert recovered["parameters"] == pruned["parameters"] < whole["parameters"]
+    assert recovered["model_digest"] != pruned["model_digest"]
+
+
 def test_the_schedules_tick_starts_runs_that_succeed(dagster: DagsterClient) -> None:
     selector = {**REPOSITORY, "scheduleName": "data_refresh"}
     started = dagster.ask(START_SCHEDULE, {"selector": selector})["startSchedule"]

@@ -1,0 +1,41 @@
+"""Score over size as a picture: every method is there, and nothing to draw is an error."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from evaluation.intervals import Interval
+from evaluation.plots import COLORS
+from evaluation.tradeoff_plot import TradeOff, tradeoff_plot
+from training.errors import FoundryError
+
+
+def colours_in(png: bytes) -> set[tuple[int, int, int]]:
+    pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+    return {tuple(int(value) for value in pixel) for pixel in np.unique(pixels.reshape(-1, 3), axis=0)}
+
+
+def test_each_method_is_drawn_in_its_colour() -> None:
+    points = [
+        TradeOff(f"method {number}", left, Interval(-0.1 * number, -0.2 - 0.1 * number, 0.1))
+        for number in range(3)
+        for left in (0.5, 0.8)
+    ]
+    found = colours_in(tradeoff_plot(points, title="Pruned", margin=0.1))
+    for number, colour in enumerate(COLORS[:4]):
+        rgb = tuple(int(colour[start : start + 2], 16) for start in (1, 3, 5))
+        assert (rgb in found) == (number < 3)
+
+
+def test_more_methods_than_colours_still_draw() -> None:
+    points = [TradeOff(f"m{number}", 0.5, Interval(0.0, -0.1, 0.1)) for number in range(2 * len(COLORS) + 1)]
+    assert Image.open(io.BytesIO(tradeoff_plot(points, title="Many"))).width > 600
+
+
+def test_nothing_to_draw_is_told() -> None:
+    with pytest.raises(FoundryError, match="no smaller model"):
+        tradeoff_plot([], title="Pruned")
