@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,17 +11,17 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from training.backbones import build_backbone, latent_shape, text_dim
+from training.backbones import build_backbone, latent_shape, pooled_dim, text_dim
 from training.digests import OUTSIDE_MODEL_DIGEST, folder_digest
 from training.loop import Loop
-from training.objectives import build_objective
+from training.objectives import Objective, build_objective
 from training.objectives.autoencoder import build_autoencoder
 from training.run_folder import prepare
 from training.shards import write_training_shards
 from training.spec import AutoencoderOptions, Execution, TrainingSpecification, load_recipe
 
 NUM_SAMPLES, NUM_TEXTS, TOKENS = 256, 64, 77
-TEXT_ENCODER_DIGEST = "e" * 64
+TEXT_ENCODER_DIGEST, PARENT_DIGEST = "e" * 64, "a" * 64
 
 
 @dataclass(frozen=True)
@@ -36,33 +36,47 @@ class Case:
 
 def build_loop(case: Case, folder: Path, device: str, execution: Mapping[str, Any] | None = None) -> Loop:
     """A loop that predicts noise under latent diffusion's schedule, ready to step; its files lie in ``folder``."""
+    section = {"diffusion": {"prediction": "epsilon", "time_sampling": "uniform"}}
+    return loop_of(case, folder, device, {"backbone": case.backbone, **section}, build_objective, execution)
+
+
+def loop_of(
+    case: Case,
+    folder: Path,
+    device: str,
+    settings: Mapping[str, Any],
+    objective: Callable[[TrainingSpecification, Execution, str], Objective],
+    execution: Mapping[str, Any] | None = None,
+) -> Loop:
+    """A loop of any objective over data of the case's backbone; ``settings`` are its recipe's beside the case's own."""
     with torch.device("meta"):
         model = build_backbone(case.backbone)
     shape = latent_shape(model)
     inputs = {"autoencoder": _write_autoencoder(folder / "autoencoder", shape[0])}
-    _write_shards(folder / "shards", shape, text_dim(model.config), inputs["autoencoder"])
+    width = text_dim(model.config)
+    _write_shards(folder / "shards", shape, (width, pooled_dim(model.config) or width), inputs["autoencoder"])
     inputs |= {"text_encoder": TEXT_ENCODER_DIGEST, "dataset": folder_digest(folder / "shards")}
-    spec = TrainingSpecification(recipe=_recipe(case), inputs=inputs)
     paths = {"dataset": str(folder / "shards"), "autoencoder": str(folder / "autoencoder")}
-    settings = {"device": device, "threads": torch.get_num_threads(), "input_paths": paths}
-    how = Execution.model_validate({**settings, **(execution or {})})
+    recipe = load_recipe({**_case_settings(case), **settings})
+    if recipe.parent is not None:  # which the objective has in memory
+        inputs |= {"parent": PARENT_DIGEST}
+        paths |= {"parent": str(folder)}
+    spec = TrainingSpecification(recipe=recipe, inputs=inputs)
+    machine = {"device": device, "threads": torch.get_num_threads(), "input_paths": paths}
+    how = Execution.model_validate({**machine, **(execution or {})})
     run = prepare(folder / "runs", spec, how)
-    return Loop(run, spec.recipe, how, build_objective(spec, how, device))
+    return Loop(run, spec.recipe, how, objective(spec, how, device))
 
 
-def _recipe(case: Case) -> Any:
-    return load_recipe(
-        {
-            "name": "measured",
-            "backbone": case.backbone,
-            "images_total": 10**9,
-            "batch_size": case.batch_size,
-            "learning_rate": 1e-4,
-            "ema_half_life_images": 10_000 if case.ema else None,
-            "precision": case.precision,
-            "diffusion": {"prediction": "epsilon", "time_sampling": "uniform"},
-        }
-    )
+def _case_settings(case: Case) -> dict[str, Any]:
+    return {
+        "name": "measured",
+        "images_total": 10**9,
+        "batch_size": case.batch_size,
+        "learning_rate": 1e-4,
+        "ema_half_life_images": 10_000 if case.ema else None,
+        "precision": case.precision,
+    }
 
 
 def _write_autoencoder(folder: Path, channels: int) -> str:
@@ -71,7 +85,10 @@ def _write_autoencoder(folder: Path, channels: int) -> str:
     return folder_digest(folder, OUTSIDE_MODEL_DIGEST)
 
 
-def _write_shards(folder: Path, shape: tuple[int, int, int], width: int, autoencoder_digest: str) -> None:
+def _write_shards(
+    folder: Path, shape: tuple[int, int, int], widths: tuple[int, int], autoencoder_digest: str
+) -> None:
+    """``widths``: of token states and of pooled text."""
     random = np.random.default_rng(0)
     lengths = np.full(NUM_TEXTS, TOKENS, np.int32)
     ids = [f"s{index}" for index in range(NUM_SAMPLES)]
@@ -81,9 +98,9 @@ def _write_shards(folder: Path, shape: tuple[int, int, int], width: int, autoenc
         random.normal(size=(NUM_SAMPLES, *shape)).astype(np.float16),
         np.arange(NUM_SAMPLES + 1, dtype=np.int64),
         random.integers(1, NUM_TEXTS, NUM_SAMPLES).astype(np.int64),
-        random.normal(size=(lengths.sum(), width)).astype(np.float16),
+        random.normal(size=(lengths.sum(), widths[0])).astype(np.float16),
         lengths,
-        random.normal(size=(NUM_TEXTS, width)).astype(np.float16),
+        random.normal(size=(NUM_TEXTS, widths[1])).astype(np.float16),
         null_text_index=0,
         autoencoder_digest=autoencoder_digest,
         text_encoder_digest=TEXT_ENCODER_DIGEST,

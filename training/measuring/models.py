@@ -1,0 +1,53 @@
+"""Models whose speed and memory are measured: of the right shapes on the device at once, with random weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from training.backbones import Backbone, build_on_meta, variant
+from training.errors import FoundryError
+from training.pruning import keep_best, prune
+from training.pruning.baselines import random_scores
+from training.pruning.units import DEFAULT_KINDS
+
+WEIGHT_STD = 0.02
+
+
+def random_model(name: str, device: str, format_: torch.dtype, *, channels_last: bool = False) -> Backbone:
+    """A registered backbone in evaluation mode, filled where it lies: 12 billion weights take seconds on a GPU.
+
+    Raises FoundryError for a backbone with buffers, which would be left without values.
+    """
+    model: Any = build_on_meta(variant(name)).to(format_)
+    buffers = [found for found, _ in model.named_buffers()]
+    if buffers:
+        raise FoundryError(f"backbone '{name}' computes '{buffers[0]}' when it is built; use build_backbone")
+    model.to_empty(device=device)
+    fill(model)
+    return model.to(memory_format=torch.channels_last) if channels_last else model
+
+
+@torch.no_grad()
+def fill(model: nn.Module) -> None:
+    """Small random matrices, normalisations that change nothing, no biases: activations stay finite in any format."""
+    draw = torch.Generator(next(model.parameters()).device).manual_seed(0)
+    for name, parameter in model.named_parameters():
+        if parameter.ndim > 1:
+            parameter.normal_(0, WEIGHT_STD, generator=draw)
+        else:
+            parameter.fill_(1.0 if name.endswith("weight") else 0.0)
+
+
+def pruned_at_random(model: Backbone, percent: int) -> Backbone:
+    """A copy without this share of the heads and neurons of every layer, by chance, exactly as :func:`keep_best` counts."""
+    scores = random_scores(model, DEFAULT_KINDS, seed=0)
+    ratios = dict.fromkeys(DEFAULT_KINDS, f"{(100 - percent) / 100:.2f}")
+    return prune(model, keep_best(scores, ratios, "layer"))
+
+
+def parameters_of(model: nn.Module) -> int:
+    """Parameters that the model has."""
+    return sum(parameter.numel() for parameter in model.parameters())
