@@ -23,13 +23,13 @@ from training.measuring.cases import measurements
 from training.measuring.devices import time_calls
 from training.measuring.distilling import KEPT, distillation_loop, floor_step
 from training.measuring.mask_learning import build_learner, whole_graph_gradients
-from training.measuring.models import random_model
+from training.measuring.models import kept_at_random, random_model
 from training.measuring.rows import largest_that_fits
 from training.measuring.sampling import guided_step
 from training.measuring.steps import ExampleStep, fixed_batch
 from training.measuring.synthetic import Case, build_loop
 from training.objectives.feature_distillation import FeatureDistillationObjective
-from training.pruning import plan_removal
+from training.pruning import plan_of_kept, plan_removal
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +65,19 @@ def _check_pruned(row: dict[str, Any], backbone: str, sparsity: float) -> None:
     assert row["parameter_share"] == pytest.approx(plan.kept / plan.params)
     assert row["parameter_ratio"] == pytest.approx(plan.params / plan.kept)
     assert row["speedup"] == pytest.approx(row["dense"]["milliseconds"] / row["milliseconds"])
+
+
+@pytest.mark.parametrize(
+    ("name", "percent", "left"),
+    [
+        ("SDXL-stock", 10, 2_348_998_404),
+        ("SDXL-stock", 20, 2_130_533_124),
+        ("FLUX.1-schnell", 20, 10_145_409_160),
+    ],
+)
+def test_models_are_pruned_to_the_published_counts(name: str, percent: int, left: int) -> None:
+    backbone = blueprint(name)
+    assert plan_of_kept(backbone, kept_at_random(backbone, percent)).kept == left
 
 
 def test_what_does_not_fit_is_told_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from torch import nn
 
 from training.backbones import Backbone, build_on_meta, variant
 from training.errors import FoundryError
-from training.pruning import keep_best, prune
+from training.pruning import Keep, keep_best, prune
 from training.pruning.baselines import random_scores
 from training.pruning.units import DEFAULT_KINDS
 
@@ -42,10 +42,15 @@ def fill(model: nn.Module) -> None:
 
 
 def pruned_at_random(model: Backbone, percent: int) -> Backbone:
-    """A copy without this share of the heads and neurons of every layer, by chance, exactly as :func:`keep_best` counts."""
+    """A copy with the units of :func:`kept_at_random`."""
+    return prune(model, kept_at_random(model, percent))
+
+
+def kept_at_random(model: Backbone, percent: int) -> Keep:
+    """All heads and neurons but this share of every layer, by chance; a backbone on the meta device will do."""
     scores = random_scores(model, DEFAULT_KINDS, seed=0)
     ratios = dict.fromkeys(DEFAULT_KINDS, f"{(100 - percent) / 100:.2f}")
-    return prune(model, keep_best(scores, ratios, "layer"))
+    return keep_best(scores, ratios, "layer")
 
 
 def parameters_of(model: nn.Module) -> int:
