@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable
 
@@ -25,9 +24,12 @@ from training.chain import chain_gradients, run_chain
 from training.sampler_steps import sampling_chain
 
 pytestmark = pytest.mark.benchmark
-BACKBONE, SCHEDULER = "PixArt-gpu-h256-d8", "flow DPM-Solver++ 2"
-LATENT_SIZE = (32, 32)
-ROUNDS = 3
+TRANSFORMER, UNET, SCHEDULER = "PixArt-gpu-h256-d8", "UNet-demo-c48-l2", "flow DPM-Solver++ 2"
+LATENT_SIZE = (
+    32,
+    32,
+)  # so that what is timed is computation: at 8 x 8 a UNet's forward pass is mostly Python
+ROUNDS = 7
 SEEDS = [0]
 GUIDANCE = 3.0
 
@@ -35,9 +37,9 @@ GUIDANCE = 3.0
 class Contest:
     """The gradient of one prompt's distance by the checkpointed chain and by the full graph."""
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, backbone: str, steps: int) -> None:
         self.steps = steps
-        self.backbone = frozen(BACKBONE, torch.float32)
+        self.backbone = frozen(backbone, torch.float32)
         self.denoiser = FakeDenoiser(self.backbone, SCHEDULERS[SCHEDULER])
         self.prompts = prompts_for(self.backbone, tokens=12)
         self.masks = NoisyMasks(self.backbone, torch.float32)
@@ -74,20 +76,21 @@ def _threads() -> None:
 def test_memory_is_flat_in_the_number_of_steps() -> None:
     found = {}
     for steps in (4, 8, 16, 32):
-        contest = Contest(steps)
+        contest = Contest(TRANSFORMER, steps)
         found[steps] = contest.bytes_of(contest.checkpointed)
         whole = f", full graph {contest.bytes_of(contest.whole) / 1e6:.2f} MB" if steps <= 8 else ""
-        print(f"\n{BACKBONE}, T = {steps}: {found[steps] / 1e6:.2f} MB of activations{whole}")
+        print(f"\n{TRANSFORMER}, T = {steps}: {found[steps] / 1e6:.2f} MB of activations{whole}")
     assert max(found.values()) <= 1.05 * min(found.values())
 
 
-def test_time_beside_the_full_graph() -> None:
+@pytest.mark.parametrize("backbone", [TRANSFORMER, UNET])
+def test_time_beside_the_full_graph(backbone: str) -> None:
     """With frozen weights backward costs about as much as forward: (2 F + B) / (F + B) is 1.5, less the step that is kept."""
     for steps in (4, 8):
-        contest = Contest(steps)
+        contest = Contest(backbone, steps)
         ours, theirs = _alternating(contest.checkpointed, contest.whole)
-        ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
-        print(f"\n{BACKBONE}, T = {steps}: checkpointed {min(ours):.3f} CPU s, full graph {min(theirs):.3f},")
+        ratio = min(ours) / min(theirs)  # what else the machine does can only add to either
+        print(f"\n{backbone}, T = {steps}: checkpointed {min(ours):.3f} CPU s, full graph {min(theirs):.3f},")
         print(f"  {ratio:.2f} times (published: 1.6 to 1.9)")
         assert ratio <= 1.5
 

@@ -14,7 +14,7 @@ from evaluation.tradeoff_plot import TradeOff, tradeoff_plot
 from training.errors import FoundryError
 
 
-def colours_in(png: bytes) -> set[tuple[int, int, int]]:
+def colours_in(png: bytes) -> set[tuple[int, ...]]:
     pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
     return {tuple(int(value) for value in pixel) for pixel in np.unique(pixels.reshape(-1, 3), axis=0)}
 

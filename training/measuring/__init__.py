@@ -1,1 +1,1 @@
-"""Speed and memory of training and sampling on whatever device is here: ``python -m training.measuring OUT``."""
+"""Speed and memory on whatever device is here, of training, sampling and making models smaller: ``python -m training.measuring OUT``."""

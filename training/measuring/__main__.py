@@ -1,13 +1,12 @@
 """``python -m training.measuring OUT [--smoke] [--minutes 9] [--only NAME ...]``: measure what is not measured yet.
 
-Needs torch, diffusers, transformers, safetensors, numpy, pyarrow, pydantic and jaxtyping alone. Every measurement is a
+Needs torch, diffusers, transformers, safetensors, numpy, pyarrow, pydantic, psutil and jaxtyping alone. Every measurement is a
 JSON file in OUT; a call starts no new one after its minutes and the next call goes on, on the same kind of device.
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import sys
 import time
@@ -19,6 +18,7 @@ import torch
 from training.errors import FoundryError
 from training.hardware import hardware_name
 from training.measuring.cases import measurements
+from training.measuring.rows import release_memory
 from training.run_folder import write_text_atomic
 
 EXIT_UNFINISHED = 75  # EX_TEMPFAIL: call again
@@ -62,9 +62,7 @@ def _measure(name: str, device: str, options: argparse.Namespace) -> None:
     except torch.OutOfMemoryError as error:
         row = {"error": f"does not fit: {str(error).splitlines()[0]}"}
     write_text_atomic(_path(options.out, name, options.smoke), json.dumps({**about, **row}, indent=1))
-    gc.collect()
-    if device == "cuda":
-        torch.cuda.empty_cache()
+    release_memory()
 
 
 def _chosen(only: list[str]) -> list[str]:
@@ -89,6 +87,10 @@ def _table(rows: list[dict[str, Any]]) -> str:
         "mfu",
         "peak_gib",
         "planned_gib",
+        "parameters",
+        "speedup",
+        "ratio",
+        "error",
     )
     lines = [[_cell(row.get(column)) for column in columns] for row in rows]
     widths = [max(len(line[i]) for line in [list(columns), *lines]) for i in range(len(columns))]

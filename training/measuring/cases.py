@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,27 +12,20 @@ import torch
 from diffusers import DiTTransformer2DModel
 from torch.utils.flop_counter import FlopCounterMode
 
-from training.backbones import Conditions, build_backbone, denoise, latent_shape, pooled_dim, text_dim
+from training.backbones import denoise
 from training.measuring.devices import Timing, host_synchronisations, peak_flops, time_calls
+from training.measuring.distilling import distillation_measurements
+from training.measuring.mask_learning import mask_measurements
+from training.measuring.rows import Measurement, Row, backbone_of, gib
+from training.measuring.sampling import sampling_measurements
 from training.measuring.steps import ExampleStep, fixed_batch
-from training.measuring.synthetic import TOKENS, Case, build_loop
+from training.measuring.synthetic import Case, build_loop
 from training.optimization import build_optimizer
 from training.planning.memory import Shares, memory_of
 from training.planning.simulation import Setting
 from training.precision import Precision
 from training.spec import load_recipe
 
-Row = dict[str, Any]
-Measurement = Callable[[str, bool], Row]
-"""(device, smoke) -> what was measured; smoke runs the smallest relatives for a step or two."""
-
-SMOKE_BACKBONE = {
-    "SDXL": "UNet-tiny",
-    "SD2": "UNet-tiny",
-    "SDXL-TD4_4": "UNet-tiny",
-    "PixArt-h1152-d28": "PixArt-tiny",
-}
-SAMPLED = ("SDXL-stock", "SDXL-TD4_4", "KOALA-1B", "KOALA-700M")
 STEPPED = ("SDXL-TD4_4", "SD2", "SDXL", "PixArt-h1152-d28")
 NUM_STEPS = 50
 
@@ -48,7 +41,9 @@ def measurements() -> Mapping[str, Measurement]:
             "PixArt-h1152-d28", 128, device, smoke
         ),
         **{f"steps.{name}": _steps_of(name) for name in STEPPED},
-        **{f"sampling.{name}": _sampling_of(name) for name in SAMPLED},
+        **sampling_measurements(),
+        **distillation_measurements(),
+        **mask_measurements(),
     }
 
 
@@ -88,42 +83,6 @@ def _steps_of(name: str) -> Measurement:
         planned = memory_of(Setting(case.backbone, case.precision), Shares(1, "ddp", case.batch_size), 1)
         row = _speed(case, timing, flops, device) | {"num_steps": calls + 1, "loss": loop.last_row["loss"]}
         return {**row, "planned_gib": planned.total / 2**30}
-
-    return measure
-
-
-def _sampling_of(name: str) -> Measurement:
-    @torch.inference_mode()
-    def measure(device: str, smoke: bool) -> Row:
-        """One guided step of the denoiser at 1024 px: half precision, batch 2 (with and without text)."""
-        chosen = "UNet-tiny" if smoke else name
-        with torch.device(device):
-            model = build_backbone(chosen, 0).eval()
-        format_ = torch.float16 if device == "cuda" else torch.float32
-        model.to(format_, memory_format=torch.channels_last)
-        side = latent_shape(model)[1] if smoke else 128
-        parts = [
-            torch.randn(2, model.config.in_channels, side, side),
-            torch.tensor([500.0, 500.0]),
-            torch.randn(2, TOKENS, text_dim(model.config)),
-        ]
-        noisy, timestep, states = (part.to(device, format_) for part in parts)
-        mask = torch.ones(2, TOKENS, dtype=torch.bool, device=device)
-        width = pooled_dim(model.config)
-        conditions = Conditions(torch.randn(2, width).to(device, format_) if width else None)
-        timing = time_calls(
-            lambda: denoise(model, noisy, timestep, states, mask, conditions=conditions),
-            device,
-            warmup=0 if smoke else 3,
-            calls=2 if smoke else 20,
-        )
-        parameters = sum(parameter.numel() for parameter in model.parameters())
-        return {
-            "backbone": chosen,
-            "parameters": parameters,
-            "milliseconds": 1e3 * timing.seconds,
-            "peak_gib": _gib(timing.peak_bytes),
-        }
 
     return measure
 
@@ -187,16 +146,12 @@ def _speed(case: Case, timing: Timing, forward_flops: float, device: str) -> Row
         "images_per_second": case.batch_size / timing.seconds,
         "tflops_per_second": done / 1e12,
         "mfu": done / peak if peak else None,
-        "peak_gib": _gib(timing.peak_bytes),
+        "peak_gib": gib(timing.peak_bytes),
     }
 
 
 def _case(name: str, batch_size: int, smoke: bool) -> Case:
-    return Case(SMOKE_BACKBONE[name], 2) if smoke else Case(name, batch_size, "bf16")
-
-
-def _gib(count: int | None) -> float | None:
-    return None if count is None else count / 2**30
+    return Case(backbone_of(name, smoke), 2) if smoke else Case(name, batch_size, "bf16")
 
 
 @contextmanager
