@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+LINE_STYLES = ("-", "--", ":", "-.")
+"""Told apart where there are more curves than colours."""
+
+
 @dataclass(frozen=True)
 class Line:
     """A named curve."""
@@ -109,7 +113,12 @@ def lines(curves: Sequence[Line], *, title: str, x_label: str, y_label: str, log
     figure, (axes,) = _figure(6.4, 3.6, 1)
     for number, curve in enumerate(curves):
         axes.plot(
-            curve.x, curve.y, color=COLORS[number % len(COLORS)], linewidth=1.8, label=curve.name.lstrip("_")
+            curve.x,
+            curve.y,
+            color=COLORS[number % len(COLORS)],
+            linestyle=LINE_STYLES[number // len(COLORS) % len(LINE_STYLES)],
+            linewidth=1.8,
+            label=curve.name.lstrip("_"),
         )
     if log_axes:
         axes.set(xscale="log", yscale="symlog")
@@ -122,7 +131,7 @@ def lines(curves: Sequence[Line], *, title: str, x_label: str, y_label: str, log
     axes.set_title(title, loc="left")
     axes.set(xlabel=x_label, ylabel=y_label)
     if len(curves) > 1:
-        axes.legend(loc="best")
+        axes.legend(loc="best", fontsize="small" if len(curves) > len(COLORS) else None)
     return png_bytes(figure)
 
 

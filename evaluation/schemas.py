@@ -137,6 +137,11 @@ PRUNING_COMPARISON = pa.schema(
         *bounds("judge_cosine"),
         described("relative", pa.float64(), "pruned minus whole over the whole's cosine, paired by prompt"),
         *bounds("relative"),
+        described(
+            "intervals_overlap",
+            pa.bool_(),
+            "minimal degradation: the judge's interval overlaps the whole model's",
+        ),
         described("ssim", pa.float64(), "mean structural similarity to the whole model's picture"),
         described("scoring_seconds", pa.float64(), "what scoring took, on the machine of its run"),
         described("scoring_evaluations", pa.int64(), "forward passes of the network for the scores"),

@@ -6,6 +6,7 @@ the child's latents. Step distillation, fine-tuning and pruning all begin here.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,7 +38,7 @@ def load_parent(spec: TrainingSpecification, execution: Execution, *, own_backbo
     ``own_backbone`` is false where the recipe's backbone is a student cut out of its parent.
 
     Raises FoundryError when ``execution.json`` does not say where it lies, it is no diffusion model, it was made in
-    another latent space, or the recipe names another backbone.
+    another latent space or with another text encoder, or the recipe names another backbone.
     """
     recipe = spec.recipe
     if recipe.parent is None:
@@ -46,6 +47,9 @@ def load_parent(spec: TrainingSpecification, execution: Execution, *, own_backbo
         )
     folder = input_folder(execution, "parent")
     check_latent_space(recipe, folder, input_folder(execution, "autoencoder"))
+    check_text_encoder(
+        folder, spec.inputs.get("text_encoder"), f"recipe '{recipe.name}': its parent '{recipe.parent}'"
+    )
     backbone = load_backbone(folder)
     if recipe.backbone is not None and own_backbone:
         check_backbone(recipe, backbone)
@@ -95,6 +99,27 @@ def check_latent_space(recipe: Recipe, folder: Path, autoencoder_folder: Path) -
                 f"autoencoder ({name} has digest {found[:12]}…, {autoencoder_folder} holds {wanted[:12]}…); "
                 "name a parent trained on these latents"
             )
+
+
+def check_text_encoder(folder: Path, wanted: str | None, who: str) -> None:
+    """Refuse a model that its own lineage says was made with another text encoder than the one of this digest.
+
+    A folder without lineage, such as a published one, tells nothing; its widths are checked when the data are opened.
+    ``who`` begins the sentence of the FoundryError.
+    """
+    path = folder / "lineage.json"
+    if wanted is None or not path.is_file():
+        return
+    try:
+        records = json.loads(path.read_text(encoding="utf-8"))
+        found = {record["digest"] for record in records if record["version"] == "text_encoder"}
+    except (ValueError, TypeError, KeyError) as error:
+        raise FoundryError(f"{path}: is no lineage ({error!r}); publish the model again") from error
+    if found and wanted not in found:
+        raise FoundryError(
+            f"{who} was made with another text encoder (digest {min(found)[:12]}…, the captions here are encoded by "
+            f"{wanted[:12]}…); name a model that shares it, or encode the captions with that model's"
+        )
 
 
 def check_backbone(recipe: Recipe, backbone: Any, of: str = "its parent") -> None:

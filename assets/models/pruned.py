@@ -148,7 +148,12 @@ def pruning_comparison(
 
     Random and magnitude cost nothing; a method that costs more should be above them by more than the intervals.
     """
-    from assets.models.pruning_comparison import compare_pruned, comparison_markdown, comparison_picture
+    from assets.models.pruning_comparison import (
+        compare_pruned,
+        comparison_markdown,
+        comparison_picture,
+        step_error_pictures,
+    )
     from assets.sheets import figure_jpeg
 
     step = STEPS["pruning_comparison"]
@@ -160,4 +165,6 @@ def pruning_comparison(
         metadata["picture"] = picture(
             figure_jpeg(comparison_picture(table, config.margin)), "score over parameters by method"
         )
+    for model, png in step_error_pictures(store, table).items():
+        metadata[f"step_errors_{model.replace('-', '_').replace('.', '_')}"] = picture(figure_jpeg(png))
     return materialized(store, manifest, metadata, schema=PRUNING_COMPARISON)

@@ -12,6 +12,7 @@ from assets.models.pruning import read_cost
 from assets.models.smaller import MARGIN, SCORES
 from evaluation.intervals import Interval
 from evaluation.schemas import PRUNING_COMPARISON
+from training.pruning_recipes import is_ablation
 
 
 def compare_pruned(store: Store, models: Models) -> pa.Table:
@@ -51,6 +52,7 @@ def _row(store: Store, models: Models, key: str, pruned: str, recovery: str) -> 
             for score in ("judge_cosine", "relative")
             for name in (score, f"{score}_low", f"{score}_high")
         },
+        "intervals_overlap": child["judge_cosine_high"] >= parent["judge_cosine_low"],
         "ssim": child["ssim"],
         "scoring_seconds": cost["seconds"],
         "scoring_evaluations": cost["network_evaluations"],
@@ -64,8 +66,8 @@ def comparison_markdown(table: pa.Table) -> str:
         return "No model was pruned yet."
     lines = [
         "| model | method | recovery | recipe | units removed | parameters left | multiply-adds left | speed-up | memory left "
-        "| judge, relative to the whole | SSIM | scoring |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| judge, relative to the whole | intervals overlap | SSIM | scoring |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in table.to_pylist():
         removed = "by threshold" if row["sparsity"] is None else f"{row['sparsity']:.0%}"
@@ -74,9 +76,12 @@ def comparison_markdown(table: pa.Table) -> str:
         lines.append(
             f"| {row['model']} | {row['method']} | {row['recovery']} | {row['recipe']} | {removed} | {row['parameters_left']:.1%} "
             f"| {row['macs_left']:.1%} | {row['speedup']:.2f}x | {row['peak_memory_left']:.1%} | {relative} "
-            f"| {row['ssim']:.3f} | {scoring} |"
+            f"| {'yes' if row['intervals_overlap'] else 'no'} | {row['ssim']:.3f} | {scoring} |"
         )
-    note = "Times hold for the machine of each run and what else it did; intervals are 95% bootstrap over prompts."
+    note = (
+        "Minimal degradation is an interval that overlaps the whole model's. Times hold for the machine of each run and "
+        "what else it did; intervals are 95% bootstrap over prompts."
+    )
     return "\n".join([*lines, "", note])
 
 
@@ -94,3 +99,35 @@ def comparison_picture(table: pa.Table, margin: float = MARGIN) -> bytes:
         for row in table.to_pylist()
     ]
     return tradeoff_plot(points, title="Pruned models beside the whole ones", margin=margin)
+
+
+def step_error_pictures(store: Store, table: pa.Table) -> dict[str, bytes]:
+    """By whole model: how far each pruned model's prediction is off at every sampling step, as PNG bytes.
+
+    One mask serves all steps; where a curve rises, it serves them unequally. Ablations are left out, and models with
+    one pruned model, whose own page has its curve.
+    """
+    import numpy as np
+
+    from evaluation.panels import Line, lines
+
+    by_model: dict[str, list[str]] = {}
+    for row in table.to_pylist():
+        if row["recovery"] == "none" and not is_ablation(row["recipe"]):
+            by_model.setdefault(row["model"], []).append(row["recipe"])
+    pictures = {}
+    for model, recipes in by_model.items():
+        if len(recipes) < 2:
+            continue
+        curves = []
+        for recipe in recipes:
+            errors = store.read_table("pruning_step_errors", recipe)
+            steps = errors["step"].to_numpy().astype(np.float64)
+            curves.append(Line(recipe, steps, errors["relative_error"].to_numpy()))
+        pictures[model] = lines(
+            curves,
+            title=f"{model}, pruned: error by step",
+            x_label="sampling step",
+            y_label="relative squared error of the prediction",
+        )
+    return pictures

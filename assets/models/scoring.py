@@ -118,12 +118,15 @@ class ScoringWorker:
         self._recipe, self._folder = ScoringRecipe.model_validate(recipe), Path(folder)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
+        from training.parents import check_text_encoder
         from training.pruning import write_scores
         from training.pruning.scoring import score_units
         from training.sampling import Denoiser, sampling_device
         from training.shards import TrainingShards
 
         recipe, shards = self._recipe, TrainingShards.open(self._shards)
+        encoder = shards.description.text_encoder_digest
+        check_text_encoder(self._model, encoder, f"recipe '{recipe.name}': its parent '{recipe.parent}'")
         denoiser = Denoiser.load(self._model, sampling_device())
         scored = score_units(
             recipe.method,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -119,3 +120,19 @@ def test_recipes_that_cannot_start_are_refused(change: dict[str, Any], message: 
 def test_first_difference() -> None:
     assert first_difference({"a": 1, "b": 2}, {"a": 1, "b": 3, "c": 0}) == ("b", 2, 3)
     assert first_difference({"a": 1}, {"a": 1}) is None
+
+
+def test_a_parent_of_another_text_encoder_is_refused_before_work(family: RunMaker) -> None:
+    spec, execution = family.spec(**child()), family.execution()
+    assert family.parent is not None
+    lineage = family.parent / "lineage.json"
+    for digests, fits in (([spec.inputs["text_encoder"]], True), (["f" * 64], False), ([], True)):
+        lineage.write_text(json.dumps([{"version": "text_encoder", "digest": digest} for digest in digests]))
+        if fits:
+            load_parent(spec, execution)
+            continue
+        with pytest.raises(FoundryError, match="parent 'grown' was made with another text encoder .*f{12}"):
+            load_parent(spec, execution)
+    lineage.write_text("{")
+    with pytest.raises(FoundryError, match="is no lineage"):
+        load_parent(spec, execution)
