@@ -13,6 +13,7 @@ from assets.models.configs import (
 from assets.models.parents import named_versions, parent_version, scoring_of
 from assets.steps import STEPS, provenance_of
 from evaluation.schemas import PRUNING_COMPARISON
+from training.digests import OUTSIDE_MODEL_DIGEST, folder_digest
 
 
 def unit_scores(
@@ -102,7 +103,7 @@ def pruned_backbone(
     drawing = Drawing(config.prompts_per_split, config.num_steps, config.guidance, models.resources.threads)
     compared = compare_smaller(
         store, whole, cut.folder, drawing,
-        recipe=key, parent_name=" ".join(parent), digest=store.require(*parent).digest,
+        recipe=key, parent_name=" ".join(parent), digest=folder_digest(cut.folder, OUTSIDE_MODEL_DIGEST),
     )  # fmt: skip
     table = smaller_markdown(compared.table)
     errors = errors_by_step(store, whole, cut.folder, config.num_steps, config.guidance)

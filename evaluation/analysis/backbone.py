@@ -178,20 +178,23 @@ def undisturbed(timing: Timing | None) -> int | None:
 
 
 def _backbone_of(folder: Path) -> tuple[Path, Any]:
-    """Sub-folder of the backbone in a pipeline folder, and the diffusers class that its configuration names."""
+    """Sub-folder of the backbone in a pipeline folder, and its class: one of diffusers, or a pruned one of ours."""
     import diffusers
+
+    from training.pruning.saving import pruned_class_named
 
     part = next((folder / name for name in ("transformer", "unet") if (folder / name).is_dir()), None)
     if part is None:
         raise FoundryError(
             f"{folder}: holds neither transformer/ nor unet/; name a model folder or a registered backbone"
         )
-    class_name = json.loads((part / "config.json").read_text()).get("_class_name", "")
-    if not hasattr(diffusers, class_name):
+    name = json.loads((part / "config.json").read_text()).get("_class_name", "")
+    kind = pruned_class_named(name) or getattr(diffusers, name, None)
+    if kind is None:
         raise FoundryError(
-            f"{part}/config.json: '_class_name' is '{class_name}', which diffusers lacks; name a folder of its classes"
+            f"{part}/config.json: '_class_name' is '{name}', which diffusers lacks; name a folder of its classes"
         )
-    return part, getattr(diffusers, class_name)
+    return part, kind
 
 
 def _noising(folder: Path) -> Noising:

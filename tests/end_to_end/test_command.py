@@ -63,6 +63,9 @@ def test_a_pruned_model_walks_back_to_scores_model_and_dataset(
     assert manifest.gate is not None
     assert manifest.gate.passed
     assert manifest.gate.findings["changed"] == "none"
+    assert {row["model_digest"] for row in store.read_table("smaller_model_scores", key).to_pylist()} == {
+        manifest.digest
+    }
     query = "SELECT method, recovery, parameters_left, macs_left, peak_memory_left FROM pruning_comparison"
     rows = foundry(smoke, "sql", query, "--json").rows()
     assert {row["method"] for row in rows} == {"ecodiff", "magnitude"}

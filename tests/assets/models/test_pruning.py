@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from assets.models.pruning import Cut, cut_model, gate_of_cut, pruned_card, units_markdown
 from assets.models.scoring import SCORES_FILE
+from evaluation.analysis.backbone import analyze
 from training.backbones import build_backbone
 from training.errors import FoundryError
 from training.export import export_pipeline
@@ -73,6 +74,13 @@ def test_a_cut_is_a_pipeline_with_the_planned_parameters(whole: Path) -> None:
         "test",
     )
     assert "together" in units_markdown(found)
+
+
+def test_a_pruned_folder_is_analysed_as_any_other(whole: Path) -> None:
+    found = cut(whole, recipe_of(sparsity=Decimal("0.5")))
+    analysis = analyze(str(found.folder), runs=1)
+    assert sum(cell.parameters for cell in analysis.cells) == found.parameters
+    assert analysis.undisturbed_nanoseconds is not None
 
 
 def test_changed_weights_and_lost_parameters_fail_their_gates(whole: Path) -> None:
