@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -222,8 +223,9 @@ def test_a_worker_in_another_process_finds_damage(tmp_path: Path) -> None:
     (item,) = store.work_items("t", None, "sample_id", ["s0001"], ["image"], 4)
     path = tmp_path / manifest.files[0].path
     path.write_bytes(path.read_bytes()[:-1] + b"!")
-    with multiprocessing.get_context("spawn").Pool(1) as pool, pytest.raises(StoreError, match="damaged"):
-        pool.apply(item.load)
+    spawning = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, spawning) as pool, pytest.raises(StoreError, match="damaged"):
+        pool.submit(item.load).result(timeout=120)
 
 
 def test_a_flipped_byte_in_a_remote_page_is_found(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_odd_widths_lose_no_unit() -> None:
     [
         ("PixArt-tiny", ("heads",), 1, None),
         ("PixArt-demo-h64-d4", (), 2, 12),
-        ("SDXL-stock", (), 2, 210),
+        pytest.param("SDXL-stock", (), 2, 210, marks=pytest.mark.slow),
         ("FLUX.1-dev", ("heads", "ffn", "norm"), 3, 209),
     ],
 )
