@@ -14,6 +14,7 @@ from assets.steps import STEPS
 from orchestration.catalog import partition_keys
 from orchestration.freshness import needs_run, verified
 from orchestration.grid import GRID_STEPS, grid_order
+from orchestration.jobs import CONCLUDING
 from orchestration.launching import Launch, Outcome, launch_pool
 from orchestration.profile import Profile
 from orchestration.workspace import Workspace
@@ -144,18 +145,7 @@ def phases(
     if everything and profile.fine_tuned:
         tuned = stale("fine_tune", ["fine_tuned_backbone"], list(profile.fine_tuned))
         yield Phase("fine-tuning and recovery", tuned)
-    conclusions = [
-        "distillation_study",
-        "pruning_comparison",
-        "annotation_pages",
-        "scaling_grid",
-        "evaluation_table",
-        "data_quality",
-        "scaling_observations",
-        "scaling_laws",
-        "report",
-    ]
-    yield Phase("scores, laws and report", stale("draw_conclusions", conclusions, [None]))
+    yield Phase("scores, laws and report", stale("draw_conclusions", CONCLUDING, [None]))
 
 
 def run_demo(

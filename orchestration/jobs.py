@@ -71,19 +71,21 @@ GRID = dg.define_asset_job(
     ["scaling_grid"],
     description="Write the scaling grid's page from what is scored so far.",
 )
+CONCLUDING = (
+    "distillation_study",
+    "pruning_comparison",
+    "annotation_pages",
+    "scaling_grid",
+    "evaluation_table",
+    "data_quality",
+    "scaling_observations",
+    "scaling_laws",
+    "report",
+)
+"""What is made of data and models once they are there."""
 CONCLUSIONS = dg.define_asset_job(
     "draw_conclusions",
-    [
-        "distillation_study",
-        "pruning_comparison",
-        "annotation_pages",
-        "scaling_grid",
-        "evaluation_table",
-        "data_quality",
-        "scaling_observations",
-        "scaling_laws",
-        "report",
-    ],
+    list(CONCLUDING),
     description="Score data and models, fit the laws, write the report.",
 )
 

@@ -1,5 +1,7 @@
 """Asset of fine-tuning: any model of the graph trained on, all weights or adapters; after pruning that is recovery."""
 
+from pathlib import Path
+
 import dagster as dg
 
 from assets.definitions import check_result, gate_check, materialized, picture
@@ -8,6 +10,8 @@ from assets.models.children import prepare_child
 from assets.models.configs import FineTunedConfig
 from assets.models.parents import reference_version
 from assets.models.training_runs import publish, run_metadata
+from training.errors import FoundryError
+from training.spec import Recipe
 
 
 def fine_tuned_backbone(
@@ -23,7 +27,6 @@ def fine_tuned_backbone(
     beside its parent: sizes, speed, the judge's score and pictures from the same noise.
     """
     from assets.models.backbones import gate_of_model, loss_curve, smaller_card
-    from assets.models.fine_tuning import check_can_be_tuned
     from assets.models.smaller import SCORES, Drawing, compare_smaller, gate_of_score, smaller_markdown
 
     key, name = context.partition_key, "fine_tuned_backbone"
@@ -31,7 +34,7 @@ def fine_tuned_backbone(
     check_can_be_tuned(child.recipe, child.parent_folder)
     reference = reference_version(models, key)
     run = child.train(models, compute, context.log.info)
-    drawing = Drawing(config.prompts_per_split, config.num_steps, config.guidance, models.resources.threads)
+    drawing = Drawing(config.prompts_per_split, config.num_steps, config.guidance)
     compared = compare_smaller(
         store, store.local_folder(*reference, require_gate=True), run.folder.model, drawing,
         recipe=key, parent_name=" ".join(reference), digest=run.done.model_digest,
@@ -55,3 +58,14 @@ def fine_tuned_backbone(
         check_result("score_within_margin", score.passed, score.findings, blocking=False),
     ]
     return materialized(store, manifest, metadata, checks)
+
+
+def check_can_be_tuned(recipe: Recipe, parent: Path) -> None:
+    """Refuse a few-step parent: the denoising loss would teach it to answer with blurred means again."""
+    from training.schedulers import is_few_step
+
+    if is_few_step(parent):
+        raise FoundryError(
+            f"recipe '{recipe.name}': its parent '{recipe.parent}' draws in few steps, which objective 'diffusion' would "
+            "unteach; fine-tune its teacher and distil again"
+        )

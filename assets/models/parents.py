@@ -104,5 +104,5 @@ def check_no_parents(recipes: Mapping[str, Recipe], where: str) -> None:
         if recipe.parent is not None:
             raise FoundryError(
                 f"{where}, recipe '{name}': 'parent' is '{recipe.parent}', but these models start from scratch; "
-                "leave it out, or move the recipe to step_distilled.yaml or distilled.yaml"
+                "leave it out, or move the recipe to step_distilled.yaml, distilled.yaml or fine_tuned.yaml"
             )

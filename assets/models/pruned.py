@@ -100,7 +100,7 @@ def pruned_backbone(
         all(each.passed for each in gates.values()),
         {name: value for each in gates.values() for name, value in each.findings.items()},
     )
-    drawing = Drawing(config.prompts_per_split, config.num_steps, config.guidance, models.resources.threads)
+    drawing = Drawing(config.prompts_per_split, config.num_steps, config.guidance)
     compared = compare_smaller(
         store, whole, cut.folder, drawing,
         recipe=key, parent_name=" ".join(parent), digest=folder_digest(cut.folder, OUTSIDE_MODEL_DIGEST),

@@ -108,12 +108,12 @@ def gate_of_cut(cut: Cut, tolerance: float = 1e-4) -> dict[str, GateResult]:
 def errors_by_step(store: Store, parent: Path, child: Path, steps: int, guidance: float) -> StepErrors:
     """How far the pruned model's answers are from the whole one's, step by step, on held-out prompts."""
     from evaluation.analysis.step_errors import step_errors
-    from training.sampling import Denoiser
+    from training.sampling import Denoiser, sampling_device
     from training.shards import TrainingShards
 
     shards = TrainingShards.open(store.local_folder("training_shards", require_gate=True))
     chosen = held_out_prompts(shards.samples, PROMPTS_OF_STEP_ERRORS // 2, seed=0)
-    dense, pruned = Denoiser.load(parent), Denoiser.load(child)
+    dense, pruned = (Denoiser.load(folder, sampling_device()) for folder in (parent, child))
     steps, guidance = dense.steps_and_guidance(steps, guidance)
     prompts = prompts_of(shards, chosen["row"].to_numpy())
     return step_errors(dense, pruned, prompts, chosen["seed"].to_pylist(), steps, guidance)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +14,7 @@ import pyarrow as pa
 
 from assets.interfaces import BatchWorker, Compute, Resources, Store
 from assets.models.sampling import held_out_prompts, prompts_of
+from assets.relaying import relayed
 from assets.sheets import sheet_jpeg
 from assets.work import table_items
 from training.digests import canonical_json, sha256_bytes
@@ -33,11 +32,10 @@ if TYPE_CHECKING:
 
 SCORES_FILE, HISTORY_FILE, COST_FILE = "unit_scores.safetensors", "history.json", "cost.json"
 OUTSIDE_DIGEST = (COST_FILE,)
-"""What a scoring cost differs from run to run; the scores do not."""
+"""What a scoring took differs from run to run; its scores do not."""
 SPARSITIES_SHOWN = (0.1, 0.2, 0.3, 0.5)
 PICTURES_SHOWN = 8
 PROGRESS_FILE = "progress.json"
-SECONDS_BETWEEN_LINES = 5.0
 LOGGER = logging.getLogger(__name__)
 
 
@@ -69,32 +67,10 @@ def score_model(
         },
     )
     work = table_items(pa.table({"recipe": [recipe.name]}), 1)
-    with relayed(folder / PROGRESS_FILE, log):
+    with relayed(lambda: progress_line(folder / PROGRESS_FILE), log):
         for _ in compute.map_shards(worker, work, replace(resources, actors=1, batch_size=1), LOGGER.debug):
             pass
     return folder / "result"
-
-
-@contextmanager
-def relayed(progress: Path, log: Callable[[str], None]) -> Iterator[None]:
-    """Inside, what a worker writes of its learning into ``progress`` reaches ``log``, a line in five seconds at most."""
-    done = threading.Event()
-
-    def follow() -> None:
-        last = ""
-        while not done.wait(SECONDS_BETWEEN_LINES):
-            line = progress_line(progress)
-            if line not in ("", last):
-                log(line)
-                last = line
-
-    follower = threading.Thread(target=follow, daemon=True)
-    follower.start()
-    try:
-        yield
-    finally:
-        done.set()
-        follower.join()
 
 
 def progress_line(progress: Path) -> str:
@@ -188,13 +164,13 @@ def sparsities_sheet(store: Store, model: Path, scores: Scores, steps: int, guid
     from assets.corpus.image_io import encode_png
     from training.pruning import keep_best, prune
     from training.pruning.ratios import ratio_of_sparsity
-    from training.sampling import Denoiser, sample_with
+    from training.sampling import Denoiser, sample_with, sampling_device
     from training.shards import TrainingShards
 
     shards = TrainingShards.open(store.local_folder("training_shards", require_gate=True))
     chosen = held_out_prompts(shards.samples, PICTURES_SHOWN // 2, seed=0)
     prompts, seeds = prompts_of(shards, chosen["row"].to_numpy()), chosen["seed"].to_pylist()
-    dense = Denoiser.load(model)
+    dense = Denoiser.load(model, sampling_device())
     steps, guidance = dense.steps_and_guidance(steps, guidance)
     kinds = dict.fromkeys(kind for kind, _ in scores)
     tiles, captions = [], []

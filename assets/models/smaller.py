@@ -33,7 +33,6 @@ class Drawing:
     prompts_per_split: int = 48
     num_steps: int = 16
     guidance: float = 3.0
-    threads: int = 1
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def compare_smaller(
         drawn, steps, guidance = _draw(folder, prompts, seeds, drawing)
         images.append(drawn)
         cosines.append((judge.embed_images(drawn) * texts).sum(axis=1).astype(np.float64))
-    costs = measure((parent, child), shards.description.max_tokens, drawing.threads)
+    costs = measure((parent, child), shards.description.max_tokens)
     score = smaller_score(cosines[0], cosines[1], images[0], images[1])
     about = {
         "recipe": recipe,
@@ -93,19 +92,18 @@ def compare_smaller(
     return Smaller(_table(score, costs, cosines, {**about, "sheet": sheet}), score, sheet)
 
 
-def measure(folders: Sequence[Path], num_tokens: int, threads: int) -> list[Measured]:
+def measure(folders: Sequence[Path], num_tokens: int) -> list[Measured]:
     """Count, time and weigh backbones on example inputs of the dataset's text length; timed by turns, so that all meet the
     same machine."""
     import torch
 
     from training.backbones import example_inputs, layer_costs
-    from training.hardware import torch_threads
     from training.measuring.memory import peak_memory_bytes
     from training.parents import load_backbone
 
     backbones = [load_backbone(folder).eval() for folder in folders]
     inputs = [example_inputs(backbone, TIMED_BATCH, num_tokens=num_tokens) for backbone in backbones]
-    with torch_threads(threads), torch.inference_mode():
+    with torch.inference_mode():
         rounds = [
             [_seconds(example.call, backbone) for example, backbone in zip(inputs, backbones, strict=True)]
             for _ in range(WARM_UP + TIMED_RUNS)
@@ -172,9 +170,9 @@ def smaller_markdown(table: pa.Table) -> str:
 
 
 def _draw(folder: Path, prompts: Any, seeds: list[int], drawing: Drawing) -> tuple[np.ndarray, int, float]:
-    from training.sampling import Denoiser, sample_with
+    from training.sampling import Denoiser, sample_with, sampling_device
 
-    denoiser = Denoiser.load(folder)
+    denoiser = Denoiser.load(folder, sampling_device())
     steps, guidance = denoiser.steps_and_guidance(drawing.num_steps, drawing.guidance)
     return sample_with(denoiser, prompts, seeds, steps, guidance), steps, guidance
 

@@ -115,7 +115,7 @@ def distilled_backbone(
     child = prepare_child(store, models, name, key, config)
     planned = planned_parameters(child.recipe, child.parent_folder)
     run = child.train(models, compute, context.log.info)
-    drawing = Drawing(config.prompts_per_split, config.num_steps, config.guidance, models.resources.threads)
+    drawing = Drawing(config.prompts_per_split, config.num_steps, config.guidance)
     compared = compare_smaller(
         store, child.parent_folder, run.folder.model, drawing,
         recipe=key, parent_name=child.parent_name, digest=run.done.model_digest,

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from assets.faults import DeadlyRows
 from assets.interfaces import BatchFunction, BatchWorker, Resources, WorkItem
+from assets.relaying import relayed
 from orchestration.resources.connecting import OBJECT_STORE_BYTES, connect, require_room, room_for
-from orchestration.resources.following import follow
+from orchestration.resources.following import follow, progress_line
 from orchestration.resources.ledger import start_ledger
 from orchestration.resources.pieces import Piece, cut_smaller, plan_pieces
 from orchestration.resources.pool import Pool, build_function, run_pool
@@ -43,14 +44,9 @@ class InlineCompute:
         """See :class:`assets.interfaces.Compute`."""
         from training.run import run
 
-        watcher_done = threading.Event()
-        watcher = threading.Thread(target=follow, args=(run_folder, watcher_done.is_set, log), daemon=True)
-        watcher.start()
-        try:
+        folder = RunFolder(run_folder)
+        with relayed(lambda: progress_line(folder.read_progress()), log):
             run(run_folder)
-        finally:
-            watcher_done.set()
-            watcher.join()
 
     def map_shards(
         self, worker: BatchWorker, items: Sequence[WorkItem], resources: Resources, log: Log

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 
+from assets.relaying import relay
 from training.run_folder import Progress, RunFolder
-
-SECONDS_BETWEEN_LINES = 5.0
-SECONDS_BETWEEN_LOOKS = 0.1
 
 
 def progress_line(progress: Progress) -> str:
@@ -30,16 +27,4 @@ def progress_line(progress: Progress) -> str:
 def follow(run_folder: Path, finished: Callable[[], bool], log: Callable[[str], None]) -> None:
     """Until ``finished()``: relay each new state of the folder, at most one line in five seconds."""
     folder = RunFolder(run_folder)
-    last_line, last_time = "", float("-inf")
-    while not finished():
-        progress = folder.read_progress()
-        now = time.monotonic()
-        if now - last_time >= SECONDS_BETWEEN_LINES:
-            line = progress_line(progress)
-            if line != last_line:
-                log(line)
-                last_line, last_time = line, now
-        time.sleep(SECONDS_BETWEEN_LOOKS)
-    final = progress_line(folder.read_progress())
-    if final != last_line:
-        log(final)
+    relay(lambda: progress_line(folder.read_progress()), finished, log)

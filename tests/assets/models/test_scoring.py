@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from assets.models import scoring
-from assets.models.scoring import progress_line, prompts_needed, relayed
+from assets import relaying
+from assets.models.scoring import progress_line, prompts_needed
+from assets.relaying import relayed
 from training.pruning_recipes import ScoringRecipe
 
 TOLD = {"update": 3, "updates": 8, "loss": 0.5, "distance": 0.25, "penalties": {}, "seconds": 1.0}
@@ -18,10 +19,10 @@ TOLD = {"update": 3, "updates": 8, "loss": 0.5, "distance": 0.25, "penalties": {
 def test_progress_reaches_the_log_while_the_work_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scoring, "SECONDS_BETWEEN_LINES", 0.01)
+    monkeypatch.setattr(relaying, "SECONDS_BETWEEN_LINES", 0.01)
     path, lines = tmp_path / "progress.json", list[str]()
     assert progress_line(path) == ""
-    with relayed(path, lines.append):
+    with relayed(lambda: progress_line(path), lines.append):
         path.with_suffix(".new").write_text(json.dumps({**TOLD, "seconds_left": 12.4}))
         path.with_suffix(".new").rename(path)
         deadline = time.monotonic() + 10

@@ -21,7 +21,7 @@ def test_backbones_are_counted_timed_and_weighed(tmp_path: Path) -> None:
     models = (dense.eval(), prune(dense, keep))
     for number, model in enumerate(models):
         model.save_pretrained(tmp_path / str(number) / "transformer")
-    parent, child = measure([tmp_path / "0", tmp_path / "1"], 7, 1)
+    parent, child = measure([tmp_path / "0", tmp_path / "1"], 7)
     assert parent.parameters == count_parameters("PixArt-tiny") > child.parameters
     assert parent.macs > child.macs
     assert min(parent.milliseconds, child.milliseconds) > 0
