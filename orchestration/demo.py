@@ -17,8 +17,8 @@ from orchestration.grid import GRID_STEPS, grid_order
 from orchestration.jobs import CONCLUDING
 from orchestration.launching import Launch, Outcome, launch_pool
 from orchestration.profile import Profile
+from orchestration.selection import derived_models
 from orchestration.workspace import Workspace
-from training.distillation_study import is_study
 from training.errors import FoundryError
 
 STAGE_OF_STEP: Mapping[str, str] = {
@@ -93,7 +93,7 @@ def phases(
 ) -> Iterator[Phase]:
     """What has to run, phase by phase; each is decided when the one before is done.
 
-    ``everything`` adds the studies, which take longer than a demo may.
+    ``everything`` adds the models that the profile does not name in ``demo_models``, the studies among them.
     """
 
     def stale(job: str, names: Sequence[str], keys: Sequence[str | None]) -> tuple[Launch, ...]:
@@ -119,12 +119,13 @@ def phases(
     largest_first = sorted(profile.backbones, key=lambda key: _size(profile, key), reverse=True)
     judge = stale("train_judge", ["judge_clip"], [None])
     trainings = stale("train_model", models, largest_first)
-    scorings, cuts = _pruning(profile, everything=everything)
+    derived = derived_models(profile, everything=everything)
+    scorings, cuts = derived["unit_scores"], derived["pruned_backbone"]
     of_teachers = [key for key in scorings if profile.unit_scores[key].parent in profile.teachers]
     scores_at_once = stale("score_units", ["unit_scores"], of_teachers)
     yield Phase("training backbones and judge", judge + scores_at_once + trainings)
-    students = stale("distil_steps", ["step_distilled_backbone"], list(profile.step_distilled))
-    smaller = _distilled(profile, everything=everything)
+    students = stale("distil_steps", ["step_distilled_backbone"], derived["step_distilled_backbone"])
+    smaller = derived["distilled_backbone"]
     of_students = [key for key in smaller if profile.distilled[key].parent in profile.step_distilled]
     at_once = stale(
         "distil_features", ["distilled_backbone"], [key for key in smaller if key not in of_students]
@@ -142,8 +143,8 @@ def phases(
         yield Phase("scores of units of other models", stale("score_units", ["unit_scores"], later))
         cuts_later = [key for key in cuts if key not in cuts_at_once]
         yield Phase("pruning other models", stale("prune_model", ["pruned_backbone"], cuts_later))
-    if everything and profile.fine_tuned:
-        tuned = stale("fine_tune", ["fine_tuned_backbone"], list(profile.fine_tuned))
+    if derived["fine_tuned_backbone"]:
+        tuned = stale("fine_tune", ["fine_tuned_backbone"], derived["fine_tuned_backbone"])
         yield Phase("fine-tuning and recovery", tuned)
     yield Phase("scores, laws and report", stale("draw_conclusions", CONCLUDING, [None]))
 
@@ -207,18 +208,6 @@ def write_ledger(workspace_root: Path, seconds_by_stage: Mapping[str, float]) ->
     path.write_text(json.dumps(known, indent=1))
 
 
-def _distilled(profile: Profile, *, everything: bool) -> list[str]:
-    """The smaller students that a demo makes: those of a study only where everything is asked for."""
-    return [key for key in profile.distilled if everything or not is_study(key)]
-
-
-def _pruning(profile: Profile, *, everything: bool) -> tuple[list[str], list[str]]:
-    """Scorings and pruned models that a demo makes: those that the profile names, or all."""
-    cuts = [key for key in profile.pruned if everything or key in profile.demo_pruned]
-    wanted = {profile.pruned[key].scores for key in cuts}
-    return [key for key in profile.unit_scores if everything or key in wanted], cuts
-
-
 def _keep_trained(
     surroundings: Surroundings,
     stale: Callable[[str, Sequence[str], Sequence[str | None]], tuple[Launch, ...]],
@@ -252,11 +241,8 @@ def all_versions(profile: Profile, surroundings: Surroundings) -> int:
     """How many versions the complete graph has."""
     names = [name for name in STEPS if surroundings.landing.is_composed or name != "demo_scenes"]
     keys = [(name, key) for name in names for key in partition_keys(profile, name)]
-    scorings, cuts = _pruning(profile, everything=False)
-    asked = {"unit_scores": scorings, "pruned_backbone": cuts, "fine_tuned_backbone": list[str]()}
+    asked = derived_models(profile, everything=False)
     return sum(
-        key is None
-        or (key in asked[name] if name in asked else not is_study(key))
-        or key in surroundings.store.partitions(name)
+        key is None or name not in asked or key in asked[name] or key in surroundings.store.partitions(name)
         for name, key in keys
     )

@@ -150,8 +150,9 @@ class Profile(BaseModel):
     fine_tuned: Mapping[str, Recipe] = Field(
         default_factory=dict, description="recipes of models trained on from a parent, one partition each"
     )
-    demo_pruned: tuple[str, ...] = Field(
-        (), description="pruned models on the demo's path; the others are made by `foundry demo --all`"
+    demo_models: tuple[str, ...] = Field(
+        (),
+        description="models made from others that `foundry demo` makes; the rest are made by `foundry demo --all`",
     )
     grid: Grid | None = Field(
         None, description="the scaling grid, one partition a point; none without grid.yaml"
@@ -188,11 +189,24 @@ class Profile(BaseModel):
                         "either; rename one"
                     )
                 seen[name] = file
-        for name in self.demo_pruned:
-            if name not in self.pruned:
+        return self
+
+    @model_validator(mode="after")
+    def _demo_can_make_its_models(self) -> Profile:
+        parents = {
+            name: recipe.parent
+            for recipes in (self.step_distilled, self.distilled, self.fine_tuned)
+            for name, recipe in recipes.items()
+        }
+        parents |= {name: self.unit_scores[recipe.scores].parent for name, recipe in self.pruned.items()}
+        for name in self.demo_models:
+            if name not in parents:
                 raise ValueError(
-                    f"'demo_pruned' names '{name}'; recipes of pruned.yaml are {', '.join(self.pruned) or 'none yet'}"
+                    f"'demo_models' names '{name}'; models made from others are {', '.join(parents) or 'none yet'}"
                 )
+            parent = parents[name]
+            if parent in parents and parent not in self.demo_models:
+                raise ValueError(f"'demo_models' names '{name}', but not its parent '{parent}'; add it")
         return self
 
     @property

@@ -7,17 +7,14 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from orchestration.command import ui
 from orchestration.resources.store import ManifestStore
 from orchestration.workspace import PROJECT_ROOT, Workspace
-from tests.end_to_end.dagster_client import DagsterClient, free_port
 
 
 @dataclass(frozen=True)
@@ -61,24 +58,6 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 @pytest.fixture(scope="session")
 def store(smoke: Workspace) -> ManifestStore:
     return ManifestStore(smoke.store)
-
-
-@pytest.fixture(scope="session")
-def dagster(smoke: Workspace) -> Iterator[DagsterClient]:
-    """The real webserver and daemon over the smoke workspace."""
-    port = free_port()
-    before = dict(os.environ)
-    os.environ.update(smoke.environment())
-    server = ui.start_server(port)
-    try:
-        client = DagsterClient(port)
-        client.wait_until_up(server)
-        yield client
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-        stopped = ui.stop_server(server)
-    assert stopped == 0, "webserver and daemon did not stop by themselves"
 
 
 def copy_of(workspace: Workspace, home: Path) -> Workspace:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from orchestration.resources.store import ManifestStore
-from orchestration.workspace import Workspace
-from tests.end_to_end.conftest import foundry
+from orchestration.workspace import PROJECT_ROOT, Workspace
+from tests.end_to_end.conftest import copy_of, foundry
+from tests.end_to_end.dagster_client import wait_for
 from training.shards import TrainingShards
 
 POINTS = ("grid.tiny.all.original.0", "grid.tiny.all.mixed.0")
@@ -63,6 +69,39 @@ def test_the_command_shows_every_point_and_launches_nothing_twice(smoke: Workspa
     again = foundry(smoke, "grid", "launch")
     assert again.code == 0, again.out + again.err
     assert "Every point is fresh" in again.out
+
+
+def test_a_launch_that_is_killed_goes_on_where_it_stopped_and_ends_equal(
+    smoke: Workspace, tmp_path: Path
+) -> None:
+    workspace = copy_of(smoke, tmp_path)
+    uninterrupted = ManifestStore(workspace.store)
+    digests = {key: uninterrupted.require("scaling_run", key).digest for key in POINTS}
+    for name in ("scaling_run", "scaling_scores"):
+        shutil.rmtree(workspace.store / name)
+    shutil.rmtree(workspace.runs)
+    store = ManifestStore(workspace.store)
+    assert store.partitions("scaling_run") == []
+
+    command = [sys.executable, "-m", "orchestration.command.main", "grid", "launch"]
+    launched = subprocess.Popen(
+        command, cwd=PROJECT_ROOT, env={**os.environ, **workspace.environment()}, start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        wait_for(lambda: bool(store.partitions("scaling_run")), 120, "the first point to be published")
+    finally:
+        os.killpg(launched.pid, signal.SIGKILL)
+        launched.wait()
+    (done,) = store.partitions("scaling_run")
+    first = store.require("scaling_run", done).created_at
+
+    again = foundry(workspace, "grid", "launch")
+    assert again.code == 0, again.out + again.err
+    assert store.require("scaling_run", done).created_at == first, "what was done was done again"
+    assert {key: store.require("scaling_run", key).digest for key in POINTS} == digests
+    rows = foundry(workspace, "grid", "--json").rows()
+    assert [row["state"] for row in rows] == ["done", "done"]
 
 
 def test_launching_before_there_are_data_says_what_to_do(tmp_path: Path) -> None:

@@ -2,26 +2,60 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
 from assets.steps import STEPS
+from orchestration.command import ui
 from orchestration.resources.store import ManifestStore
 from orchestration.workspace import Workspace
+from tests.end_to_end.conftest import copy_of
 from tests.end_to_end.dagster_client import (
     REPOSITORY,
     START_SCHEDULE,
     STOP_SCHEDULE,
     TERMINATE,
     DagsterClient,
+    free_port,
     tags_of,
     wait_for,
 )
 
 pytestmark = pytest.mark.timeout(420)
+
+
+@pytest.fixture(scope="module")
+def smoke(smoke: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A copy of the finished smoke workspace, for what is launched and landed here changes it."""
+    return copy_of(smoke, tmp_path_factory.mktemp("served"))
+
+
+@pytest.fixture(scope="module")
+def store(smoke: Workspace) -> ManifestStore:
+    return ManifestStore(smoke.store)
+
+
+@pytest.fixture(scope="module")
+def dagster(smoke: Workspace) -> Iterator[DagsterClient]:
+    """The real webserver and daemon over this file's workspace."""
+    port = free_port()
+    before = dict(os.environ)
+    os.environ.update(smoke.environment())
+    server = ui.start_server(port)
+    try:
+        client = DagsterClient(port)
+        client.wait_until_up(server)
+        yield client
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        stopped = ui.stop_server(server)
+    assert stopped == 0, "webserver and daemon did not stop by themselves"
 
 
 def ray_workers() -> list[psutil.Process]:

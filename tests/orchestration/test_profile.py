@@ -92,10 +92,25 @@ def test_an_unknown_key_gets_its_neighbour(folder: Path) -> None:
         load(folder, "techers: []")
 
 
-def test_pruned_models_of_the_demo_are_recipes_of_the_profile(folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (
+            "transformer-tiny-30",
+            "'demo_models' names 'transformer-tiny-30'; models made from others are trans",
+        ),
+        (
+            "transformer-tiny-recovered",
+            "'demo_models' names 'transformer-tiny-recovered', but not its parent 'transformer-tiny-ecodiff-20'; add it",
+        ),
+    ],
+)
+def test_models_of_the_demo_and_their_parents_are_recipes_of_the_profile(
+    folder: Path, names: str, says: str
+) -> None:
     path = folder / "profile.yaml"
-    path.write_text(re.sub("demo_pruned: .*", "demo_pruned: [transformer-tiny-30]", path.read_text()))
-    with pytest.raises(FoundryError, match="'demo_pruned' names 'transformer-tiny-30'; recipes .* are trans"):
+    path.write_text(re.sub("demo_models: .*", f"demo_models: [{names}]", path.read_text()))
+    with pytest.raises(FoundryError, match=says):
         load(folder, "")
 
 
