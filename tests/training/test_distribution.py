@@ -100,6 +100,40 @@ def test_two_processes_train_as_one_and_a_run_may_change_hands(runs: RunMaker) -
         torch.testing.assert_close(value, expected[name], atol=2e-4, rtol=1e-3)
 
 
+def test_a_student_is_taught_by_two_processes_as_by_one(runs: RunMaker) -> None:
+    students: dict[str, dict[str, Any]] = {
+        "PixArt-demo-h48-d2": {"blocks": 1},
+        "SDXL-tiny": {"down": [0], "up": [0, 2], "depth": [1, 2]},
+    }
+    teams: list[RunFolder] = []
+    alone: list[RunFolder] = []
+    for backbone, kept in students.items():
+        runs.parent = None
+        teacher = runs.prepare("teachers", name="teacher", backbone=backbone, images_total=8)
+        run(teacher.path)
+        runs.parent = teacher.model
+        recipe = {
+            **RECIPE,
+            "name": "student",
+            "objective": "feature_distillation",
+            "parent": "teacher",
+            "backbone": None,
+            "feature_distillation": {"student": kept, "feature_memory": "host"},
+        }
+        alone.append(runs.prepare(f"{backbone}-one", EXECUTION, **recipe))
+        run(alone[-1].path)
+        for strategy in ("ddp", "fsdp"):
+            execution = {**EXECUTION, "world_size": 2, "strategy": strategy}
+            teams.append(runs.prepare(f"{backbone}-{strategy}", execution, **recipe))
+    start_team(*teams)
+    for folder in teams[:2]:
+        assert_same(folder, alone[0])
+    for folder in teams[2:]:  # a UNet's biases before a norm again: its losses tell, each of the three
+        curves = [made.read_metrics().to_pylist() for made in (folder, alone[1])]
+        for name in ("loss_task", "loss_output", "loss_feature", "loss"):
+            assert [row[name] for row in curves[0]] == pytest.approx([row[name] for row in curves[1]], rel=1e-3)
+
+
 @pytest.mark.parametrize("count", [1, 2, 5, 7, 16])
 @pytest.mark.parametrize("micro_batches", [1, 2, 4])
 def test_every_image_is_passed_once_and_all_make_as_many_passes(count: int, micro_batches: int) -> None:
