@@ -30,6 +30,13 @@ class GateResult:
     passed: bool
     findings: Mapping[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def all_of(cls, gates: Iterable[GateResult]) -> GateResult:
+        """Passed where every one has; the findings of all."""
+        gates = list(gates)
+        findings = {name: value for gate in gates for name, value in gate.findings.items()}
+        return cls(all(gate.passed for gate in gates), findings)
+
 
 @dataclass(frozen=True)
 class Provenance:

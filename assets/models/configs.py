@@ -48,11 +48,20 @@ class DrawingConfig(dg.Config):
     )
 
 
-class DistilledConfig(StepDistilledConfig, DrawingConfig):
+class ScoreGateConfig(dg.Config):
+    """Whether the score beside the parent's stands between a model and its readers."""
+
+    gate_score: bool = Field(
+        True,
+        description="keep a model that lost more than 10% of its parent's score back from what reads it; false: only say so",
+    )
+
+
+class DistilledConfig(StepDistilledConfig, DrawingConfig, ScoreGateConfig):
     """Settings of ``distilled_backbone``. A changed recipe value is another specification and so another run."""
 
 
-class FineTunedConfig(DistilledConfig):
+class FineTunedConfig(StepDistilledConfig, DrawingConfig):
     """Settings of ``fine_tuned_backbone``. A changed recipe value is another specification and so another run."""
 
 
@@ -60,7 +69,7 @@ class UnitScoresConfig(DrawingConfig):
     """Settings of ``unit_scores``: how the pictures of its page are drawn. Scores follow from the recipe."""
 
 
-class PrunedConfig(DrawingConfig):
+class PrunedConfig(DrawingConfig, ScoreGateConfig):
     """Settings of ``pruned_backbone``."""
 
     prompts_per_split: int = Field(

@@ -73,14 +73,14 @@ def pruned_backbone(
     the whole model's, how far its answers are off step by step, and pictures from the same noise.
     """
     from assets.models.pruning import (
-        SPARSITY_THAT_GATES,
         cut_model,
         errors_by_step,
         gate_of_cut,
+        gate_of_pruned_score,
         pruned_card,
         units_markdown,
     )
-    from assets.models.smaller import SCORES, Drawing, compare_smaller, gate_of_score, smaller_markdown
+    from assets.models.smaller import SCORES, Drawing, compare_smaller, smaller_markdown
     from assets.models.training_runs import publish_with_card
     from assets.sheets import figure_jpeg
     from evaluation.analysis.mask_pictures import mask_heat_map
@@ -96,23 +96,19 @@ def pruned_backbone(
     scores_folder = store.local_folder("unit_scores", scoring.name)
     cut = cut_model(recipe, scores_folder, whole, models.runs / "pruned" / key)
     gates = gate_of_cut(cut)
-    gate = GateResult(
-        all(each.passed for each in gates.values()),
-        {name: value for each in gates.values() for name, value in each.findings.items()},
-    )
     drawing = Drawing(config.prompts_per_split, config.num_steps, config.guidance)
     compared = compare_smaller(
         store, whole, cut.folder, drawing,
         recipe=key, parent_name=" ".join(parent), digest=folder_digest(cut.folder, OUTSIDE_MODEL_DIGEST),
     )  # fmt: skip
     table = smaller_markdown(compared.table)
+    score = gate_of_pruned_score(recipe, compared.score)
+    gate = GateResult.all_of([*gates.values(), *([score] if config.gate_score else [])])
     errors = errors_by_step(store, whole, cut.folder, config.num_steps, config.guidance)
     card = pruned_card(recipe, scoring, cut, table, models.profile)
     manifest = publish_with_card(store, name, key, cut.folder, provenance, gate, card)
     store.write_table(SCORES, compared.table, provenance, key)
     store.write_table("pruning_step_errors", step_errors_table(key, errors), provenance, key)
-    score = gate_of_score(compared.score)
-    gated = recipe.largest_sparsity is not None and recipe.largest_sparsity <= SPARSITY_THAT_GATES
     metadata = {
         "model": " ".join(parent),
         "method": scoring.method,
@@ -129,12 +125,7 @@ def pruned_backbone(
     }
     checks = [
         *(gate_check(check, found) for check, found in gates.items()),
-        check_result(
-            "score_within_margin",
-            score.passed or not gated,
-            {**score.findings, "gates": gated},
-            blocking=False,
-        ),
+        check_result("score_within_margin", score.passed, score.findings, blocking=config.gate_score),
     ]
     return materialized(store, manifest, metadata, checks)
 

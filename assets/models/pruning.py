@@ -17,6 +17,7 @@ from training.run_folder import replace_folder
 
 if TYPE_CHECKING:
     from evaluation.analysis.step_errors import StepErrors
+    from evaluation.metrics.smaller import SmallerScore
     from training.pruning import Costs, Keep, Kind, RemovalPlan, Scores
 
 SPARSITY_THAT_GATES = 0.2
@@ -103,6 +104,15 @@ def gate_of_cut(cut: Cut, tolerance: float = 1e-4) -> dict[str, GateResult]:
         "parameters_as_planned": gate_of_size(cut.parameters, cut.plan.kept),
         "no_weight_changed": GateResult(not cut.changed, {"changed": ", ".join(cut.changed[:8]) or "none"}),
     }
+
+
+def gate_of_pruned_score(recipe: PrunedRecipe, score: SmallerScore) -> GateResult:
+    """A small cut loses no more of the whole model's score than the margin; a larger one reports and passes."""
+    from assets.models.smaller import gate_of_score
+
+    found = gate_of_score(score)
+    gates = recipe.largest_sparsity is not None and recipe.largest_sparsity <= SPARSITY_THAT_GATES
+    return GateResult(found.passed or not gates, {**found.findings, "gates": gates})
 
 
 def errors_by_step(store: Store, parent: Path, child: Path, steps: int, guidance: float) -> StepErrors:

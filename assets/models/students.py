@@ -122,8 +122,8 @@ def distilled_backbone(
     )  # fmt: skip
     table = smaller_markdown(compared.table)
     reloads, size = gate_of_model(run), gate_of_size(run.done.num_parameters, planned)
-    gate = GateResult(reloads.passed and size.passed, {**reloads.findings, **size.findings})
     score = gate_of_score(compared.score)
+    gate = GateResult.all_of((reloads, size, score) if config.gate_score else (reloads, size))
     manifest = publish(
         store, name, key, run, child.provenance, gate, smaller_card(run, models.profile, table)
     )
@@ -138,7 +138,7 @@ def distilled_backbone(
     checks = [
         gate_check("finite_and_reloads", reloads),
         gate_check("parameters_as_planned", size),
-        check_result("score_within_margin", score.passed, score.findings, blocking=False),
+        check_result("score_within_margin", score.passed, score.findings, blocking=config.gate_score),
     ]
     return materialized(store, manifest, metadata, checks)
 

@@ -6,16 +6,24 @@ import dataclasses
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 from assets.models.partitions import model_partitions
 from assets.models.training_runs import execution_of
 from orchestration import profile as profiles
 from orchestration.definitions import surroundings_of
 from orchestration.workspace import PROFILES_FOLDER, Workspace
+from training.backbones import build_backbone
+from training.distillation import student_config
+from training.distillation.features import feature_pairs
 from training.errors import FoundryError
 from training.packaged import teacher_digests
+from training.sampling import backbone_part
+from training.teachers import TEACHERS
 
 
 @pytest.fixture
@@ -138,3 +146,35 @@ def test_a_fine_tuning_without_a_parent_is_refused(folder: Path) -> None:
     path.write_text("recipes: {tuned: {backbone: UNet-tiny, images_total: 8, learning_rate: 0.1}}")
     with pytest.raises(FoundryError, match=r"fine_tuned\.yaml, recipe 'tuned': 'parent' is missing"):
         load(folder, "")
+
+
+@pytest.mark.parametrize("name", ["smoke", "demo", "gpu"])
+def test_every_student_of_a_profile_can_be_cut_and_is_taught_by_features_that_are_there(name: str) -> None:
+    profile = profiles.load_profile(name)
+    made: dict[object, tuple[nn.Module, nn.Module]] = {}
+    for recipe in profile.distilled.values():
+        options, source = recipe.feature_distillation, recipe.parent
+        assert options is not None
+        while source not in profile.backbones and source not in profile.teachers:
+            source = profile.step_distilled[str(source)].parent
+        key = (source, options.student)
+        if key not in made:
+            with torch.device("meta"):
+                teacher = empty_backbone(profile, str(source))
+                made[key] = teacher, type(teacher).from_config(student_config(teacher, options.student))
+        teacher, student = made[key]
+        assert count(student) < count(teacher)
+        pairs = feature_pairs(student, teacher, options.student, options.features)
+        assert bool(pairs) == (options.features != ())
+
+
+def empty_backbone(profile: profiles.Profile, name: str) -> Any:
+    """A backbone of the profile without its weights."""
+    if name in profile.backbones:
+        return build_backbone(str(profile.backbones[name].backbone))
+    part, kind = backbone_part(TEACHERS / name)
+    return kind.from_config(kind.load_config(TEACHERS / name / part))
+
+
+def count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

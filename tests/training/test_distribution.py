@@ -131,7 +131,9 @@ def test_a_student_is_taught_by_two_processes_as_by_one(runs: RunMaker) -> None:
     for folder in teams[2:]:  # a UNet's biases before a norm again: its losses tell, each of the three
         curves = [made.read_metrics().to_pylist() for made in (folder, alone[1])]
         for name in ("loss_task", "loss_output", "loss_feature", "loss"):
-            assert [row[name] for row in curves[0]] == pytest.approx([row[name] for row in curves[1]], rel=1e-3)
+            assert [row[name] for row in curves[0]] == pytest.approx(
+                [row[name] for row in curves[1]], rel=1e-3
+            )
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 7, 16])

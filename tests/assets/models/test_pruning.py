@@ -10,9 +10,19 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from assets.models.pruning import Cut, cut_model, gate_of_cut, pruned_card, units_markdown
+from assets.interfaces import GateResult
+from assets.models.pruning import (
+    Cut,
+    cut_model,
+    gate_of_cut,
+    gate_of_pruned_score,
+    pruned_card,
+    units_markdown,
+)
 from assets.models.scoring import SCORES_FILE
 from evaluation.analysis.backbone import analyze
+from evaluation.intervals import Interval
+from evaluation.metrics.smaller import SmallerScore
 from training.backbones import build_backbone
 from training.errors import FoundryError
 from training.export import export_pipeline
@@ -95,6 +105,29 @@ def test_changed_weights_and_lost_parameters_fail_their_gates(whole: Path) -> No
     assert not gate_of_cut(found)["reloads"].passed
     assert not gate_of_cut(Cut(**{**vars(found), "changed": [name]}))["no_weight_changed"].passed
     assert not gate_of_cut(Cut(**{**vars(found), "parameters": 1}))["parameters_as_planned"].passed
+
+
+@pytest.mark.parametrize(
+    ("settings", "loss", "passed"),
+    [
+        ({"sparsity": Decimal("0.2")}, -0.05, True),
+        ({"sparsity": Decimal("0.2")}, -0.11, True),  # its interval reaches into the margin
+        ({"sparsity": Decimal("0.2")}, -0.2, False),
+        ({"sparsity": Decimal("0.3")}, -0.2, True),  # larger cuts report
+        ({"sparsity": {"heads": Decimal("0.1"), "ffn": Decimal("0.3")}}, -0.2, True),
+        ({"thresholds": {"heads": 0.0}}, -0.2, True),  # how much goes is not known before
+    ],
+)
+def test_small_cuts_must_keep_the_score(settings: dict[str, object], loss: float, *, passed: bool) -> None:
+    whole = Interval(0.3, 0.29, 0.31, 0.95, 96)
+    score = SmallerScore(whole, whole, Interval(loss, loss - 0.05, loss + 0.05, 0.95, 96), whole)
+    assert gate_of_pruned_score(recipe_of(**settings), score).passed == passed
+
+
+def test_gates_together_pass_where_each_does() -> None:
+    good, bad = GateResult(True, {"a": 1}), GateResult(False, {"b": 2})
+    assert GateResult.all_of([good, bad]) == GateResult(False, {"a": 1, "b": 2})
+    assert GateResult.all_of(iter([good])) == good
 
 
 def test_a_threshold_keeps_what_is_above_it(whole: Path) -> None:
