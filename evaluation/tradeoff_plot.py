@@ -50,14 +50,19 @@ def tradeoff_plot(points: Sequence[TradeOff], *, title: str, margin: float | Non
     return png_bytes(figure)
 
 
+def style_of(number: int) -> tuple[str, str]:
+    """Colour and marker of the so-manyth method; no two are equal before there are 4 for every colour."""
+    return COLORS[number % len(COLORS)], MARKERS[number // len(COLORS) % len(MARKERS)]
+
+
 def _draw(axes: Axes, number: int, sidestep: float, points: Sequence[TradeOff]) -> None:
     own = sorted(points, key=lambda point: point.parameters_left)
     x = [100 * point.parameters_left + sidestep for point in own]
     y = [100 * point.relative.value for point in own]
     below = [100 * (point.relative.value - point.relative.low) for point in own]
     above = [100 * (point.relative.high - point.relative.value) for point in own]
+    colour, marker = style_of(number)
     axes.errorbar(
-        x, y, yerr=[below, above], color=COLORS[number % len(COLORS)],
-        marker=MARKERS[number // len(COLORS) % len(MARKERS)], markersize=4.5, linewidth=1.4, capsize=2,
+        x, y, yerr=[below, above], color=colour, marker=marker, markersize=4.5, linewidth=1.4, capsize=2,
         label=legend_label(own[0].method),
     )  # fmt: skip

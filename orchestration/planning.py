@@ -66,11 +66,24 @@ def find_recipe(name: str, profile: str) -> Recipe:
     points = _grid_points(profile, name)
     if name in points:
         return points[name]
+    _check_is_no_child(name, profile)
     known = [*recipes, *profile_names()]
     raise FoundryError(
         f"profile '{profile}' has no recipe '{name}', and there is no profile of that name; {nearest(name, known)}"
         + (" Name a recipe's profile with --profile." if name not in known else "")
     )
+
+
+def _check_is_no_child(name: str, profile: str) -> None:
+    """Raises FoundryError for a model that is made from another one."""
+    for file in ("step_distilled", "distilled", "fine_tuned"):
+        path = profile_folder(profile) / f"{file}.yaml"
+        recipe = load_recipes(path).get(name) if path.exists() else None
+        if recipe is not None:
+            raise FoundryError(
+                f"'{name}' of {path.name} is made from '{recipe.parent}', and only trainings from scratch are planned; "
+                "plan the recipe of recipes.yaml that it comes from"
+            )
 
 
 def wanted_of(profile: str) -> list[Wanted]:

@@ -31,7 +31,7 @@ from training.backbones import (
 from training.errors import FoundryError
 from training.hardware import torch_threads
 from training.noising import Noising
-from training.sampling import noising_of
+from training.sampling import backbone_part, noising_of
 from training.shards import TrainingShards
 from training.validation import nearest
 
@@ -124,7 +124,8 @@ def analyze_folder(
     Raises FoundryError when the folder holds no backbone of diffusers.
     """
     folder = Path(folder)
-    part, kind = _backbone_of(folder)
+    name_of_part, kind = backbone_part(folder)
+    part = folder / name_of_part
     meta = _on_meta(part, kind)
     counted = example_inputs(meta, 1, latent, num_tokens)
     costs = layer_costs(meta, counted)
@@ -175,26 +176,6 @@ def noised_batch(shards_folder: Path, model: Backbone, samples: int = SAMPLES) -
 def undisturbed(timing: Timing | None) -> int | None:
     """Nanoseconds of a whole pass, where one was timed."""
     return timing.undisturbed if timing else None
-
-
-def _backbone_of(folder: Path) -> tuple[Path, Any]:
-    """Sub-folder of the backbone in a pipeline folder, and its class: one of diffusers, or a pruned one of ours."""
-    import diffusers
-
-    from training.pruning.saving import pruned_class_named
-
-    part = next((folder / name for name in ("transformer", "unet") if (folder / name).is_dir()), None)
-    if part is None:
-        raise FoundryError(
-            f"{folder}: holds neither transformer/ nor unet/; name a model folder or a registered backbone"
-        )
-    name = json.loads((part / "config.json").read_text()).get("_class_name", "")
-    kind = pruned_class_named(name) or getattr(diffusers, name, None)
-    if kind is None:
-        raise FoundryError(
-            f"{part}/config.json: '_class_name' is '{name}', which diffusers lacks; name a folder of its classes"
-        )
-    return part, kind
 
 
 def _noising(folder: Path) -> Noising:

@@ -83,6 +83,10 @@ def test_what_does_not_fit_is_said_plainly() -> None:
         (["papr"], "did you mean 'paper'"),
         (["transformer-tiny", "--profile", "smok"], "did you mean 'smoke'"),
         (["transformer-tiny", "--profile", "smoke", "--strategy", "fsdp"], "with one GPU"),
+        (
+            ["koala-unet", "--profile", "demo"],
+            "'koala-unet' of distilled.yaml is made from 'teacher-unet', and only trainings from scratch are planned",
+        ),
     ],
 )
 def test_a_mistake_is_told(arguments: list[str], says: str) -> None:
