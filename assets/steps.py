@@ -294,7 +294,7 @@ _ALL = (
     Step(
         "report",
         "reports",
-        1,
+        2,
         (
             "scaling_laws",
             "scaling_grid",
@@ -304,6 +304,7 @@ _ALL = (
             "teacher_backbone",
             "step_distilled_backbone",
             "distilled_backbone",
+            "distillation_study",
             "pruning_comparison",
             "caption_statistics",
             "entity_annotations",

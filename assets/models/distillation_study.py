@@ -48,6 +48,23 @@ def summarise_study(store: Store, study: DistillationStudy | None, level: float 
     )
 
 
+def study_picture(rows: Sequence[dict[str, Any]]) -> bytes | None:
+    """The contrasts that can be told, as PNG; None before there is one."""
+    from evaluation.contrast_plot import Contrast, contrast_plot
+    from evaluation.intervals import Interval
+
+    told = [
+        Contrast(f"{row['left']} over {row['right']}", Interval(row["value"], row["low"], row["high"]))
+        for row in rows
+        if row["what"] == "contrast" and row["value"] is not None
+    ]
+    if not told:
+        return None
+    return contrast_plot(
+        told, title="What the paper says is better", x_label="difference of the judge's cosine"
+    )
+
+
 def study_markdown(rows: Sequence[dict[str, Any]]) -> str:
     """Cells, best first, then contrasts, in Markdown."""
     lines = ["| cell | seeds | parameters | judge cosine, mean over seeds |", "|---|---|---|---|"]

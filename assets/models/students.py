@@ -154,7 +154,8 @@ def distillation_study(
     Its trainings are the partitions `study.<cell>.<seed>` of `distilled_backbone`; launch them as one backfill, in any
     order. A difference inside the noise of seeds and prompts says so. Without a study in the profile the table is empty.
     """
-    from assets.models.distillation_study import summarise_study
+    from assets.models.distillation_study import study_picture, summarise_study
+    from assets.sheets import figure_jpeg
 
     step = STEPS["distillation_study"]
     provenance = provenance_of(store, step, None, config.model_dump())
@@ -164,4 +165,7 @@ def distillation_study(
         "made": f"{summary.num_made} of {summary.num_planned} trainings",
         "study": dg.MetadataValue.md(summary.markdown),
     }
+    png = study_picture(summary.table.to_pylist())
+    if png is not None:
+        metadata["picture"] = picture(figure_jpeg(png), "differences with their intervals")
     return materialized(store, manifest, metadata, schema=DISTILLATION_STUDY)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,11 +33,13 @@ from assets.reports.derived import (
     smaller_figures,
     smaller_rows,
     student_rows,
+    study_figures,
+    study_rows,
     teacher_rows,
 )
 from assets.reports.evaluating import ALL_SPLITS, errors_by_sample, scores_of
 from assets.reports.grid import grid_section
-from assets.reports.laws import fit_families, law_plot, of_recipes
+from assets.reports.laws import FamilyFit, fit_families, law_plot, of_recipes
 from assets.reports.ledger import LEDGER_FILE, LedgerRow, ledger_rows
 from assets.reports.perceiving import SWAPPED
 from evaluation.claims.registry import ClaimResult, Measurement, claim_results
@@ -86,48 +88,22 @@ def report_data(store: Store, landing: Landing, models: Models, prompts_shown: i
         students=student_rows(store),
         smaller=smaller_rows(store),
         smaller_figures=smaller_figures(store),
+        study=study_rows(store),
+        study_figures=study_figures(store),
         pruned=pruned_rows(store),
         pruned_figures=pruned_figures(store),
         samples=_sample_rows(store, table, prompts_shown),
         training_figures=_curves(store, models),
-        scaling_figures=[
-            Figure("Held-out denoising error over size", law_plot(fits, "denoising_error", "parameters")),
-            Figure(
-                "Held-out denoising error over compute", law_plot(fits, "denoising_error", "training_gflops")
-            ),
-            Figure("Judge's cosine over size", law_plot(fits, "judge_cosine", "parameters")),
-        ],
+        scaling_figures=_scaling_figures(fits),
         perception=[
             row for row in measure_rows(store, "data_quality") if row.group not in NUMBERS_OF_OBJECTS
         ],
         data_figures=[*_figures(store, "data_quality_figures"), *_figures(store, "entity_figures")],
         judge=measure_rows(store, "judge_scores"),
         autoencoder=_autoencoder(store),
-        captions=[
-            CaptionRow(
-                row["captions"],
-                row["num_images"],
-                row["words_per_caption"],
-                row["nouns_per_image"],
-                row["unique_nouns"],
-                row["image_noun_pairs"],
-                row["near_duplicate_share"],
-            )
-            for row in store.read_table("caption_statistics").to_pylist()
-        ],
+        captions=_caption_rows(store),
         caption_figures=_figures(store, "caption_figures"),
-        laws=[
-            LawRow(
-                fit.family,
-                f"{fit.metric} over {fit.abscissa}",
-                fit.law.form,
-                fit.law.num_points,
-                fit.law.num_sizes,
-                fit.law.identifiable,
-                fit.law.equation(),
-            )
-            for fit in fits
-        ],
+        laws=_law_rows(fits),
         printed_laws=_printed_laws(),
         grid_facts=grid.facts,
         grid_figures=grid.figures,
@@ -140,6 +116,47 @@ def report_data(store: Store, landing: Landing, models: Models, prompts_shown: i
         ),
         limits=LIMITS,
     )
+
+
+def _scaling_figures(fits: Sequence[FamilyFit]) -> list[Figure]:
+    return [
+        Figure(title, law_plot(fits, metric, abscissa))
+        for title, metric, abscissa in (
+            ("Held-out denoising error over size", "denoising_error", "parameters"),
+            ("Held-out denoising error over compute", "denoising_error", "training_gflops"),
+            ("Judge's cosine over size", "judge_cosine", "parameters"),
+        )
+    ]
+
+
+def _caption_rows(store: Store) -> list[CaptionRow]:
+    return [
+        CaptionRow(
+            row["captions"],
+            row["num_images"],
+            row["words_per_caption"],
+            row["nouns_per_image"],
+            row["unique_nouns"],
+            row["image_noun_pairs"],
+            row["near_duplicate_share"],
+        )
+        for row in store.read_table("caption_statistics").to_pylist()
+    ]
+
+
+def _law_rows(fits: Sequence[FamilyFit]) -> list[LawRow]:
+    return [
+        LawRow(
+            fit.family,
+            f"{fit.metric} over {fit.abscissa}",
+            fit.law.form,
+            fit.law.num_points,
+            fit.law.num_sizes,
+            fit.law.identifiable,
+            fit.law.equation(),
+        )
+        for fit in fits
+    ]
 
 
 def measure_rows(store: Store, name: str) -> list[MeasureRow]:

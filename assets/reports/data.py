@@ -77,6 +77,18 @@ class SmallerRow:
 
 
 @dataclass(frozen=True)
+class StudyRow:
+    """One contrast of the distillation study. ``difference``: judge's cosine of left minus right, None while it waits."""
+
+    factor: str
+    left: str
+    right: str
+    num_seeds: int
+    difference: Interval | None
+    outcome: str
+
+
+@dataclass(frozen=True)
 class PrunedRow:
     """A pruned model beside the whole one; shares are of the whole's. ``removed``: share of units, None by threshold."""
 
@@ -213,6 +225,8 @@ class ReportData:
     students: Sequence[StudentRow] = ()
     smaller: Sequence[SmallerRow] = ()
     smaller_figures: Sequence[Figure] = ()
+    study: Sequence[StudyRow] = ()
+    study_figures: Sequence[Figure] = ()
     pruned: Sequence[PrunedRow] = ()
     pruned_figures: Sequence[Figure] = ()
     samples: Sequence[SampleRow] = ()

@@ -7,7 +7,7 @@ from typing import Any
 
 from assets.interfaces import Store
 from assets.models.smaller import SCORES
-from assets.reports.data import Figure, PrunedRow, SmallerRow, StudentRow, TeacherRow
+from assets.reports.data import Figure, PrunedRow, SmallerRow, StudentRow, StudyRow, TeacherRow
 from evaluation.intervals import Interval
 from training.distillation_study import is_study
 from training.pruning_recipes import is_ablation
@@ -86,6 +86,37 @@ def _rows_by_recipe(store: Store) -> dict[str, dict[str, Any]]:
     if store.current("pruning_comparison") is None:
         return {}
     return {row["recipe"]: row for row in store.read_table("pruning_comparison").to_pylist()}
+
+
+def study_rows(store: Store) -> list[StudyRow]:
+    """The contrasts of the distillation study; none before one of its students was made."""
+    return [
+        StudyRow(
+            row["name"],
+            row["left"],
+            row["right"],
+            row["num_seeds"],
+            None if row["value"] is None else Interval(row["value"], row["low"], row["high"]),
+            row["status"],
+        )
+        for row in _study(store)
+        if row["what"] == "contrast" and row["num_seeds"]
+    ]
+
+
+def study_figures(store: Store) -> list[Figure]:
+    """The contrasts as a picture, once one can be told."""
+    from assets.models.distillation_study import study_picture
+
+    png = study_picture(_study(store))
+    return [] if png is None else [Figure("Contrasts of the distillation study", png)]
+
+
+def _study(store: Store) -> list[dict[str, Any]]:
+    if store.current("distillation_study") is None:
+        return []
+    rows: list[dict[str, Any]] = store.read_table("distillation_study").to_pylist()
+    return rows
 
 
 def pruned_rows(store: Store) -> list[PrunedRow]:

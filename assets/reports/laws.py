@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -121,7 +122,7 @@ def laws_markdown(fits: list[FamilyFit]) -> str:
     return "\n".join([head, *rows])
 
 
-def law_plot(fits: list[FamilyFit], metric: str, abscissa: str) -> bytes:
+def law_plot(fits: Sequence[FamilyFit], metric: str, abscissa: str) -> bytes:
     """PNG of all families' points, with line and band only where a law is identifiable."""
     from evaluation.plots import FamilyPoints, scaling_plot
 

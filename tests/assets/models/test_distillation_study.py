@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from assets.interfaces import Provenance
-from assets.models.distillation_study import summarise_study
+from assets.models.distillation_study import study_picture, summarise_study
 from assets.models.smaller import SCORES
 from evaluation.schemas import SMALLER_MODEL_SCORES
 from orchestration.resources.store import ManifestStore
@@ -72,6 +72,9 @@ def test_contrasts_are_told_over_seeds_and_prompts(tmp_path: Path) -> None:
     assert rows["waiting"]["value"] is None
     assert rows["waiting"]["status"] == "waits for two seeds a side"
     assert found.markdown.index("| good |") < found.markdown.index("| bad |")
+    rows_with_words = found.table.to_pylist()
+    assert (study_picture(rows_with_words) or b"").startswith(b"\x89PNG")
+    assert study_picture([row for row in rows_with_words if row["name"] in ("good", "waiting")]) is None
     wider = summarise_study(store, study(), level=0.999)
     assert {row["name"]: row for row in wider.table.to_pylist()}["gap"]["low"] < rows["gap"]["low"]
 

@@ -24,13 +24,13 @@ from assets.reports.data import (
     SampleRow,
     SmallerRow,
     StudentRow,
+    StudyRow,
     TeacherRow,
     Verdict,
 )
 from assets.reports.html import render_report, write_report
 from assets.reports.ledger import ledger_rows
-from evaluation.claims.exact import exact_measurements
-from evaluation.claims.registry import claim_results
+from evaluation.claims.registry import Measurement, claim_results
 from evaluation.intervals import Interval
 from evaluation.pictures import safe_text
 from training.errors import FoundryError
@@ -96,6 +96,11 @@ def _data(text: str = "red apple") -> ReportData:
             ),
         ],
         smaller_figures=[Figure(text, _png(), text)],
+        study=[
+            StudyRow(text, text, text, 6, Interval(0.0321, 0.01, 0.05), "holds"),
+            StudyRow(text, text, text, 1, None, "waits for two seeds a side"),
+        ],
+        study_figures=[Figure(text, _png(), text)],
         pruned=[
             PrunedRow(
                 text,
@@ -127,7 +132,7 @@ def _data(text: str = "red apple") -> ReportData:
         grid_facts=text,
         grid_figures=[Figure(text, _png(), text)],
         efficiency=[EfficiencyRow(text, 0.25, 2, 3, text, None)],
-        claims=claim_results(exact_measurements(num_draws=1000)),
+        claims=claim_results({"compute_law": Measurement(text, "holds", "smoke", 3)}),
         ledger=ledger_rows({"judge": 31.5}),
         lineage=[LineageRow(text, text, text, [text], text)],
         credits=[text],
@@ -153,6 +158,8 @@ def test_everything_is_shown() -> None:
         "0.812",  # parameters that pruning leaves
         "-0.046",  # a pruned model below the whole one
         "by threshold",
+        "0.032",  # a contrast of the study
+        "waits for two seeds a side",
         "-0.079",  # a smaller model below its parent
     ):
         assert expected in text
