@@ -47,6 +47,8 @@ class StudentOptions(Section):
     @field_validator("down", "up", "blocks", "single_blocks")
     @classmethod
     def _ascending(cls, kept: tuple[int, ...] | int | None) -> tuple[int, ...] | int | None:
+        if kept == ():
+            raise ValueError("[] keeps nothing of them; name at least one, or leave it out to keep all")
         if isinstance(kept, tuple) and list(kept) != sorted(set(kept)):
             raise ValueError(
                 f"{list(kept)} is not ascending without repeats; order decides what stands where"

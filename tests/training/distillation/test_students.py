@@ -12,6 +12,7 @@ from training.distillation import build_student, student_config
 from training.distillation.students import depth_by_level, fill, plan_cut
 from training.distillation_options import StudentOptions
 from training.errors import FoundryError
+from training.spec import load_recipe
 
 KOALA: dict[str, dict[str, Any]] = {
     "KOALA-1B": {"down": (0,), "up": (0, 2), "depth": (1, 2, 6)},
@@ -147,6 +148,29 @@ def test_transformers_keep_blocks(backbone: str, options: dict[str, Any], origin
 def test_impossible_cuts_are_refused(backbone: str, options: dict[str, Any], says: str) -> None:
     with pytest.raises(FoundryError, match=says):
         build_student(build_backbone(backbone, 0), StudentOptions(**options))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"blocks": []}, r"'feature_distillation.student.blocks'.*\[\] keeps nothing"),
+        ({"down": []}, r"'feature_distillation.student.down'.*at least 1"),
+        ({"up": [2, 0]}, r"'feature_distillation.student.up'.*not ascending"),
+    ],
+)
+def test_lists_that_keep_nothing_or_turn_the_order_are_refused_with_the_recipe(
+    options: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(FoundryError, match=says):
+        load_recipe(
+            {
+                "name": "student",
+                "objective": "feature_distillation",
+                "parent": "teacher",
+                "images_total": 8,
+                "feature_distillation": {"student": options},
+            }
+        )
 
 
 def test_a_tensor_that_cannot_be_filled_is_named() -> None:
