@@ -238,7 +238,7 @@ _ALL = (
         None,
         ("parquet",),
     ),
-    Step("distillation_study", "models", 1, ("distilled_backbone",), None, ("parquet",)),
+    Step("distillation_study", "models", 2, ("distilled_backbone",), None, ("parquet",)),
     Step(
         "scaling_run",
         "scaling",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,9 @@ from assets.interfaces import Store
 from assets.models.smaller import SCORES
 from evaluation.schemas import DISTILLATION_STUDY
 from training.distillation_study import DistillationStudy, StudyContrast, by_cell, is_study, partition_of
+
+Scores = Mapping[str, np.ndarray]
+"""The judge's cosines by cell: a row a seed, a column a prompt."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,11 @@ def summarise_study(store: Store, study: DistillationStudy | None, level: float 
         if is_study(key)
     }
     cells = by_cell(study, made)
-    rows = [_cell_row(cell, found, level) for cell, found in cells.items()]
-    rows += [_contrast_row(contrast, cells, level) for contrast in study.contrasts]
+    scores = {
+        cell: np.array([row["prompt_cosines"] for row in found]) for cell, found in cells.items()
+    }  # of seeds x prompts
+    rows = [_cell_row(cell, found, scores, level) for cell, found in cells.items()]
+    rows += [_contrast_row(contrast, scores, level) for contrast in study.contrasts]
     planned = [partition_of(cell, seed) for seed in study.seeds for cell in study.cells]
     return StudySummary(
         pa.Table.from_pylist(rows, schema=DISTILLATION_STUDY),
@@ -90,44 +96,45 @@ def _interval(row: dict[str, Any], *, signed: bool = False) -> str:
     return f"{row['value']:{form}} ({row['low']:{form}} to {row['high']:{form}})"
 
 
-def _cell_row(cell: str, found: Sequence[dict[str, Any]], level: float) -> dict[str, Any]:
-    from evaluation.intervals import mean_interval
+def _cell_row(cell: str, found: Sequence[dict[str, Any]], scores: Scores, level: float) -> dict[str, Any]:
+    """The mean over seeds; its interval is of seed noise, one variance for all cells, and not of the choice of prompts."""
+    from evaluation.claims.contrasts import seed_half_width
 
-    means = np.array([row["judge_cosine"] for row in found])
-    interval = mean_interval(means, level=level) if len(means) > 1 else None
+    value = float(scores[cell].mean())
+    several = len(found) > 1
+    half = seed_half_width(_by_seed(scores), 1 / len(found), level) if several else None
     return {
         **_EMPTY,
         "what": "cell",
         "name": cell,
         "num_seeds": len(found),
         "parameters": found[0]["parameters"],
-        "value": float(means.mean()),
-        "low": interval.low if interval else None,
-        "high": interval.high if interval else None,
+        "value": value,
+        "low": None if half is None else value - half,
+        "high": None if half is None else value + half,
     }
 
 
-def _contrast_row(
-    contrast: StudyContrast, cells: dict[str, list[dict[str, Any]]], level: float
-) -> dict[str, Any]:
+def _contrast_row(contrast: StudyContrast, scores: Scores, level: float) -> dict[str, Any]:
     from evaluation.claims.comparison import status_of
     from evaluation.claims.contrasts import ContrastedCell, lower_over_cells
 
-    sides = [cells.get(name, []) for name in (contrast.left, contrast.right)]
+    names = (contrast.left, contrast.right)
     about = {
         **_EMPTY,
         "what": "contrast",
         "name": contrast.factor,
         "left": contrast.left,
         "right": contrast.right,
-        "num_seeds": sum(map(len, sides)),
+        "num_seeds": sum(len(scores[name]) for name in names if name in scores),
         "status": "waits for two seeds a side",
     }
-    if min(map(len, sides)) < 2:
+    if any(len(scores.get(name, ())) < 2 for name in names):
         return about
     # lower is better there, and more of the judge's cosine is better here
-    left, right = (-np.array([row["prompt_cosines"] for row in side]) for side in sides)
-    difference = lower_over_cells([ContrastedCell(contrast.factor, left, right)], level=level)
+    left, right = (-scores[name] for name in names)
+    others = [group for name, group in scores.items() if name not in names]
+    difference = lower_over_cells([ContrastedCell(contrast.factor, left, right)], others=others, level=level)
     return {
         **about,
         "value": difference.value,
@@ -135,6 +142,10 @@ def _contrast_row(
         "high": difference.high,
         "status": status_of(difference),
     }
+
+
+def _by_seed(scores: Scores) -> list[np.ndarray]:
+    return [group.mean(axis=1) for group in scores.values()]
 
 
 _EMPTY: dict[str, Any] = dict.fromkeys(("parameters", "value", "low", "high", "left", "right", "status"))

@@ -24,22 +24,21 @@ class ContrastedCell:
     right: Float[ndarray, "r n"]
 
 
-def lower_over_cells(cells: Sequence[ContrastedCell], *, level: float = 0.95) -> Interval:
+def lower_over_cells(
+    cells: Sequence[ContrastedCell], *, others: Sequence[Float[ndarray, "_ m"]] = (), level: float = 0.95
+) -> Interval:
     """How much lower the left error is, the mean over cells, with an interval.
 
     Seed noise is one variance pooled over all groups of seeds, with as many degrees of freedom as all seeds but one of
-    each group; the difference of two means over ``s`` and ``r`` seeds has variance ``sd^2 (1/s + 1/r)``. Noise of the
+    each group; ``others`` are groups that are not contrasted here but spread as these do, such as the other cells of a
+    study whose trainings differ little: with 3 seeds a group, two groups alone tell a variance badly. The difference of two means over ``s`` and ``r`` seeds has variance ``sd^2 (1/s + 1/r)``. Noise of the
     held-out samples is paired, for both sides are scored on the same ones, and added in quadrature. Raises FoundryError
     for no cells, fewer than two seeds on a side, or sides that were scored on different samples.
     """
-    from scipy import stats
-
     _check(cells)
     groups = [group.mean(axis=1) for cell in cells for group in (cell.left, cell.right)]
-    freedom = sum(len(group) - 1 for group in groups)
-    variance = sum(float(((group - group.mean()) ** 2).sum()) for group in groups) / freedom
-    of_means = variance * sum(1 / len(group) for group in groups) / len(cells) ** 2
-    seed_half = float(stats.t.ppf((1 + level) / 2, freedom)) * np.sqrt(of_means)
+    weight = sum(1 / len(group) for group in groups) / len(cells) ** 2
+    seed_half = seed_half_width([*groups, *(group.mean(axis=1) for group in others)], weight, level)
     per_sample = np.mean([cell.right.mean(axis=0) - cell.left.mean(axis=0) for cell in cells], axis=0)
     samples = mean_interval(per_sample, level=level)
     middle = samples.value
@@ -50,6 +49,21 @@ def lower_over_cells(cells: Sequence[ContrastedCell], *, level: float = 0.95) ->
         level,
         len(per_sample),
     )
+
+
+def seed_half_width(groups: Sequence[Float[ndarray, " _"]], weight: float, level: float = 0.95) -> float:
+    """Half the interval of a sum of means over seeds, by Student's t and one variance pooled over all groups.
+
+    ``weight``: the variance of that sum in units of one seed's, 1/s for the mean of ``s`` seeds. Raises FoundryError
+    where no group has two seeds.
+    """
+    from scipy import stats
+
+    freedom = sum(len(group) - 1 for group in groups)
+    if freedom < 1:
+        raise FoundryError("contrast: no group has two seeds, which tell seed noise; train more seeds")
+    variance = sum(float(((group - group.mean()) ** 2).sum()) for group in groups) / freedom
+    return float(stats.t.ppf((1 + level) / 2, freedom) * np.sqrt(variance * weight))
 
 
 def contrast_measurement(

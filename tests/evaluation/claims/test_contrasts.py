@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evaluation.claims.contrasts import ContrastedCell, contrast_measurement, lower_over_cells
+from evaluation.claims.contrasts import (
+    ContrastedCell,
+    contrast_measurement,
+    lower_over_cells,
+    seed_half_width,
+)
 from training.errors import FoundryError
 
 SAMPLES = np.random.default_rng(1).uniform(0.1, 0.4, 60)
@@ -24,6 +29,29 @@ def test_no_difference_is_called_one_in_a_twentieth_of_the_cases() -> None:
     intervals = [lower_over_cells([cell(random, 0.0)]) for _ in range(120)]
     wrong = sum(not interval.low <= 0 <= interval.high for interval in intervals)
     assert 0 < wrong / 120 <= 0.1
+
+
+def test_other_groups_tell_the_noise_better_and_the_promise_is_kept() -> None:
+    random = np.random.default_rng(5)
+    alone, helped = [], []
+    for _ in range(120):
+        drawn = cell(random, 0.0)
+        others = [
+            group for _ in range(4) for other in [cell(random, 0.3)] for group in (other.left, other.right)
+        ]
+        alone.append(lower_over_cells([drawn]))
+        helped.append(lower_over_cells([drawn], others=others))
+    wrong = sum(not interval.low <= 0 <= interval.high for interval in helped)
+    assert 0 < wrong / 120 <= 0.1
+    assert all(a.value == b.value for a, b in zip(alone, helped, strict=True))
+    widths = [np.mean([interval.high - interval.low for interval in found]) for found in (alone, helped)]
+    assert widths[1] < 0.85 * widths[0]
+
+
+def test_one_seed_everywhere_tells_no_noise() -> None:
+    with pytest.raises(FoundryError, match="no group has two seeds"):
+        seed_half_width([np.array([0.1]), np.array([0.2])], 1.0)
+    assert seed_half_width([np.array([0.0, 0.2])], 0.5) == pytest.approx(12.706 * 0.1, rel=1e-4)
 
 
 def test_a_difference_is_found_and_more_cells_find_smaller_ones() -> None:
