@@ -24,6 +24,8 @@ from tests.benchmarks.feed_contestants import Batches, Missing, Samples
 pytestmark = pytest.mark.benchmark
 COUNT = 32_768
 EPOCHS = 3
+ROUNDS = 4
+"""Processes a side, by turns: where a process's pages lie moves its rate by a third."""
 LEAST_SAMPLES = 550_000  # a second and core, latents alone
 LEAST_RATIO = {"latents": 5.0, "latents and embeddings": 2.0}
 """CPU seconds of a peer over ours. The aim is 5 for both. With embeddings both sides are bound by memory: five times
@@ -111,8 +113,15 @@ def test_against(peer: str, with_text: bool, samples: Samples, ours: Path, tmp_p
         pytest.skip(str(missing))
     check_answers(lambda: read(folder, COUNT, with_text), samples, with_text)
     check_answers(lambda: feed.read_ours(ours, COUNT, with_text), samples, with_text)
-    theirs = Rate.of(peer, folder, with_text, epochs=EPOCHS if peer == "litdata" else 1)
-    own = Rate.of("permutation", ours, with_text)
+    rounds = ROUNDS if peer == "litdata" else 1
+    rates = [
+        (
+            Rate.of(peer, folder, with_text, epochs=min(EPOCHS, rounds)),
+            Rate.of("permutation", ours, with_text),
+        )
+        for _ in range(rounds)
+    ]
+    theirs, own = (max(side, key=lambda rate: rate.samples) for side in zip(*rates, strict=True))
     ratio = own.samples / theirs.samples
     what = "latents and embeddings" if with_text else "latents"
     print(f"\n{own.line(f'ours, {what}')}\n{theirs.line(f'{peer}, {what}')}\nratio {ratio:.1f}x")
