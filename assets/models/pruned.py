@@ -102,7 +102,7 @@ def pruned_backbone(
         recipe=key, parent_name=" ".join(parent), digest=folder_digest(cut.folder, OUTSIDE_MODEL_DIGEST),
     )  # fmt: skip
     table = smaller_markdown(compared.table)
-    score = gate_of_pruned_score(recipe, compared.score)
+    score = gate_of_pruned_score(recipe, scoring, compared.score)
     gate = GateResult.all_of([*gates.values(), *([score] if config.gate_score else [])])
     errors = errors_by_step(store, whole, cut.folder, config.num_steps, config.guidance)
     card = pruned_card(recipe, scoring, cut, table, models.profile)

@@ -106,12 +106,16 @@ def gate_of_cut(cut: Cut, tolerance: float = 1e-4) -> dict[str, GateResult]:
     }
 
 
-def gate_of_pruned_score(recipe: PrunedRecipe, score: SmallerScore) -> GateResult:
-    """A small cut loses no more of the whole model's score than the margin; a larger one reports and passes."""
+def gate_of_pruned_score(recipe: PrunedRecipe, scoring: ScoringRecipe, score: SmallerScore) -> GateResult:
+    """A small cut by learned masks loses no more of the whole model's score than the margin.
+
+    Larger cuts and those by baselines, which are there to be compared with, report and pass.
+    """
     from assets.models.smaller import gate_of_score
 
     found = gate_of_score(score)
-    gates = recipe.largest_sparsity is not None and recipe.largest_sparsity <= SPARSITY_THAT_GATES
+    largest = recipe.largest_sparsity
+    gates = scoring.method == "ecodiff" and largest is not None and largest <= SPARSITY_THAT_GATES
     return GateResult(found.passed or not gates, {**found.findings, "gates": gates})
 
 

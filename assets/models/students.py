@@ -109,6 +109,7 @@ def distilled_backbone(
         gate_of_size,
         smaller_markdown,
     )
+    from training.distillation_study import is_study
     from training.planning.students import planned_parameters
 
     key, name = context.partition_key, "distilled_backbone"
@@ -123,7 +124,8 @@ def distilled_backbone(
     table = smaller_markdown(compared.table)
     reloads, size = gate_of_model(run), gate_of_size(run.done.num_parameters, planned)
     score = gate_of_score(compared.score)
-    gate = GateResult.all_of((reloads, size, score) if config.gate_score else (reloads, size))
+    gates = config.gate_score and not is_study(key)  # a study's students are there to be compared
+    gate = GateResult.all_of((reloads, size, score) if gates else (reloads, size))
     manifest = publish(
         store, name, key, run, child.provenance, gate, smaller_card(run, models.profile, table)
     )
@@ -138,7 +140,7 @@ def distilled_backbone(
     checks = [
         gate_check("finite_and_reloads", reloads),
         gate_check("parameters_as_planned", size),
-        check_result("score_within_margin", score.passed, score.findings, blocking=config.gate_score),
+        check_result("score_within_margin", score.passed, score.findings, blocking=gates),
     ]
     return materialized(store, manifest, metadata, checks)
 

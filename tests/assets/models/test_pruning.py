@@ -108,20 +108,24 @@ def test_changed_weights_and_lost_parameters_fail_their_gates(whole: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("settings", "loss", "passed"),
+    ("settings", "method", "loss", "passed"),
     [
-        ({"sparsity": Decimal("0.2")}, -0.05, True),
-        ({"sparsity": Decimal("0.2")}, -0.11, True),  # its interval reaches into the margin
-        ({"sparsity": Decimal("0.2")}, -0.2, False),
-        ({"sparsity": Decimal("0.3")}, -0.2, True),  # larger cuts report
-        ({"sparsity": {"heads": Decimal("0.1"), "ffn": Decimal("0.3")}}, -0.2, True),
-        ({"thresholds": {"heads": 0.0}}, -0.2, True),  # how much goes is not known before
+        ({"sparsity": Decimal("0.2")}, "ecodiff", -0.05, True),
+        ({"sparsity": Decimal("0.2")}, "ecodiff", -0.11, True),  # its interval reaches into the margin
+        ({"sparsity": Decimal("0.2")}, "ecodiff", -0.2, False),
+        ({"sparsity": Decimal("0.2")}, "random", -0.2, True),  # there to be compared with
+        ({"sparsity": Decimal("0.3")}, "ecodiff", -0.2, True),  # larger cuts report
+        ({"sparsity": {"heads": Decimal("0.1"), "ffn": Decimal("0.3")}}, "ecodiff", -0.2, True),
+        ({"thresholds": {"heads": 0.0}}, "ecodiff", -0.2, True),  # how much goes is not known before
     ],
 )
-def test_small_cuts_must_keep_the_score(settings: dict[str, object], loss: float, *, passed: bool) -> None:
+def test_small_cuts_by_learned_masks_must_keep_the_score(
+    settings: dict[str, object], method: str, loss: float, *, passed: bool
+) -> None:
     whole = Interval(0.3, 0.29, 0.31, 0.95, 96)
     score = SmallerScore(whole, whole, Interval(loss, loss - 0.05, loss + 0.05, 0.95, 96), whole)
-    assert gate_of_pruned_score(recipe_of(**settings), score).passed == passed
+    scoring = ScoringRecipe.model_validate({"name": "scores", "parent": "whole", "method": method})
+    assert gate_of_pruned_score(recipe_of(**settings), scoring, score).passed == passed
 
 
 def test_gates_together_pass_where_each_does() -> None:
