@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from orchestration.lost_runs import end_lost_runs
 from orchestration.profile import Profile
 from orchestration.workspace import Workspace
 from training.errors import FoundryError
@@ -30,7 +31,10 @@ def enter_environment(workspace: Workspace) -> None:
 
 @contextmanager
 def open_instance(workspace: Workspace, profile: Profile) -> Iterator[dg.DagsterInstance]:
-    """The workspace's Dagster instance, with the pool sized for as many runs as the profile allows at once."""
+    """The workspace's Dagster instance, with the pool sized for as many runs as the profile allows at once.
+
+    Runs of killed processes are ended first, for they would keep their places in the pool.
+    """
     import dagster as dg
 
     enter_environment(workspace)
@@ -38,4 +42,5 @@ def open_instance(workspace: Workspace, profile: Profile) -> Iterator[dg.Dagster
         instance.event_log_storage.set_concurrency_slots(
             profile.compute.pool, profile.compute.concurrent_runs
         )
+        end_lost_runs(instance)
         yield instance

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from orchestration.lost_runs import OWNER_TAG, owner
 from orchestration.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -148,6 +149,7 @@ def run_launch(definitions: dg.Definitions, instance: dg.DagsterInstance, launch
         asset_selection=[dagster.AssetKey(name) for name in launch.assets] or None,
         run_config={**quiet, **({"ops": ops} if ops else {})},
         raise_on_error=False,
+        tags={OWNER_TAG: owner()},
     )
     seconds = {
         stats.step_key: (stats.end_time or 0.0) - (stats.start_time or 0.0)
