@@ -61,7 +61,7 @@ def test_the_run_of_a_killed_process_gives_its_place_back(instance: dg.DagsterIn
     assert end_lost_runs(instance) == []
 
 
-@pytest.mark.parametrize("tag", [owner(), None, "another-host:1:1"])
+@pytest.mark.parametrize("tag", [owner(), None, "another-host:1:1"], ids=["own", "of the UI", "elsewhere"])
 def test_what_may_still_run_keeps_its_place(instance: dg.DagsterInstance, tag: str | None) -> None:
     run = running(instance, tag)
     assert end_lost_runs(instance) == []
