@@ -17,6 +17,7 @@ from orchestration.resources.store import ManifestStore
 from orchestration.workspace import PROJECT_ROOT, Workspace
 
 
+@pytest.hookimpl(tryfirst=True)  # before the groups are read
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """All of this folder go to one process of a parallel run: they share a workspace that takes a minute to build."""
     here = Path(__file__).parent
