@@ -37,10 +37,10 @@ test: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not benchmark and not soak" $(ARGS)
+	$(BIN)/python -m pytest -n 2 -m "not slow and not benchmark and not soak" $(ARGS)
 
 test-all: install
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not benchmark and not soak" $(ARGS)
+	$(BIN)/python -m pytest -n 2 -m "not benchmark and not soak" $(ARGS)
 
 soak: install
 	$(BIN)/python -m pytest -m soak $(ARGS)

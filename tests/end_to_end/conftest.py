@@ -17,15 +17,6 @@ from orchestration.resources.store import ManifestStore
 from orchestration.workspace import PROJECT_ROOT, Workspace
 
 
-@pytest.hookimpl(tryfirst=True)  # before the groups are read
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All of this folder go to one process of a parallel run: they share a workspace that takes a minute to build."""
-    here = Path(__file__).parent
-    for item in items:
-        if here in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("end to end"))
-
-
 @dataclass(frozen=True)
 class Finished:
     """Exit code and output of a command that ended."""
