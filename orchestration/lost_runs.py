@@ -19,9 +19,9 @@ OWNER_TAG = "foundry/process"
 _SECONDS_OF_DOUBT = 2.0  # by which the start of one and the same process may be told differently
 
 
-def owner() -> str:
-    """This process as a tag: host, number and the second in which it started, for numbers are used again."""
-    process = psutil.Process()
+def owner(process: psutil.Process | None = None) -> str:
+    """A process, this one if none is given, as a tag: host, number and the second of its start, for numbers are used again."""
+    process = process or psutil.Process()
     return f"{socket.gethostname()}:{process.pid}:{process.create_time():.0f}"
 
 

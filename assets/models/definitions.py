@@ -277,7 +277,7 @@ def _check_specs() -> dict[str, list[dg.AssetCheckSpec]]:
             ),
             (
                 "score_within_margin",
-                "Up to 20% of units removed by learned masks: the judge's score is at most 10% below the whole model's, "
+                "Up to 20% of units removed by ecodiff: the judge's score is at most 10% below the whole model's, "
                 "or the interval does not tell. Larger cuts and baselines report and pass; a warning with gate_score off.",
                 True,
             ),

@@ -101,8 +101,8 @@ def _cell_row(cell: str, found: Sequence[dict[str, Any]], scores: Scores, level:
     from evaluation.claims.contrasts import seed_half_width
 
     value = float(scores[cell].mean())
-    several = len(found) > 1
-    half = seed_half_width(_by_seed(scores), 1 / len(found), level) if several else None
+    groups = [group.mean(axis=1) for group in scores.values()]
+    half = seed_half_width(groups, 1 / len(found), level) if len(found) > 1 else None
     return {
         **_EMPTY,
         "what": "cell",
@@ -142,10 +142,6 @@ def _contrast_row(contrast: StudyContrast, scores: Scores, level: float) -> dict
         "high": difference.high,
         "status": status_of(difference),
     }
-
-
-def _by_seed(scores: Scores) -> list[np.ndarray]:
-    return [group.mean(axis=1) for group in scores.values()]
 
 
 _EMPTY: dict[str, Any] = dict.fromkeys(("parameters", "value", "low", "high", "left", "right", "status"))

@@ -107,7 +107,7 @@ def gate_of_cut(cut: Cut, tolerance: float = 1e-4) -> dict[str, GateResult]:
 
 
 def gate_of_pruned_score(recipe: PrunedRecipe, scoring: ScoringRecipe, score: SmallerScore) -> GateResult:
-    """A small cut by learned masks loses no more of the whole model's score than the margin.
+    """A small cut by the masks of ecodiff loses no more of the whole model's score than the margin.
 
     Larger cuts and those by baselines, which are there to be compared with, report and pass.
     """

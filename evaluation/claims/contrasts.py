@@ -29,11 +29,12 @@ def lower_over_cells(
 ) -> Interval:
     """How much lower the left error is, the mean over cells, with an interval.
 
-    Seed noise is one variance pooled over all groups of seeds, with as many degrees of freedom as all seeds but one of
-    each group; ``others`` are groups that are not contrasted here but spread as these do, such as the other cells of a
-    study whose trainings differ little: with 3 seeds a group, two groups alone tell a variance badly. The difference of two means over ``s`` and ``r`` seeds has variance ``sd^2 (1/s + 1/r)``. Noise of the
-    held-out samples is paired, for both sides are scored on the same ones, and added in quadrature. Raises FoundryError
-    for no cells, fewer than two seeds on a side, or sides that were scored on different samples.
+    Seed noise is one variance pooled over all groups of seeds, with as many degrees of freedom as all seeds but one
+    of each group; ``others`` are groups that are not contrasted here but spread as these do, such as the other cells
+    of a study whose trainings differ little: with 3 seeds a group, two groups alone tell a variance badly. The
+    difference of two means over ``s`` and ``r`` seeds has variance ``sd^2 (1/s + 1/r)``. Noise of the held-out
+    samples is paired, for both sides are scored on the same ones, and added in quadrature. Raises FoundryError for no
+    cells, fewer than two seeds on a side, or sides that were scored on different samples.
     """
     _check(cells)
     groups = [group.mean(axis=1) for cell in cells for group in (cell.left, cell.right)]

@@ -113,10 +113,10 @@ def test_against(peer: str, with_text: bool, samples: Samples, ours: Path, tmp_p
         pytest.skip(str(missing))
     check_answers(lambda: read(folder, COUNT, with_text), samples, with_text)
     check_answers(lambda: feed.read_ours(ours, COUNT, with_text), samples, with_text)
-    rounds = ROUNDS if peer == "litdata" else 1
+    epochs, rounds = (EPOCHS, ROUNDS) if peer == "litdata" else (1, 1)
     rates = [
         (
-            Rate.of(peer, folder, with_text, epochs=min(EPOCHS, rounds)),
+            Rate.of(peer, folder, with_text, epochs=epochs),
             Rate.of("permutation", ours, with_text),
         )
         for _ in range(rounds)

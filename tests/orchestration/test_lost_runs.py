@@ -45,9 +45,7 @@ def status_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dg.DagsterRun
 
 def of_dead_process() -> str:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
-        process = psutil.Process(child.pid)
-        host = owner().rsplit(":", 2)[0]
-        tag = f"{host}:{child.pid}:{process.create_time():.0f}"
+        tag = owner(psutil.Process(child.pid))
         assert not is_gone(tag)
         child.kill()
     return tag

@@ -17,7 +17,7 @@ from assets.models.training_runs import execution_of
 from orchestration import profile as profiles
 from orchestration.definitions import surroundings_of
 from orchestration.workspace import PROFILES_FOLDER, Workspace
-from training.backbones import build_backbone
+from training.backbones import build_backbone, model_parameters
 from training.distillation import student_config
 from training.distillation.features import feature_pairs
 from training.errors import FoundryError
@@ -163,7 +163,7 @@ def test_every_student_of_a_profile_can_be_cut_and_is_taught_by_features_that_ar
                 teacher = empty_backbone(profile, str(source))
                 made[key] = teacher, type(teacher).from_config(student_config(teacher, options.student))
         teacher, student = made[key]
-        assert count(student) < count(teacher)
+        assert model_parameters(student) < model_parameters(teacher)
         pairs = feature_pairs(student, teacher, options.student, options.features)
         assert bool(pairs) == (options.features != ())
 
@@ -174,7 +174,3 @@ def empty_backbone(profile: profiles.Profile, name: str) -> Any:
         return build_backbone(str(profile.backbones[name].backbone))
     part, kind = backbone_part(TEACHERS / name)
     return kind.from_config(kind.load_config(TEACHERS / name / part))
-
-
-def count(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
