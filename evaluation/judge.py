@@ -19,7 +19,7 @@ from evaluation.intervals import Interval, mean_interval
 from training.errors import FoundryError
 
 if TYPE_CHECKING:
-    from training.contrastive_model import ContrastiveModel
+    from training.model_folders.contrastive import ContrastiveModel
 
 
 @runtime_checkable
@@ -44,7 +44,7 @@ class Judge:
     @classmethod
     def load(cls, folder: Path) -> Judge:
         """Load the ``model/`` folder of a contrastive run. Raises FoundryError when a file is missing."""
-        from training.contrastive_model import ContrastiveModel
+        from training.model_folders.contrastive import ContrastiveModel
 
         return cls(ContrastiveModel.load(folder))
 
@@ -59,7 +59,7 @@ class Judge:
 
     def unknown_words(self, text: str) -> list[str]:
         """Words of the text that the judge never saw in training, and so cannot judge."""
-        from training.contrastive_model import split_words
+        from training.model_folders.contrastive import split_words
 
         known = set(self._model.vocabulary.words)
         return [word for word in split_words(text) if word not in known]

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import dagster as dg
 
 from assets.corpus.definitions import landed_inputs
-from assets.interfaces import Surroundings
-from assets.steps import STEPS
+from assets.graph.interfaces import Surroundings
+from assets.graph.steps import STEPS
 from orchestration.freshness import Freshness, asset_freshness, graph_freshness
 from orchestration.jobs import DATA
 from orchestration.profile import Profile

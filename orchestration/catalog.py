@@ -10,14 +10,14 @@ import dagster as dg
 from assets.captions import definitions as captions
 from assets.corpus import definitions as corpus
 from assets.corpus.definitions import landed_inputs
-from assets.definitions import settings, with_defaults
 from assets.encodings import definitions as encodings
 from assets.entities import definitions as entities
-from assets.interfaces import Provenance, Surroundings
+from assets.graph.definitions import settings, with_defaults
+from assets.graph.interfaces import Provenance, Surroundings
+from assets.graph.steps import STEPS, provenance_of
 from assets.models import definitions as models
 from assets.reports import definitions as reports
 from assets.scaling import definitions as scaling
-from assets.steps import STEPS, provenance_of
 from orchestration.profile import Profile
 from training.errors import FoundryError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dagster as dg
 
 from assets.corpus.partitions import shard_groups
-from assets.interfaces import Compute, Landing, Models, Resources, Surroundings
+from assets.graph.interfaces import Compute, Landing, Models, Resources, Surroundings
 from assets.models.partitions import model_partitions, recipe_partitions
 from orchestration import automation
 from orchestration.catalog import GROUPS, check_profile_defaults

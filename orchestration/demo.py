@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from assets.interfaces import Surroundings
+from assets.graph.interfaces import Surroundings
+from assets.graph.steps import STEPS
 from assets.reports.ledger import LEDGER_FILE
-from assets.steps import STEPS
 from orchestration.catalog import partition_keys
 from orchestration.freshness import needs_run, verified
 from orchestration.grid import GRID_STEPS, grid_order

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from assets.interfaces import Surroundings
+from assets.graph.interfaces import Surroundings
 from orchestration.freshness import needs_run
 from orchestration.launching import Launch, Outcome, launch_pool
 from orchestration.profile import Profile

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from assets.steps import STEPS
+from assets.graph.steps import STEPS
 
 
 def _names(partitioned_by: str) -> list[str]:

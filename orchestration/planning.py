@@ -9,7 +9,8 @@ from typing import Any
 
 from orchestration.workspace import PROFILES_FOLDER
 from training.errors import FoundryError
-from training.spec import Recipe, load_recipes, read_yaml
+from training.recipes.files import load_recipes, read_yaml
+from training.recipes.specification import Recipe
 from training.validation import nearest
 
 MACHINE_KEYS = (
@@ -108,7 +109,7 @@ def _grid_points(profile: str, only: str | None = None) -> dict[str, Recipe]:
     if not path.exists():
         return {}
     from training.backbones import macs_per_image
-    from training.grid import load_grid, recipe_of
+    from training.recipes.grid import load_grid, recipe_of
 
     grid = load_grid(path)
     return {

@@ -13,13 +13,21 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from assets.models.parents import check_no_parents
 from orchestration.workspace import PROFILES_FOLDER
-from training.distillation_study import DistillationStudy, load_study, study_recipes
-from training.encoder_settings import EncoderSettings
 from training.errors import FoundryError
-from training.grid import Grid, load_grid
-from training.packaged import SHIPPED_RECIPES, teacher_digests
-from training.pruning_recipes import PrunedRecipe, ScoringRecipe, load_ablation, load_pruned, load_scorings
-from training.spec import Execution, Recipe, load_recipes
+from training.packaged_models import SHIPPED_RECIPES, teacher_digests
+from training.recipes.distillation_study import DistillationStudy, load_study, study_recipes
+from training.recipes.execution import Execution
+from training.recipes.files import load_recipes
+from training.recipes.grid import Grid, load_grid
+from training.recipes.pruned_models import (
+    PrunedRecipe,
+    ScoringRecipe,
+    load_ablation,
+    load_pruned,
+    load_scorings,
+)
+from training.recipes.specification import Recipe
+from training.recipes.text_encoder import EncoderSettings
 from training.validation import validate
 
 
@@ -125,7 +133,7 @@ class Profile(BaseModel):
     )
     execution: Mapping[str, Any] = Field(
         default_factory=dict,
-        description="how trainings run here, outside their identity: fields of training.spec.Execution",
+        description="how trainings run here, outside their identity: fields of training.recipes.execution.Execution",
     )
     backbones: Mapping[str, Recipe] = Field(default_factory=dict, description="recipes, one partition each")
     teachers: tuple[str, ...] = Field(

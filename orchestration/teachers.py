@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from assets.interfaces import Surroundings
+from assets.graph.interfaces import Surroundings
 from training.errors import FoundryError
 from training.run_folder import RunFolder, replace_folder
 
@@ -32,7 +32,7 @@ def pack_teachers(surroundings: Surroundings, into: Path, log: Callable[[str], N
     What is scored is what ships: the weights after rounding to fp16. Raises FoundryError when a backbone, the judge or
     the captions of held-out scenes are missing or did not pass their checks.
     """
-    from assets.models.teachers import captioned_scenes, ceilings
+    from assets.distillation.teacher_scores import captioned_scenes, ceilings
     from evaluation.judge import Judge
 
     store, perception = surroundings.store, surroundings.perception
@@ -56,7 +56,7 @@ def pack_autoencoder(surroundings: Surroundings, into: Path) -> str:
     """
     from assets.encodings.autoencoding import autoencoder_card, autoencoder_lineage
     from training.digests import OUTSIDE_MODEL_DIGEST, folder_digest
-    from training.teachers import write_digest
+    from training.model_folders.teachers import write_digest
 
     store, models = surroundings.store, surroundings.models
     manifest = store.current("autoencoder")
@@ -85,9 +85,9 @@ def pack_autoencoder(surroundings: Surroundings, into: Path) -> str:
 def _pack(
     surroundings: Surroundings, name: str, into: Path, scenes: Any, judge: Any, tops: dict[str, Any]
 ) -> PackedTeacher:
-    from assets.models.teachers import Sampling, score_teacher, teacher_card
-    from evaluation.pictures import contact_sheet, inline_jpeg
-    from training.teachers import pack_teacher, round_weights, write_digest
+    from assets.distillation.teacher_scores import Sampling, score_teacher, teacher_card
+    from evaluation.plots.contact_sheets import contact_sheet, inline_jpeg
+    from training.model_folders.teachers import pack_teacher, round_weights, write_digest
 
     store, models = surroundings.store, surroundings.models
     model = store.local_folder("backbone", name, require_gate=True)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from torch import nn
 
 _CPU_INFO = Path("/proc/cpuinfo")
 
@@ -39,3 +40,14 @@ def _processor() -> str:
             if name.strip() == "model name" and value.strip():
                 return value.strip()
     return platform.processor() or platform.machine()
+
+
+def sampling_device() -> str:
+    """The accelerator of this process, where it sees one: a worker sees those that it was given."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where a model computes: where its trained weights lie, or else its first."""
+    parameters = list(module.parameters())
+    return next((p for p in parameters if p.requires_grad), parameters[0]).device

@@ -24,11 +24,12 @@ from training.backbones import model_parameters
 from training.digests import OUTSIDE_MODEL_DIGEST, folder_digest, folder_size_bytes
 from training.errors import FoundryError, TrainingStopped
 from training.hardware import hardware_name
-from training.loop import Loop
+from training.loop.loop import Loop
+from training.loop.processes import Team, is_first_of_machine, join_team, local_device
 from training.objectives import Closes, build_objective
+from training.recipes.execution import Execution
+from training.recipes.specification import TrainingSpecification
 from training.run_folder import Done, Progress, RunFolder, replace_folder
-from training.spec import Execution, TrainingSpecification
-from training.team import Team, is_first_of_machine, join_team, local_device
 
 EXIT_FAILED = 1
 EXIT_STOPPED = 75  # EX_TEMPFAIL: launch again to go on

@@ -29,8 +29,12 @@ from pydantic import BaseModel, ConfigDict
 
 from training.digests import sha256_bytes
 from training.errors import FoundryError
-from training.spec import Execution, TrainingSpecification
+from training.recipes.execution import Execution
+from training.recipes.specification import TrainingSpecification
 from training.validation import validate
+
+PROBE = "probe.safetensors"
+"""In a model folder: what the model says to a fixed input."""
 
 State = Literal["waiting", "running", "done", "failed", "stopped"]
 

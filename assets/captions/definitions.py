@@ -7,7 +7,18 @@ import dagster as dg
 import pyarrow.compute as pc
 from pydantic import Field
 
-from assets.definitions import (
+from assets.derivation.deriving import refresh_table
+from assets.derivation.inputs import (
+    dropped_counts,
+    landed_of,
+    model_inputs,
+    read_digests,
+    required,
+    samples_of,
+)
+from assets.derivation.units import Derivation, Units
+from assets.derivation.work_items import sample_work, text_units
+from assets.graph.definitions import (
     DerivedConfig,
     build_asset,
     check_spec,
@@ -18,22 +29,11 @@ from assets.definitions import (
     settings,
     with_defaults,
 )
-from assets.deriving import refresh_table
-from assets.interfaces import Compute, Perception, Role, Store, Surroundings
-from assets.schemas import RECAPTIONS
-from assets.selection import (
-    dropped_counts,
-    landed_of,
-    model_inputs,
-    read_digests,
-    required,
-    samples_of,
-)
-from assets.sheets import figure_jpeg
-from assets.steps import STEPS, provenance_of
-from assets.units import Derivation, Units
-from assets.work import sample_work, text_units
-from evaluation.schemas import CAPTIONS, NOUNS, REGIONS
+from assets.graph.interfaces import Compute, Perception, Role, Store, Surroundings
+from assets.graph.schemas import RECAPTIONS
+from assets.graph.steps import STEPS, provenance_of
+from assets.pages.sheets import figure_jpeg
+from evaluation.tables.perception import CAPTIONS, NOUNS, REGIONS
 
 
 class RegionsConfig(DerivedConfig):

@@ -16,7 +16,7 @@ def statistics_figures(statistics: pa.Table) -> dict[str, bytes]:
 
 def comparison_figure(statistics: pa.Table) -> bytes:
     """PNG with a panel a figure (nouns per image, different nouns, words, near-duplicates) and a bar a set."""
-    from evaluation.panels import Panel, panels_of_bars
+    from evaluation.plots.panels import Panel, panels_of_bars
 
     rows = statistics.to_pylist()
     names = [row["captions"] for row in rows]
@@ -35,7 +35,7 @@ def length_figure(statistics: pa.Table) -> bytes:
     """PNG with the share of captions of each length in words, a line a set."""
     import numpy as np
 
-    from evaluation.panels import Line, lines
+    from evaluation.plots.panels import Line, lines
 
     found = []
     for row in statistics.to_pylist():
@@ -50,7 +50,7 @@ def growth_figure(statistics: pa.Table) -> bytes:
     """PNG with the number of different nouns among the first n captions of a random order, a line a set."""
     import numpy as np
 
-    from evaluation.panels import Line, lines
+    from evaluation.plots.panels import Line, lines
 
     found = [
         Line(

@@ -12,8 +12,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from assets.schemas import RECAPTIONS
-from evaluation.schemas import CAPTIONS, SAMPLE_ID, described
+from assets.graph.schemas import RECAPTIONS
+from evaluation.tables.columns import described
+from evaluation.tables.perception import CAPTIONS, SAMPLE_ID
 from training.errors import FoundryError
 
 MIN_CONFIDENCE = 0.5
@@ -31,7 +32,7 @@ GLOBAL_CAPTIONS = pa.schema(
 def select_captions(
     captions: pa.Table, min_confidence: float = MIN_CONFIDENCE, max_captions: int = MAX_CAPTIONS
 ) -> pa.Table:
-    """Rows of :data:`evaluation.schemas.CAPTIONS` as :data:`assets.schemas.RECAPTIONS`: which of them go on.
+    """Rows of :data:`evaluation.tables.perception.CAPTIONS` as :data:`assets.graph.schemas.RECAPTIONS`: which of them go on.
 
     The reasons, of which the first that strikes is told: ``empty`` (no word in it), ``low_confidence`` (score below
     ``min_confidence``, or no number), ``duplicate`` (the words of a better caption of the same image; case, spaces
@@ -100,7 +101,7 @@ def global_captions(recaptions: pa.Table, alt_texts: Mapping[str, str]) -> pa.Ta
     """The caption that speaks for each image: the best kept generated one, else its alt-text.
 
     Args:
-        recaptions: rows of :data:`assets.schemas.RECAPTIONS` in any order; rows that were not kept do not count.
+        recaptions: rows of :data:`assets.graph.schemas.RECAPTIONS` in any order; rows that were not kept do not count.
         alt_texts: the text that came with each sample, by sample_id: exactly the samples that are answered.
 
     Returns:

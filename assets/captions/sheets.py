@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from assets.sheets import sheet_jpeg
+from assets.pages.sheets import sheet_jpeg
 
 NUM_SHOWN = 18
 

@@ -18,8 +18,8 @@ from numpy import ndarray
 
 from assets.captions.duplicates import cluster, distinct, similar_pairs
 from assets.encodings.text import text_id
-from assets.interfaces import GateResult
-from evaluation.schemas import described
+from assets.graph.interfaces import GateResult
+from evaluation.tables.columns import described
 from training.errors import FoundryError
 
 SETS = ("original", "recaptioned", "mixed")
@@ -87,8 +87,8 @@ def caption_statistics(
 
     Args:
         alt_texts: columns sample_id and alt_text; samples that were never recaptioned do not count.
-        recaptions: columns sample_id, caption and keep, of :data:`assets.schemas.RECAPTIONS`.
-        nouns: columns text_id, nouns and num_words, of :data:`evaluation.schemas.NOUNS`.
+        recaptions: columns sample_id, caption and keep, of :data:`assets.graph.schemas.RECAPTIONS`.
+        nouns: columns text_id, nouns and num_words, of :data:`evaluation.tables.perception.NOUNS`.
         longest_words: captions are counted by length up to so many words.
         min_similarity: Jaccard similarity of word shingles from which captions are near-duplicates.
         seed: of the order in which captions are seen for the growth of the vocabulary.

@@ -30,7 +30,7 @@ from assets.corpus.drawing import (
     word_mask,
 )
 from assets.corpus.world import BackgroundKind, Concept, World
-from assets.schemas import SPLITS
+from assets.graph.schemas import SPLITS
 from training.errors import FoundryError
 
 BoxNorm = tuple[float, float, float, float]

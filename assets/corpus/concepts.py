@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from assets.interfaces import Landing
+from assets.graph.interfaces import Landing
 
 if TYPE_CHECKING:
     from assets.corpus.world import World

@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 from jaxtyping import Float, UInt8, UInt64
 
 from assets.corpus.image_io import decode_rgb
-from assets.schemas import CURATED_IMAGES
+from assets.graph.schemas import CURATED_IMAGES
 from training.errors import FoundryError
 
 _STANDS_FIRST = {"held_out_concepts": 0, "held_out_images": 1, "judge": 2, "train": 3}

@@ -7,12 +7,19 @@ import dagster as dg
 import pyarrow.compute as pc
 from pydantic import Field
 
-from assets.definitions import build_asset, check_result, check_spec, materialized, picture, with_defaults
-from assets.interfaces import Landing, Provenance, Store, Surroundings
-from assets.reuse import previous_rows
-from assets.schemas import CURATED_IMAGES, LANDED_IMAGES
-from assets.steps import STEPS, provenance_of
-from assets.units import input_digest
+from assets.derivation.reuse import previous_rows
+from assets.derivation.units import input_digest
+from assets.graph.definitions import (
+    build_asset,
+    check_result,
+    check_spec,
+    materialized,
+    picture,
+    with_defaults,
+)
+from assets.graph.interfaces import Landing, Provenance, Store, Surroundings
+from assets.graph.schemas import CURATED_IMAGES, LANDED_IMAGES
+from assets.graph.steps import STEPS, provenance_of
 
 
 class DemoScenesConfig(dg.Config):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from assets.schemas import SPLITS
+from assets.graph.schemas import SPLITS
 from training.digests import canonical_json, sha256_bytes
 from training.errors import FoundryError
 

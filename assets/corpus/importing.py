@@ -24,7 +24,7 @@ from assets.corpus.published import ANNOTATIONS_FILE, AnnotationWriter, read_pub
 from assets.corpus.raw_samples import RawSample, admit
 from assets.corpus.shard_files import QUARANTINE_FILE, SHARD_SCHEMA, parquet_bytes, write_if_changed
 from assets.corpus.source_layout import recognise
-from assets.schemas import QUARANTINE
+from assets.graph.schemas import QUARANTINE
 from training.digests import sha256_bytes
 from training.errors import FoundryError
 

@@ -17,8 +17,8 @@ from assets.corpus.image_io import MAX_PIXELS
 from assets.corpus.raw_samples import FILE_POSITION, RawSample, admit, quarantine_row
 from assets.corpus.readers import read_parquet, read_tar
 from assets.corpus.shard_files import QUARANTINE_FILE
-from assets.interfaces import Landing
-from assets.schemas import LANDED_IMAGES, QUARANTINE
+from assets.graph.interfaces import Landing
+from assets.graph.schemas import LANDED_IMAGES, QUARANTINE
 from training.digests import sha256_file
 from training.errors import FoundryError
 

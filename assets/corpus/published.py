@@ -23,8 +23,9 @@ from assets.entities.formats.layoutsam import (
 )
 from assets.entities.formats.layoutsam_eval import from_eval_row
 from assets.entities.formats.records import AnnotatedImage
-from assets.schemas import ENTITY_BOXES
-from evaluation.schemas import BOX_XYXY_NORM, SAMPLE_ID, described
+from assets.graph.schemas import ENTITY_BOXES
+from evaluation.tables.columns import described
+from evaluation.tables.perception import BOX_XYXY_NORM, SAMPLE_ID
 from training.digests import sha256_file
 from training.errors import FoundryError
 
@@ -159,7 +160,7 @@ def read_published_annotations(landing_folder: Path) -> pa.Table:
 
 
 def as_entity_boxes(landing_folder: Path, annotator: str = PUBLISHED) -> pa.Table:
-    """The published entities as rows of :data:`assets.schemas.ENTITY_BOXES`, to compare annotators with.
+    """The published entities as rows of :data:`assets.graph.schemas.ENTITY_BOXES`, to compare annotators with.
 
     Scores are 1: the source gives none. Raises FoundryError when the file is damaged.
     """

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from assets.corpus.landing import LandedBatch, LandedBefore
-from assets.interfaces import Provenance, Store
-from assets.reuse import previous_rows
+from assets.derivation.reuse import previous_rows
+from assets.graph.interfaces import Provenance, Store
 
 _SHARD = "shard:"
 

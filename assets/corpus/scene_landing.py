@@ -15,7 +15,7 @@ from assets.corpus.identity import image_id_of, sample_id_of
 from assets.corpus.image_io import encode_png
 from assets.corpus.shard_files import SHARD_SCHEMA, parquet_bytes, write_if_changed
 from assets.corpus.world import World
-from assets.schemas import SCENE_TRUTH
+from assets.graph.schemas import SCENE_TRUTH
 from training.errors import FoundryError
 
 SOURCE = "scenes"

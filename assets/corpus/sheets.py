@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from assets.sheets import TILE_PX, sheet_jpeg
+from assets.pages.sheets import TILE_PX, sheet_jpeg
 
 if TYPE_CHECKING:
     from assets.corpus.world import World
@@ -17,7 +17,7 @@ NUM_SHOWN = 24
 def scene_sheet(world: World) -> bytes:
     """A JPEG of the first training and held-out-concept scenes with their alt-texts."""
     from assets.corpus.scenes import build_scenes
-    from evaluation.pictures import contact_sheet, inline_jpeg
+    from evaluation.plots.contact_sheets import contact_sheet, inline_jpeg
 
     half = NUM_SHOWN // 2
     scenes = [

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from assets.encodings.concepts import concept_ranks
 from assets.encodings.text import distinct_texts, text_id
-from assets.interfaces import GateResult
+from assets.graph.interfaces import GateResult
 from training.errors import FoundryError
 
 if TYPE_CHECKING:

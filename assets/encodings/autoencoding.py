@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from assets.interfaces import Compute, Landing, Models
+from assets.graph.interfaces import Compute, Landing, Models
 from training.errors import FoundryError
 from training.run_folder import RunFolder
 
@@ -61,7 +61,7 @@ def obtain_autoencoder(
 ) -> tuple[Path, dict[str, str]]:
     """The folder of an autoencoder and the digests of what it was made from outside the graph."""
     if not train:
-        from training.packaged import SHIPPED_AUTOENCODER, SHIPPED_AUTOENCODER_DIGEST
+        from training.packaged_models import SHIPPED_AUTOENCODER, SHIPPED_AUTOENCODER_DIGEST
 
         return SHIPPED_AUTOENCODER, {"shipped_autoencoder": SHIPPED_AUTOENCODER_DIGEST}
     return _train(num_images, scene_seed, compute, landing, models, log)
@@ -78,9 +78,10 @@ def _train(
     import pyarrow as pa
 
     from training.digests import folder_digest
+    from training.recipes.execution import Execution
+    from training.recipes.specification import TrainingSpecification
     from training.run_folder import prepare
     from training.shards import write_image_shards
-    from training.spec import Execution, TrainingSpecification
 
     dataset = models.runs.parent / "autoencoder_scenes"
     images = _scenes(landing, "train", num_images, scene_seed)
@@ -123,7 +124,12 @@ def autoencoder_lineage(
 
 def autoencoder_card(folder: Path, lineage: Mapping[str, Any], landing: Landing) -> str:
     """The card of an autoencoder: what it restores of scenes it has not seen, what it was trained on, how to call it."""
-    from training.autoencoders import decode_latents, encode_images, load_autoencoder, reconstruction_errors
+    from training.model_folders.autoencoders import (
+        decode_latents,
+        encode_images,
+        load_autoencoder,
+        reconstruction_errors,
+    )
 
     model, rows = load_autoencoder(folder, lineage["model_digest"]), []
     for split, what in CARD_SPLITS.items():
@@ -145,8 +151,13 @@ def autoencoder_card(folder: Path, lineage: Mapping[str, Any], landing: Landing)
 
 def reconstruction_sheet(folder: Path, landing: Landing) -> tuple[bytes, float]:
     """A small JPEG of held-out scenes above their reconstructions, and the mean squared error on [-1, 1]."""
-    from evaluation.pictures import contact_sheet, inline_jpeg
-    from training.autoencoders import decode_latents, encode_images, load_autoencoder, reconstruction_errors
+    from evaluation.plots.contact_sheets import contact_sheet, inline_jpeg
+    from training.model_folders.autoencoders import (
+        decode_latents,
+        encode_images,
+        load_autoencoder,
+        reconstruction_errors,
+    )
 
     originals = _scenes(landing, "held_out_images", NUM_SHOWN, 1)
     model = load_autoencoder(folder)

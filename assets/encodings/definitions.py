@@ -9,7 +9,15 @@ import dagster as dg
 import numpy as np
 from pydantic import Field
 
-from assets.definitions import (
+from assets.derivation.deriving import refresh_table
+from assets.derivation.inputs import landed_of, samples_of
+from assets.derivation.units import Derivation, Units
+from assets.derivation.work_items import sample_work, text_units
+from assets.encodings.assembly import DatasetTables, gate_of, refuse_stale, write_dataset
+from assets.encodings.buckets import Geometry
+from assets.encodings.latents import latent_model, latents_digest
+from assets.encodings.text import distinct_texts, text_model
+from assets.graph.definitions import (
     DerivedConfig,
     build_asset,
     check_spec,
@@ -19,17 +27,9 @@ from assets.definitions import (
     settings,
     with_defaults,
 )
-from assets.deriving import refresh_table
-from assets.encodings.assembly import DatasetTables, gate_of, refuse_stale, write_dataset
-from assets.encodings.buckets import Geometry
-from assets.encodings.latents import latent_model, latents_digest
-from assets.encodings.text import distinct_texts, text_model
-from assets.interfaces import Compute, Landing, Models, Store, Surroundings
-from assets.schemas import IMAGE_LATENTS, TEXT_EMBEDDINGS
-from assets.selection import landed_of, samples_of
-from assets.steps import STEPS, provenance_of
-from assets.units import Derivation, Units
-from assets.work import sample_work, text_units
+from assets.graph.interfaces import Compute, Landing, Models, Store, Surroundings
+from assets.graph.schemas import IMAGE_LATENTS, TEXT_EMBEDDINGS
+from assets.graph.steps import STEPS, provenance_of
 
 LATENT_SHAPE = (16, 8, 8)
 IMAGE_SIZE = 64
@@ -86,8 +86,8 @@ CONFIGS: Mapping[str, type[dg.Config]] = {
 
 def other_inputs(name: str, config: dg.Config, surroundings: Surroundings) -> dict[str, str]:
     """Digests of what these assets read from outside the graph."""
-    from training.encoder_settings import encoder_digest
-    from training.packaged import SHIPPED_AUTOENCODER_DIGEST
+    from training.packaged_models import SHIPPED_AUTOENCODER_DIGEST
+    from training.recipes.text_encoder import encoder_digest
 
     if name in ("text_embeddings", "training_shards"):
         return {"text_encoder": encoder_digest(surroundings.models.text_encoder)}
@@ -213,7 +213,7 @@ def training_shards(
     captions that fail their check, or a benchmark that leaks, stop it here.
     """
     from assets.encodings.sheets import sample_sheet
-    from training.encoder_settings import encoder_digest
+    from training.recipes.text_encoder import encoder_digest
 
     step = STEPS["training_shards"]
     for gated in ("caption_statistics", "layout_benchmark"):

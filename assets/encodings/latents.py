@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from assets.derivation.units import input_digest
 from assets.encodings.buckets import Geometry, Size, nearest_bucket, resize_crop
-from assets.interfaces import BatchWorker, Model, Resources
-from assets.schemas import IMAGE_LATENTS
-from assets.units import input_digest
+from assets.graph.interfaces import BatchWorker, Model, Resources
+from assets.graph.schemas import IMAGE_LATENTS
 
 MODEL_NAME = "AutoencoderKL"
 INLINE_ROWS = 4096  # at a millisecond an image, starting workers takes longer
 
 
 class LatentEncoder:
-    """A batch worker from rows (sample_id, image) to rows of :data:`assets.schemas.IMAGE_LATENTS`.
+    """A batch worker from rows (sample_id, image) to rows of :data:`assets.graph.schemas.IMAGE_LATENTS`.
 
     At each resolution an image is centre-cropped and resized to its nearest bucket (one square where there are no
     others). The error of decoding it again is stored beside each latent, because nothing a backbone makes can be better
@@ -36,7 +36,7 @@ class LatentEncoder:
         buckets: Sequence[str] = (),
         more_sizes: Sequence[int] = (),
     ) -> None:
-        from training.autoencoders import load_autoencoder
+        from training.model_folders.autoencoders import load_autoencoder
 
         self._model = load_autoencoder(Path(folder), digest)
         self._geometry = Geometry.of(image_size, buckets, more_sizes)
@@ -73,7 +73,7 @@ class LatentEncoder:
         self, images: Sequence[np.ndarray], places: Sequence[tuple[int, int, Size]]
     ) -> list[tuple[np.ndarray, float]]:
         """Float16 latent and error of each place, pictures of one size encoded together."""
-        from training.autoencoders import decode_latents, encode_images, reconstruction_errors
+        from training.model_folders.autoencoders import decode_latents, encode_images, reconstruction_errors
 
         found: dict[int, tuple[np.ndarray, float]] = {}
         for size in dict.fromkeys(size for _, _, size in places):

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from assets.interfaces import Store
+from assets.graph.interfaces import Store
 
 NUM_SHOWN = 16
 
 
 def sample_sheet(shards_folder: Path, store: Store) -> bytes:
     """A JPEG of training samples as the autoencoder decodes them, each with its last (generated) caption."""
-    from evaluation.pictures import contact_sheet, inline_jpeg
-    from training.autoencoders import decode_latents, load_autoencoder
+    from evaluation.plots.contact_sheets import contact_sheet, inline_jpeg
+    from training.model_folders.autoencoders import decode_latents, load_autoencoder
     from training.shards import TrainingShards
     from training.shards.reading import rows_of
 

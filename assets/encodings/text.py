@@ -8,9 +8,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from assets.interfaces import BatchWorker, Model, Resources
-from assets.schemas import TEXT_EMBEDDINGS
-from training.encoder_settings import EncoderSettings, encoder_digest, encoder_name
+from assets.graph.interfaces import BatchWorker, Model, Resources
+from assets.graph.schemas import TEXT_EMBEDDINGS
+from training.recipes.text_encoder import EncoderSettings, encoder_digest, encoder_name
 
 INLINE_ROWS = 8192  # at under a millisecond a caption, starting workers takes longer
 
@@ -29,7 +29,7 @@ def distinct_texts(captions: Iterable[str]) -> dict[str, str]:
 
 
 class CaptionEncoder:
-    """A batch worker from rows (text_id, text) to rows of :data:`assets.schemas.TEXT_EMBEDDINGS`."""
+    """A batch worker from rows (text_id, text) to rows of :data:`assets.graph.schemas.TEXT_EMBEDDINGS`."""
 
     def __init__(self, batch_size: int, settings: dict[str, Any]) -> None:
         import torch

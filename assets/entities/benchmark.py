@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 
 from assets.corpus.curation import HASH_TOLERANCE, THUMBNAIL_TOLERANCE
 from assets.entities.concepts import concept_of, mentions, words_of
-from assets.interfaces import GateResult
-from assets.schemas import LAYOUT_BENCHMARK
+from assets.graph.interfaces import GateResult
+from assets.graph.schemas import LAYOUT_BENCHMARK
 from training.errors import FoundryError
 
 DECLARED = "samples of the split held_out_concepts"
@@ -51,7 +51,7 @@ def layout_benchmark(
     min_entities: int = 1,
     max_entities: int = 10,
 ) -> tuple[pa.Table, GateResult]:
-    """Rows of :data:`assets.schemas.LAYOUT_BENCHMARK`, sorted by sample, and the leak check of them.
+    """Rows of :data:`assets.graph.schemas.LAYOUT_BENCHMARK`, sorted by sample, and the leak check of them.
 
     Prompts are samples of the split ``held_out_concepts``; a source that declares none gives those of
     ``held_out_images`` that show a concept which no training caption mentions. The prompt is the best caption kept of
@@ -256,7 +256,7 @@ def _row(
     sample_id: str, caption: str, index: int, entity: dict[str, Any], held_out: _HeldOut
 ) -> dict[str, Any]:
     from evaluation.metrics.layout_questions import attributes_of
-    from evaluation.perception.captioner import place_words
+    from evaluation.perception.embedded.captioner import place_words
 
     description = entity["description"] or entity["phrase"]
     return {

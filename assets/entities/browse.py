@@ -251,7 +251,7 @@ def _cleaned(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _clean(text: str) -> str:
     """One printable line of bounded length; direction marks, which could disguise a text, are gone."""
-    from evaluation.pictures import safe_text
+    from evaluation.plots.contact_sheets import safe_text
 
     return safe_text(text, MAX_TEXT)
 
@@ -261,7 +261,7 @@ def _thumbnail(image: bytes, side: int) -> tuple[str, int, int]:
     from PIL import Image
 
     from assets.corpus.image_io import decode_rgb
-    from evaluation.pictures import inline_jpeg
+    from evaluation.plots.contact_sheets import inline_jpeg
 
     picture = Image.fromarray(decode_rgb(image, max_pixels=2**31))
     is_small = max(picture.size) <= _LOSSLESS_PX

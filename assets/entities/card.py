@@ -216,7 +216,7 @@ def _independence(facts: CardFacts) -> str:
 
 def _bank_lines(models: Sequence[ModelRow]) -> list[str]:
     """What the pictures of embedded perception's concept bank have in common with the composed scenes."""
-    from evaluation.perception.identity import BANK_OF
+    from evaluation.perception.embedded.identity import BANK_OF
 
     lines = []
     for art, words in BANK_OF.items():

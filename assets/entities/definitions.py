@@ -10,7 +10,10 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from assets.corpus.concepts import concept_inputs, concept_names, held_out_names
-from assets.definitions import (
+from assets.derivation.deriving import refresh_table
+from assets.derivation.inputs import dropped_counts, landed_of, model_inputs, required
+from assets.derivation.units import Derivation
+from assets.graph.definitions import (
     DerivedConfig,
     build_asset,
     check_result,
@@ -22,20 +25,17 @@ from assets.definitions import (
     settings,
     with_defaults,
 )
-from assets.deriving import refresh_table
-from assets.interfaces import Compute, Landing, Perception, Role, Store, Surroundings
-from assets.schemas import (
+from assets.graph.interfaces import Compute, Landing, Perception, Role, Store, Surroundings
+from assets.graph.schemas import (
     ENTITY_ANNOTATIONS,
     ENTITY_BOXES,
     ENTITY_MASKS,
     ENTITY_PHRASES,
     LAYOUT_BENCHMARK,
 )
-from assets.selection import dropped_counts, landed_of, model_inputs, required
-from assets.sheets import figure_jpeg
-from assets.steps import STEPS, provenance_of
-from assets.units import Derivation
-from evaluation.schemas import MASKS, PHRASES
+from assets.graph.steps import STEPS, provenance_of
+from assets.pages.sheets import figure_jpeg
+from evaluation.tables.perception import MASKS, PHRASES
 
 
 class EntityPhrasesConfig(DerivedConfig):

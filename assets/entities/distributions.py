@@ -15,7 +15,7 @@ _EDGES = np.linspace(0.0, 1.0, 11)
 def distribution_figures(annotations: pa.Table) -> dict[str, bytes]:
     """File name -> PNG of every figure of a table of entity annotations; nothing for an empty table.
 
-    Reads sample_id, keep, dropped_because, area_fraction and score of :data:`assets.schemas.ENTITY_ANNOTATIONS`.
+    Reads sample_id, keep, dropped_because, area_fraction and score of :data:`assets.graph.schemas.ENTITY_ANNOTATIONS`.
     """
     if annotations.num_rows == 0:
         return {}
@@ -41,7 +41,7 @@ def shares(values: np.ndarray) -> list[float]:
 
 def per_image_figure(annotations: pa.Table) -> bytes:
     """PNG: images by their number of kept entities."""
-    from evaluation.panels import Panel, panels_of_bars
+    from evaluation.plots.panels import Panel, panels_of_bars
 
     counts = entities_per_image(annotations)
     last = max((number for number, count in enumerate(counts) if count), default=0)
@@ -54,7 +54,7 @@ def per_image_figure(annotations: pa.Table) -> bytes:
 
 def area_and_score_figure(annotations: pa.Table) -> bytes:
     """PNG: box areas and scores, of kept and of dropped entities."""
-    from evaluation.panels import Panel, panels_of_bars
+    from evaluation.plots.panels import Panel, panels_of_bars
 
     kept = annotations["keep"].to_numpy(zero_copy_only=False).astype(bool)
     panels = []
@@ -70,7 +70,7 @@ def area_and_score_figure(annotations: pa.Table) -> bytes:
 
 def reasons_figure(annotations: pa.Table) -> bytes:
     """PNG: entities by what became of them."""
-    from evaluation.panels import Panel, panels_of_bars
+    from evaluation.plots.panels import Panel, panels_of_bars
 
     found = annotations["dropped_because"].value_counts().to_pylist()
     counts = {entry["values"] or "kept": float(entry["counts"]) for entry in found}

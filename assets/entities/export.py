@@ -21,8 +21,8 @@ from assets.entities.formats import coco, huggingface, layoutsam, layoutsam_eval
 from assets.entities.formats.parquet_shards import list_shards
 from assets.entities.formats.records import EXPORT_FILE, AnnotatedImage, whole_folder
 from assets.entities.tally import Tally
-from assets.interfaces import Store
-from assets.schemas import SPLITS
+from assets.graph.interfaces import Store
+from assets.graph.schemas import SPLITS
 from training.errors import FoundryError
 
 Progress = Callable[[int, int | None], None]
@@ -118,7 +118,7 @@ def export_dataset(
         folder: must be empty or absent unless ``overwrite``; replaced in one step.
         format_name: one of :data:`FORMATS`.
         table: ``training`` (all captions and kept entities of a split) or ``benchmark`` (prompts with their boxes).
-        split: of the training table, one of :data:`assets.schemas.SPLITS`; the benchmark's is called ``test``.
+        split: of the training table, one of :data:`assets.graph.schemas.SPLITS`; the benchmark's is called ``test``.
         limit: most images to write; None writes all.
 
     Raises:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from assets.entities.card import ModelRow
 from assets.entities.formats.records import AnnotatedCaption, AnnotatedEntity, AnnotatedImage, image_suffix
 from assets.entities.tally import Tally
-from assets.interfaces import Store
+from assets.graph.interfaces import Store
 from training.digests import canonical_json, sha256_bytes
 from training.errors import FoundryError
 

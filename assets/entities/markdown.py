@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 def escape(text: str, max_characters: int = 300) -> str:
     """Untrusted text as one line of Markdown that shows what it says and does nothing."""
-    from evaluation.pictures import safe_text
+    from evaluation.plots.contact_sheets import safe_text
 
     line = safe_text(str(text), max_characters)
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from assets.entities.browse import PAGE_FILE, choose_samples, count_reasons, gather_samples, write_pages
-from assets.interfaces import Store
+from assets.graph.interfaces import Store
 from training.run_folder import write_bytes_atomic
 
 _EMPTY = (

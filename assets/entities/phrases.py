@@ -15,9 +15,9 @@ from typing import Any
 import pyarrow as pa
 
 from assets.captions.recaption import require_columns
-from assets.schemas import ENTITY_PHRASES
-from evaluation.perception.colors import COLOR_WORDS
-from evaluation.schemas import PHRASES
+from assets.graph.schemas import ENTITY_PHRASES
+from evaluation.perception.embedded.colors import COLOR_WORDS
+from evaluation.tables.perception import PHRASES
 from training.errors import FoundryError
 
 MAX_WORDS = 8
@@ -46,7 +46,7 @@ _DEFINITE = _word_set("the this that these those its their his her")
 
 
 def select_phrases(phrases: pa.Table, captions: pa.Table, max_words: int = MAX_WORDS) -> pa.Table:
-    """Rows of :data:`evaluation.schemas.PHRASES` as :data:`assets.schemas.ENTITY_PHRASES`: which go on.
+    """Rows of :data:`evaluation.tables.perception.PHRASES` as :data:`assets.graph.schemas.ENTITY_PHRASES`: which go on.
 
     Args:
         phrases: phrases of one caption per sample, in any order.

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from assets.interfaces import Store
-from assets.measures import MEASURES, measure
+from assets.graph.interfaces import Store
+from assets.pages.measures import MEASURES, measure
 
 if TYPE_CHECKING:
     from evaluation.judge import Embedder
@@ -55,14 +55,14 @@ def quality_table(
     images_per_split: int = 200,
     resamples: int = 500,
 ) -> pa.Table:
-    """Every figure about the data as rows of :data:`assets.measures.MEASURES`.
+    """Every figure about the data as rows of :data:`assets.pages.measures.MEASURES`.
 
     Args:
         store: holds landed_images, regions, recaptions, entity_boxes, entity_annotations and, for
             composed scenes, scene_truth.
         known: the world's concepts.
         judge_folder: model folder of the judge; None leaves the image-text score unknown.
-        published: boxes that came with the source, as rows of :data:`assets.schemas.ENTITY_BOXES`; one more annotator.
+        published: boxes that came with the source, as rows of :data:`assets.graph.schemas.ENTITY_BOXES`; one more annotator.
         images_per_split: images that the judge looks at in each split.
         resamples: bootstrap resamples behind each interval.
     """
@@ -132,8 +132,8 @@ def _measures(scores: pa.Table, subject: str, remark: str = "") -> list[dict[str
 
 def attribute_vocabulary() -> dict[str, tuple[str, ...]]:
     """Kind of attribute -> the words that measurements give."""
-    from evaluation.perception.attributes import SHAPES, TEXTURES
-    from evaluation.perception.colors import COLOR_WORDS
+    from evaluation.perception.embedded.attributes import SHAPES, TEXTURES
+    from evaluation.perception.embedded.colors import COLOR_WORDS
 
     return {"color": COLOR_WORDS, "shape": SHAPES, "texture": TEXTURES}
 
@@ -149,8 +149,8 @@ def drawn_attributes(drawings: Mapping[str, str], size_px: int = DRAWING_PX) -> 
         FoundryError: a drawing that does not exist.
     """
     from assets.corpus.art import render
-    from evaluation.perception.attributes import shape_word, texture_word
-    from evaluation.perception.colors import main_color
+    from evaluation.perception.embedded.attributes import shape_word, texture_word
+    from evaluation.perception.embedded.colors import main_color
 
     answer = {}
     for name, picture in drawings.items():

@@ -19,11 +19,11 @@ def quality_figure(table: pa.Table) -> bytes | None:
     None where nothing is known of any of them (no truth table).
 
     Args:
-        table: rows of :data:`assets.measures.MEASURES`, such as :func:`assets.entities.quality.quality_table` gives.
+        table: rows of :data:`assets.pages.measures.MEASURES`, such as :func:`assets.entities.quality.quality_table` gives.
     """
     from evaluation.intervals import Interval
-    from evaluation.metrics.scoring import NUMBERS_OF_OBJECTS
-    from evaluation.panels import Panel, panels_of_bars
+    from evaluation.metrics.grouped_counts import NUMBERS_OF_OBJECTS
+    from evaluation.plots.panels import Panel, panels_of_bars
 
     found = {
         (row["measure"], row["subject"], row["split"]): Interval(

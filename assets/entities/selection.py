@@ -15,15 +15,15 @@ import pyarrow.compute as pc
 from jaxtyping import Float, Int
 
 from assets.captions.recaption import require_columns
-from assets.schemas import ENTITY_ANNOTATIONS, ENTITY_BOXES
-from evaluation.schemas import DESCRIPTIONS
+from assets.graph.schemas import ENTITY_ANNOTATIONS, ENTITY_BOXES
+from evaluation.tables.perception import DESCRIPTIONS
 from training.errors import FoundryError
 
 DESCRIPTION_COLUMNS = ("description", "description_score", "description_model", "description_digest")
 SELECTED_ENTITIES = pa.schema(
     [field for field in ENTITY_ANNOTATIONS if field.name not in DESCRIPTION_COLUMNS]
 )
-"""Columns of :data:`assets.schemas.ENTITY_ANNOTATIONS` that are known before anything is described."""
+"""Columns of :data:`assets.graph.schemas.ENTITY_ANNOTATIONS` that are known before anything is described."""
 
 REASONS = ("", "low_score", "too_small", "overlapping", "too_many", "too_few")
 _LOW_SCORE, _TOO_SMALL, _OVERLAPPING, _TOO_MANY, _TOO_FEW = range(1, len(REASONS))
@@ -59,7 +59,7 @@ def select_entities(
     The paper's profile keeps 3 to 10 entities; the demo's images hold fewer.
 
     Args:
-        boxes: rows of :data:`assets.schemas.ENTITY_BOXES` in any order. A box that is there twice with the same
+        boxes: rows of :data:`assets.graph.schemas.ENTITY_BOXES` in any order. A box that is there twice with the same
             phrase counts once, with its better score.
         min_score, min_area, max_overlap_iou, min_detector_score: in [0, 1].
         min_entities, max_entities: 0 or more, and at least ``min_entities`` and 1.
@@ -211,7 +211,7 @@ def _iou(
 
 
 def join_descriptions(selected: pa.Table, descriptions: pa.Table) -> pa.Table:
-    """Entities with what a describer said of them, as :data:`assets.schemas.ENTITY_ANNOTATIONS`.
+    """Entities with what a describer said of them, as :data:`assets.graph.schemas.ENTITY_ANNOTATIONS`.
 
     Rows that were dropped, and those the describer failed at, stay without a description.
 

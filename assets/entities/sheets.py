@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from assets.sheets import sheet_jpeg
+from assets.pages.sheets import sheet_jpeg
 
 NUM_SHOWN, MAX_DROPPED_SHOWN = 18, 3
 
@@ -17,7 +17,7 @@ def entity_sheet(images: pa.Table, entities: pa.Table) -> bytes:
 
     Kept entities have solid boxes and their phrase; of the dropped ones the best few have dashed boxes and the reason.
     """
-    from evaluation.pictures import NamedBox
+    from evaluation.plots.contact_sheets import NamedBox
 
     kept: dict[str, list[NamedBox]] = defaultdict(list)
     dropped: dict[str, list[NamedBox]] = defaultdict(list)

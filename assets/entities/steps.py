@@ -8,16 +8,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from assets.captions.recaption import global_captions
-from assets.deriving import Derived, Refreshed, derive, refresh_table
-from assets.interfaces import Compute, PerceptionModel, Provenance, Store, WorkItem
-from assets.nesting import nest
-from assets.reuse import previous_rows
-from assets.schemas import ENTITY_BOXES, ENTITY_MASKS
-from assets.selection import read_digests, samples_of
-from assets.steps import STEPS
-from assets.units import Derivation, Units, input_digest
-from assets.work import table_items, work_for
-from evaluation.schemas import BOXES, DESCRIPTIONS
+from assets.derivation.deriving import Derived, Refreshed, derive, refresh_table
+from assets.derivation.inputs import read_digests, samples_of
+from assets.derivation.nested_rows import nest
+from assets.derivation.reuse import previous_rows
+from assets.derivation.units import Derivation, Units, input_digest
+from assets.derivation.work_items import table_items, work_for
+from assets.graph.interfaces import Compute, PerceptionModel, Provenance, Store, WorkItem
+from assets.graph.schemas import ENTITY_BOXES, ENTITY_MASKS
+from assets.graph.steps import STEPS
+from evaluation.tables.perception import BOXES, DESCRIPTIONS
 
 DESCRIPTION_TABLE = "entity_descriptions"
 Log = Callable[[str], None]
@@ -77,7 +77,7 @@ def detect(
 
 
 def annotated_boxes(found: Mapping[str, Derived]) -> pa.Table:
-    """Rows of all annotators as :data:`assets.schemas.ENTITY_BOXES`, by sample, annotator and rank."""
+    """Rows of all annotators as :data:`assets.graph.schemas.ENTITY_BOXES`, by sample, annotator and rank."""
     tables = [ENTITY_BOXES.empty_table()]
     for annotator, derived in found.items():
         column = pa.repeat(pa.scalar(annotator), derived.rows.num_rows)
@@ -93,7 +93,7 @@ def kept_entities(annotations: pa.Table) -> pa.Table:
 
 
 def with_samples(masks: pa.Table, entities: pa.Table) -> pa.Table:
-    """Masks as :data:`assets.schemas.ENTITY_MASKS`: each with the sample of its entity, by sample."""
+    """Masks as :data:`assets.graph.schemas.ENTITY_MASKS`: each with the sample of its entity, by sample."""
     position = pc.index_in(masks["entity_id"], value_set=entities["entity_id"].combine_chunks())
     table = masks.append_column("sample_id", entities["sample_id"].take(position))
     order = [("sample_id", "ascending"), ("entity_id", "ascending")]

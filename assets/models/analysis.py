@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from assets.interfaces import Store
-from evaluation.schemas import BACKBONE_ANALYSIS, BLOCK_SIMILARITIES
+from assets.graph.interfaces import Store
+from evaluation.tables.analysis import BACKBONE_ANALYSIS, BLOCK_SIMILARITIES
 
 if TYPE_CHECKING:
     from evaluation.analysis.backbone import Analysis
@@ -31,7 +31,7 @@ def analysis_tables(
     store: Store, recipe: str, analysis: Analysis, function_version: int
 ) -> dict[str, pa.Table]:
     """``backbone_analysis`` and ``block_similarities`` of a recipe."""
-    from evaluation.analysis.drawing import part_rows, similarity_rows
+    from evaluation.analysis.pictures import part_rows, similarity_rows
 
     made = {
         "recipe": recipe,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from assets.interfaces import GateResult
+from assets.graph.interfaces import GateResult
 from assets.models.training_runs import TrainedRun, run_metadata
 from training.errors import FoundryError
 
@@ -23,7 +23,7 @@ def gate_of_model(run: TrainedRun) -> GateResult:
 
 def gate_of_folder(folder: Path, tolerance: float = 1e-4) -> GateResult:
     """A model folder reloads (with stock classes) to the output it was saved with, up to rounding."""
-    from training.export import reload_equals_saved
+    from training.model_folders.probe import reload_equals_saved
 
     try:
         return GateResult(True, {"reload_difference": reload_equals_saved(folder, tolerance)})
@@ -43,8 +43,8 @@ def loss_curve(run: TrainedRun) -> bytes:
 
     from PIL import Image
 
-    from evaluation.pictures import inline_jpeg
-    from evaluation.plots import Curve, loss_curves
+    from evaluation.plots.basic import Curve, loss_curves
+    from evaluation.plots.contact_sheets import inline_jpeg
 
     metrics = run.folder.read_metrics()
     curve = Curve(
@@ -75,7 +75,7 @@ def smaller_card(run: TrainedRun, profile: str, comparison: str) -> str:
 def backbone_card(run: TrainedRun, profile: str) -> str:
     """The model card: what it is, what it was made from, how to sample from it, and whose art it has seen."""
     from assets.corpus.art import ATTRIBUTION
-    from training.export import model_card_text
+    from training.model_folders.card import model_card_text
 
     results = {
         name: value for name, value in run_metadata(run).items() if name not in ("spec_hash", "run_folder")

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from assets.interfaces import Compute, Models, Provenance, Store
+from assets.graph.interfaces import Compute, Models, Provenance, Store
+from assets.graph.steps import STEPS, provenance_of
 from assets.models.configs import BackboneConfig, recipe_overrides, student_config
 from assets.models.parents import Sources, child_sources, named_versions, parent_version, recipes_of
 from assets.models.training_runs import Log, TrainedRun, resolve_recipe, train_to_end
-from assets.steps import STEPS, provenance_of
-from training.spec import Recipe
+from training.recipes.specification import Recipe
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def prepare_child(store: Store, models: Models, name: str, key: str, config: Bac
 
     Raises FoundryError when its recipe names no parent that there is, an input is missing, or a gate failed.
     """
-    from training.encoder_settings import encoder_digest
+    from training.recipes.text_encoder import encoder_digest
 
     own = recipes_of(models, name)[key]
     recipe = resolve_recipe(own, recipe_overrides(config))

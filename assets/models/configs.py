@@ -6,11 +6,11 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from assets.interfaces import Models, Surroundings
+from assets.graph.interfaces import Models, Surroundings
 from assets.models.parents import recipes_of
 from assets.models.training_runs import resolve_recipe
-from training.packaged import teacher_digests
-from training.spec import Recipe
+from training.packaged_models import teacher_digests
+from training.recipes.specification import Recipe
 
 
 class JudgeConfig(dg.Config):
@@ -162,7 +162,7 @@ def resolved_config(name: str, partition: str | None, config: dg.Config, models:
 
 def other_inputs(name: str, config: dg.Config, surroundings: Surroundings) -> dict[str, str]:
     """Digests of what these assets read from outside the graph."""
-    from training.encoder_settings import encoder_digest
+    from training.recipes.text_encoder import encoder_digest
 
     if name not in ("backbone", *STUDENTS):
         return {}

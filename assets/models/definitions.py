@@ -5,7 +5,14 @@ from typing import Any
 
 import dagster as dg
 
-from assets.definitions import (
+from assets.distillation.definitions import (
+    distillation_study,
+    distilled_backbone,
+    step_distilled_backbone,
+    teacher_backbone,
+)
+from assets.fine_tuning.definitions import fine_tuned_backbone
+from assets.graph.definitions import (
     build_asset,
     check_spec,
     gate_check,
@@ -13,7 +20,8 @@ from assets.definitions import (
     picture,
     with_defaults,
 )
-from assets.interfaces import Compute, Landing, Models, Store
+from assets.graph.interfaces import Compute, Landing, Models, Store
+from assets.graph.steps import STEPS, provenance_of
 from assets.models.configs import (
     CONFIGS,
     BackboneAnalysisConfig,
@@ -23,19 +31,12 @@ from assets.models.configs import (
     other_inputs,
     resolved_config,
 )
-from assets.models.fine_tuned import fine_tuned_backbone
 from assets.models.parents import named_versions
 from assets.models.partitions import ModelPartitions
-from assets.models.pruned import pruned_backbone, pruning_comparison, unit_scores
-from assets.models.students import (
-    distillation_study,
-    distilled_backbone,
-    step_distilled_backbone,
-    teacher_backbone,
-)
 from assets.models.training_runs import publish, resolve_recipe, run_metadata, train_to_end
-from assets.steps import STEPS, provenance_of
-from evaluation.schemas import BACKBONE_ANALYSIS, GENERATED_SAMPLES
+from assets.pruning.definitions import pruned_backbone, pruning_comparison, unit_scores
+from evaluation.tables.analysis import BACKBONE_ANALYSIS
+from evaluation.tables.samples import GENERATED_SAMPLES
 
 __all__ = ["CONFIGS", "build_definitions", "named_versions", "other_inputs", "resolved_config"]
 
@@ -53,8 +54,8 @@ def backbone(
     same weights. The result is a standard diffusers pipeline folder with its card and lineage inside.
     """
     from assets.models.backbones import backbone_card, gate_of_model, loss_curve
-    from assets.models.sampling import preview
-    from training.encoder_settings import encoder_digest
+    from assets.models.drawing import preview
+    from training.recipes.text_encoder import encoder_digest
 
     key, step = context.partition_key, STEPS["backbone"]
     recipe = resolve_recipe(models.backbones[key], config.model_dump())
@@ -124,7 +125,7 @@ def generated_samples(
 
     A model whose checks failed is refused here, so nothing downstream scores a broken one.
     """
-    from assets.models.sampling import draw_samples, sample_sheet
+    from assets.models.drawing import draw_samples, sample_sheet
 
     key, step = context.partition_key, STEPS["generated_samples"]
     provenance = provenance_of(store, step, key, config.model_dump())
@@ -158,8 +159,8 @@ def backbone_analysis(
     From this table people choose what to cut. Milliseconds hold for the machine of this run and what else it does.
     """
     from assets.models.analysis import analyse_recipe, analysis_tables
-    from assets.sheets import figure_jpeg
-    from evaluation.analysis.drawing import analysis_markdown, analysis_picture
+    from assets.pages.sheets import figure_jpeg
+    from evaluation.analysis.pictures import analysis_markdown, analysis_picture
 
     key, step = context.partition_key, STEPS["backbone_analysis"]
     provenance = provenance_of(store, step, key, config.model_dump())

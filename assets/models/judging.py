@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from assets.interfaces import GateResult, Store
+from assets.graph.interfaces import GateResult, Store
 from assets.models.backbones import finite_losses
 from assets.models.training_runs import TrainedRun, run_metadata
 from training.errors import FoundryError

@@ -6,11 +6,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from assets.interfaces import Models, Provenance, Store
-from assets.steps import STEPS, input_label
+from assets.graph.interfaces import Models, Provenance, Store
+from assets.graph.steps import STEPS, input_label
 from training.errors import FoundryError
-from training.pruning_recipes import ScoringRecipe
-from training.spec import Recipe
+from training.recipes.pruned_models import ScoringRecipe
+from training.recipes.specification import Recipe
 
 
 def names_of(models: Models, asset: str) -> Collection[str]:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from assets.interfaces import Models
+from assets.graph.interfaces import Models
+from assets.graph.steps import STEPS
 from assets.models.parents import named_versions
-from assets.steps import STEPS
 
 
 def recipe_partitions(names: Iterable[str]) -> dg.StaticPartitionsDefinition:

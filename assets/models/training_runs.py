@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from assets.interfaces import Compute, GateResult, Manifest, Models, Provenance, Store
-from assets.lineage import as_records, trace
+from assets.graph.interfaces import Compute, GateResult, Manifest, Models, Provenance, Store
+from assets.graph.lineage import as_records, trace
 from training.errors import FoundryError
+from training.recipes.execution import Execution
+from training.recipes.files import load_recipe, merge
+from training.recipes.specification import ONE_PROCESS_OBJECTIVES, Recipe, TrainingSpecification
 from training.run_folder import Done, RunFolder, prepare
-from training.spec import ONE_PROCESS_OBJECTIVES, Execution, Recipe, TrainingSpecification, load_recipe, merge
 
 Log = Callable[[str], None]
 

@@ -12,8 +12,8 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from assets.interfaces import Landing, Models, Store
-from assets.lineage import as_records, trace
+from assets.graph.interfaces import Landing, Models, Store
+from assets.graph.lineage import as_records, trace
 from assets.models.backbones import SMOOTH_ROWS
 from assets.reports.data import (
     CaptionRow,
@@ -44,7 +44,7 @@ from assets.reports.ledger import LEDGER_FILE, LedgerRow, ledger_rows
 from assets.reports.perceiving import SWAPPED
 from evaluation.claims.registry import ClaimResult, Measurement, claim_results
 from evaluation.intervals import Interval, mean_interval
-from evaluation.metrics.scoring import NUMBERS_OF_OBJECTS
+from evaluation.metrics.grouped_counts import NUMBERS_OF_OBJECTS
 
 Answer = Literal["yes", "no", "unknown"]
 LIMITS = (
@@ -290,7 +290,7 @@ def _as_png(data: bytes) -> bytes:
 def _curves(store: Store, models: Models) -> list[Figure]:
     import numpy as np
 
-    from evaluation.plots import Curve, loss_curves
+    from evaluation.plots.basic import Curve, loss_curves
     from training.run_folder import RunFolder
 
     curves = []

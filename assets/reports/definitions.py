@@ -8,12 +8,12 @@ import dagster as dg
 from pydantic import Field
 
 from assets.corpus.concepts import concept_inputs
-from assets.definitions import build_asset, keep_figures, materialized, picture, settings, with_defaults
-from assets.interfaces import Landing, Models, Store, Surroundings
-from assets.measures import MEASURES
-from assets.sheets import figure_jpeg
-from assets.steps import STEPS, provenance_of
-from evaluation.schemas import EVALUATION_TABLE
+from assets.graph.definitions import build_asset, keep_figures, materialized, picture, settings, with_defaults
+from assets.graph.interfaces import Landing, Models, Store, Surroundings
+from assets.graph.steps import STEPS, provenance_of
+from assets.pages.measures import MEASURES
+from assets.pages.sheets import figure_jpeg
+from evaluation.tables.scores import EVALUATION_TABLE
 
 
 class EvaluationTableConfig(dg.Config):
@@ -99,7 +99,7 @@ def data_quality(
     from assets.corpus.published import as_entity_boxes
     from assets.entities.quality import Known, quality_table
     from assets.entities.quality_figure import quality_figure
-    from assets.measures import measures_markdown
+    from assets.pages.measures import measures_markdown
 
     step = STEPS["data_quality"]
     inputs = other_inputs(step.name, config, surroundings)

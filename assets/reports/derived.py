@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from assets.interfaces import Store
-from assets.models.smaller import SCORES
+from assets.graph.interfaces import Store
+from assets.models.comparison import SCORES
 from assets.reports.data import Figure, PrunedRow, SmallerRow, StudentRow, StudyRow, TeacherRow
 from evaluation.intervals import Interval
-from training.distillation_study import is_study
-from training.pruning_recipes import is_ablation
+from training.recipes.distillation_study import is_study
+from training.recipes.pruned_models import is_ablation
 
 
 def teacher_rows(store: Store) -> list[TeacherRow]:
     """Shipped teachers with the scores that they were packed with, and what bar each score met."""
-    from assets.models.teachers import ROWS
+    from assets.distillation.teacher_scores import ROWS
 
     rows = []
     for key in store.partitions("teacher_backbone"):
@@ -106,7 +106,7 @@ def study_rows(store: Store) -> list[StudyRow]:
 
 def study_figures(store: Store) -> list[Figure]:
     """The contrasts as a picture, once one can be told."""
-    from assets.models.distillation_study import study_picture
+    from assets.distillation.study import study_picture
 
     png = study_picture(_study(store))
     return [] if png is None else [Figure("Contrasts of the distillation study", png)]
@@ -142,7 +142,7 @@ def pruned_rows(store: Store) -> list[PrunedRow]:
 
 def pruned_figures(store: Store) -> list[Figure]:
     """Score over size by method, and what each model with learned masks draws the more of it is gone."""
-    from assets.models.pruning_comparison import comparison_picture
+    from assets.pruning.comparison import comparison_picture
 
     if not _rows_by_recipe(store):
         return []

@@ -11,12 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from assets.encodings.assembly import HELD_OUT
-from assets.interfaces import Models, Store
+from assets.graph.interfaces import Models, Store
 from assets.reports.perceiving import judge_scores_table
 from assets.reports.scoring import REAL, alignment_table, denoising_table, kid_by_recipe
-from evaluation.schemas import EVALUATION_TABLE, SCALING_OBSERVATIONS
+from evaluation.tables.scaling import SCALING_OBSERVATIONS
+from evaluation.tables.scores import EVALUATION_TABLE
 from training.errors import FoundryError
-from training.spec import Recipe, load_recipe
+from training.recipes.files import load_recipe
+from training.recipes.specification import Recipe
 
 ALL_SPLITS = "held_out"
 Log = Callable[[str], None]

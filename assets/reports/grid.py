@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from assets.interfaces import Models, Store
+from assets.graph.interfaces import Models, Store
 from assets.reports.data import EfficiencyRow, Figure
 from evaluation.claims.registry import Measurement
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from assets.reports.data import ReportData
 from assets.reports.ledger import ledger_total
 from evaluation.intervals import Interval
-from evaluation.pictures import safe_text
+from evaluation.plots.contact_sheets import safe_text
 from training.errors import FoundryError
 
 if TYPE_CHECKING:

@@ -124,7 +124,7 @@ def laws_markdown(fits: list[FamilyFit]) -> str:
 
 def law_plot(fits: Sequence[FamilyFit], metric: str, abscissa: str) -> bytes:
     """PNG of all families' points, with line and band only where a law is identifiable."""
-    from evaluation.plots import FamilyPoints, scaling_plot
+    from evaluation.plots.basic import FamilyPoints, scaling_plot
 
     same = [fit for fit in fits if fit.metric == metric and fit.abscissa == abscissa]
     families = sorted({fit.family for fit in same})
@@ -140,7 +140,7 @@ def law_picture(observations: pa.Table, fits: list[FamilyFit]) -> bytes:
     """A small JPEG of the main plot, for the asset page."""
     from PIL import Image
 
-    from evaluation.pictures import inline_jpeg
+    from evaluation.plots.contact_sheets import inline_jpeg
 
     png = law_plot(fits, "denoising_error", "parameters")
     return inline_jpeg(Image.open(io.BytesIO(png)).convert("RGB"), max_bytes=80_000)

@@ -6,9 +6,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from assets.encodings.assembly import HELD_OUT
-from assets.interfaces import Store
-from assets.measures import MEASURES, measure
+from assets.graph.interfaces import Store
 from assets.models.judging import decoded, held_out_pairs
+from assets.pages.measures import MEASURES, measure
 from evaluation.intervals import mean_interval
 
 SWAPPED = "right text over one with an object swapped"

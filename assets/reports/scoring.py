@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from assets.derivation.reuse import previous_rows
 from assets.encodings.assembly import HELD_OUT
-from assets.interfaces import Manifest, Store
+from assets.graph.interfaces import Manifest, Store
 from assets.models.judging import decoded, held_out_pairs
-from assets.reuse import previous_rows
 from evaluation.judge import Embedder
-from evaluation.schemas import ALIGNMENT_SCORES, DENOISING_ERRORS
+from evaluation.tables.scores import ALIGNMENT_SCORES, DENOISING_ERRORS
 
 Log = Callable[[str], None]
 REAL = "real"
@@ -104,7 +104,7 @@ def alignment_table(store: Store, recipes: list[str], k: int, function_version: 
 def kid_by_recipe(store: Store, recipes: list[str]) -> dict[str, tuple[float, float]]:
     """KID-EffLite0 of each recipe's pictures against real held-out pictures, with its standard error."""
     from evaluation.metrics.kid import kernel_distance
-    from evaluation.perception.efficientnet_lite import load_lite0, look
+    from evaluation.perception.networks.efficientnet_lite import load_lite0, look
 
     network = load_lite0()
     real = look(network, list(decoded(held_out_pairs(store))), side_px=KID_SIDE_PX)[0]
@@ -137,8 +137,8 @@ def _measure(
 ) -> pa.Table:
     import torch
 
+    from evaluation.metrics.clean_predictor import load_predictor
     from evaluation.metrics.denoising import TextCondition, denoising_errors, noise_levels
-    from evaluation.models import load_predictor
 
     text = TextCondition(torch.from_numpy(held_out.states), torch.from_numpy(held_out.mask))
     predict = load_predictor(store.local_folder("backbone", manifest.partition))

@@ -7,13 +7,13 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from assets.definitions import build_asset, check_spec, gate_check, materialized, picture, with_defaults
-from assets.interfaces import Compute, Models, Store, Surroundings
+from assets.graph.definitions import build_asset, check_spec, gate_check, materialized, picture, with_defaults
+from assets.graph.interfaces import Compute, Models, Store, Surroundings
+from assets.graph.steps import STEPS, provenance_of
 from assets.models.training_runs import publish, run_metadata
+from assets.pages.sheets import figure_jpeg
 from assets.scaling.points import planned
-from assets.sheets import figure_jpeg
-from assets.steps import STEPS, provenance_of
-from evaluation.schemas import SCALING_OBSERVATIONS, SCALING_SCORES
+from evaluation.tables.scaling import SCALING_OBSERVATIONS, SCALING_SCORES
 
 
 class ScalingRunConfig(dg.Config):
@@ -68,7 +68,7 @@ def resolved_config(name: str, partition: str | None, config: dg.Config, models:
 
 def other_inputs(name: str, config: dg.Config, surroundings: Surroundings) -> dict[str, str]:
     """Digests of what these assets read from outside the graph."""
-    from training.encoder_settings import encoder_digest
+    from training.recipes.text_encoder import encoder_digest
 
     if name != "scaling_run":
         return {}
@@ -90,7 +90,7 @@ def scaling_run(
     from assets.models.backbones import backbone_card, gate_of_model
     from assets.scaling.points import check_grid
     from assets.scaling.runs import train_point
-    from training.encoder_settings import encoder_digest
+    from training.recipes.text_encoder import encoder_digest
 
     key, step = context.partition_key, STEPS["scaling_run"]
     check_grid(models)

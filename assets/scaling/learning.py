@@ -14,8 +14,8 @@ from evaluation.claims.contrasts import ContrastedCell, contrast_measurement
 from evaluation.claims.registry import Measurement
 from evaluation.intervals import Interval
 from evaluation.scaling.efficiency import Efficiency, LearningCurve, learning_efficiency, shared_targets
-from evaluation.schemas import SCALING_EFFICIENCY
-from training.grid import Cell, Grid, shared_cells
+from evaluation.tables.scaling import SCALING_EFFICIENCY
+from training.recipes.grid import Cell, Grid, shared_cells
 
 CURVE_METRIC = "denoising_error"
 REMARK = "denoising error of the clean latent, not TIFA; small models on small data"

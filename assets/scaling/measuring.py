@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from assets.interfaces import Compute, Models, Store
+from assets.graph.interfaces import Compute, Models, Store
 from assets.scaling.nouns import image_noun_pairs, training_rows
 from assets.scaling.points import Planned, planned
 from assets.scaling.runs import read_cost

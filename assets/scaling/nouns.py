@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 
 from assets.encodings.text import text_id
-from training.options import CaptionMix
+from training.recipes.dataset import CaptionMix
 
 if TYPE_CHECKING:
+    from training.recipes.specification import Recipe
     from training.shards import TrainingShards
-    from training.spec import Recipe
 
 
 def training_rows(shards: TrainingShards, recipe: Recipe) -> np.ndarray:

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from assets.interfaces import Models, Store
+from assets.graph.interfaces import Models, Store
 from assets.models.training_runs import resolve_recipe
-from training.encoder_settings import EncoderSettings
 from training.errors import FoundryError
-from training.grid import Grid, GridPoint, check_pairs, recipe_of, scored_counts
+from training.recipes.grid import Grid, GridPoint, check_pairs, recipe_of, scored_counts
+from training.recipes.specification import Recipe, TrainingSpecification
+from training.recipes.text_encoder import EncoderSettings
 from training.run_folder import RunFolder
-from training.spec import Recipe, TrainingSpecification
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def parameters_of(backbone: str) -> int:
 
 def input_digests(store: Store, text_encoder: EncoderSettings) -> dict[str, str] | None:
     """Digests of what every run of the grid reads; None where the data are not there yet."""
-    from training.encoder_settings import encoder_digest
+    from training.recipes.text_encoder import encoder_digest
 
     found = {"dataset": store.current("training_shards"), "autoencoder": store.current("autoencoder")}
     digests = {name: manifest.digest for name, manifest in found.items() if manifest is not None}

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import pyarrow.compute as pc
 
-from assets.interfaces import Models, Store
+from assets.graph.interfaces import Models, Store
 from assets.scaling.learning import CURVE_METRIC
 from assets.scaling.points import grid_of, input_digests, planned, run_folder_of
 from training.run_folder import RunFolder

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from assets.interfaces import Compute, Models
+from assets.graph.interfaces import Compute, Models
 from assets.models.training_runs import TrainedRun, train_to_end
 from assets.scaling.points import Planned
 from training.errors import FoundryError

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from assets.interfaces import BatchWorker, Compute, Resources
-from assets.models.sampling import held_out_prompts, prompts_of
+from assets.derivation.work_items import table_items
+from assets.graph.interfaces import BatchWorker, Compute, Resources
+from assets.models.drawing import held_out_prompts, prompts_of
 from assets.scaling.runs import snapshot_path
-from assets.work import table_items
 from training.errors import FoundryError
 
 if TYPE_CHECKING:
     from evaluation.metrics.denoising import TextCondition
-    from training.sampling import Denoiser
+    from training.model_folders.denoiser import Denoiser
 
 METRICS = ("denoising_error", "judge_cosine", "judge_top1")
 FALLING = {"denoising_error": True, "judge_cosine": False, "judge_top1": False}
@@ -71,7 +71,7 @@ class SnapshotScorer:
     def __init__(self, folders: ScoredFolders, settings: ScoringSettings, last: int) -> None:
         import torch
 
-        from training.sampling import Denoiser
+        from training.model_folders.denoiser import Denoiser
         from training.shards import TrainingShards
 
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -95,7 +95,7 @@ class SnapshotScorer:
         return pa.Table.from_pylist(rows, schema=SCORES)
 
     def _at(self, count: int) -> Denoiser:
-        from training.sampling import backbone_part
+        from training.model_folders.classes import backbone_part
 
         folder = snapshot_path(self._folders.snapshots, count)
         if not folder.is_dir():
@@ -110,15 +110,15 @@ class SnapshotScorer:
         """Mean over noise levels of each held-out sample's error: [n]."""
         import torch
 
+        from evaluation.metrics.clean_predictor import CleanPredictor
         from evaluation.metrics.denoising import denoising_errors
-        from evaluation.models import CleanPredictor
 
         rows, ids, text = self._held_out()
         latents = torch.from_numpy(self._shards.gather_latents(rows))
         return denoising_errors(CleanPredictor(denoiser), ids, latents, text).mean(axis=1)
 
     def _held_out(self) -> tuple[np.ndarray, list[str], TextCondition]:
-        from evaluation.models import text_condition
+        from evaluation.metrics.clean_predictor import text_condition
 
         chosen = held_out_prompts(self._shards.samples, self._settings.samples_per_split, self._settings.seed)
         rows = chosen["row"].to_numpy()
@@ -128,7 +128,7 @@ class SnapshotScorer:
         """The judge's cosine and top-1 of each prompt's picture: [n]."""
         from evaluation.judge import Judge
         from evaluation.metrics.alignment import score_pairs
-        from training.sampling import sample_with
+        from training.model_folders.denoiser import sample_with
 
         settings = self._settings
         chosen = held_out_prompts(self._shards.samples, settings.prompts_per_split, settings.seed)

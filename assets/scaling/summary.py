@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from assets.interfaces import Models, Store
+from assets.graph.interfaces import Models, Store
 from assets.scaling.learning import curves_by_cell, efficiency_of, efficiency_table, grid_claims
 from assets.scaling.points import check_grid, grid_of
 from assets.scaling.progress import PointRow, grid_rows, totals
 from evaluation.claims.registry import Measurement
-from evaluation.schemas import SCALING_EFFICIENCY, SCALING_SCORES
+from evaluation.tables.scaling import SCALING_EFFICIENCY, SCALING_SCORES
 
 PAGE, FIGURE = "grid.html", "learning_curves.png"
 TEMPLATES = Path(__file__).parent / "templates"
@@ -66,7 +66,7 @@ def summarise(store: Store, models: Models) -> GridSummary:
 
 def curves_figure(scores: pa.Table) -> bytes | None:
     """PNG of the learning curves, one for each cell; None while nothing is scored."""
-    from evaluation.curve_plots import CellCurves, learning_curves
+    from evaluation.plots.learning_curves import CellCurves, learning_curves
 
     cells = []
     for cell, by_seed in curves_by_cell(scores).items():

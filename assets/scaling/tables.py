@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from assets.scaling.points import Planned, macs_of, parameters_of
-from evaluation.schemas import SCALING_OBSERVATIONS, SCALING_SCORES
+from evaluation.tables.scaling import SCALING_OBSERVATIONS, SCALING_SCORES
 
 
 @dataclass(frozen=True)

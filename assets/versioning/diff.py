@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from assets.interfaces import Manifest, Store, StoredFile
-from assets.schemas import table_keys
+from assets.graph.interfaces import Manifest, Store, StoredFile
+from assets.graph.schemas import table_keys
 from assets.versioning.naming import WORDS, check_partition, find, parse_time, resolve
 from assets.versioning.reasons import Pair, reasons_for
 from assets.versioning.rows import RowChange, compare_rows

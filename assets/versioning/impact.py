@@ -10,8 +10,8 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from assets.interfaces import Manifest, Store
-from assets.steps import input_label
+from assets.graph.interfaces import Manifest, Store
+from assets.graph.steps import input_label
 from assets.versioning.naming import State, state_of
 from assets.versioning.subjects import Subject, is_one_of, keys_of, stored_versions
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from assets.interfaces import Manifest, Store
-from assets.steps import input_label
+from assets.graph.interfaces import Manifest, Store
+from assets.graph.steps import input_label
 from training.errors import FoundryError
 
 WORDS = ("current", "previous", "first")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from assets.interfaces import Manifest, Store
+from assets.graph.interfaces import Manifest, Store
 from training.errors import FoundryError
 
 if TYPE_CHECKING:

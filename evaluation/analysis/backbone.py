@@ -28,10 +28,11 @@ from training.backbones import (
     pooled_dim,
     variant_costs,
 )
+from training.diffusion.noise_process import Noising
+from training.diffusion.schedulers import noising_of
 from training.errors import FoundryError
 from training.hardware import torch_threads
-from training.noising import Noising
-from training.sampling import backbone_part, noising_of
+from training.model_folders.classes import backbone_part
 from training.shards import TrainingShards
 from training.validation import nearest
 

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float64
 from numpy import ndarray
 from torch import Tensor
 
-from evaluation.plots import COLORS, GRID, INK, STYLE
+from evaluation.plots.basic import COLORS, GRID, INK, STYLE
 from training.errors import FoundryError
 from training.pruning import KINDS, Kind, UnitKey
 

@@ -17,8 +17,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from training.backbones import Conditions, denoise
+from training.diffusion.noise_process import Noising
 from training.errors import FoundryError
-from training.noising import Noising
 
 BLOCKS = (
     "BasicTransformerBlock",

@@ -19,10 +19,10 @@ from numpy import ndarray
 from torch import Tensor
 
 from evaluation.intervals import Interval, mean_interval
-from evaluation.schemas import PRUNING_STEP_ERRORS
+from evaluation.tables.scores import PRUNING_STEP_ERRORS
+from training.conditioning import Prompts
 from training.errors import FoundryError
-from training.prompts import Prompts
-from training.stepping import Sampled, Start, extra_keywords, scaled_input, start_sampling
+from training.sampling.denoising_loop import Sampled, Start, extra_keywords, scaled_input, start_sampling
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -69,7 +69,7 @@ def step_errors(
     """Sample with both models from the same noise and compare them step by step; one seed a prompt.
 
     Three predictions a step: the dense model's, and the pruned one's for the dense state and for its own. Arguments are
-    those of :func:`training.stepping.sample_latents`; a scheduler that adds noise adds the same to both.
+    those of :func:`training.sampling.denoising_loop.sample_latents`; a scheduler that adds noise adds the same to both.
 
     Raises FoundryError when seeds and prompts differ in number, the models are not sampled alike, or the dense one
     predicts nothing but zeros, of which no error can be a share.
@@ -159,7 +159,7 @@ def _check_alike(dense: Start, pruned: Start) -> None:
 
 
 def step_errors_table(recipe: str, errors: StepErrors) -> pa.Table:
-    """Rows of :data:`evaluation.schemas.PRUNING_STEP_ERRORS`, one a step; ``recipe`` names the pruned model."""
+    """Rows of :data:`evaluation.tables.scores.PRUNING_STEP_ERRORS`, one a step; ``recipe`` names the pruned model."""
     means = errors.relative_errors
     return pa.table(
         {
@@ -185,7 +185,7 @@ def step_errors_picture(
     """
     if not models:
         raise FoundryError("step errors: found no models to draw; measure at least one")
-    from evaluation.plots import COLORS, legend_label, row_of_axes
+    from evaluation.plots.basic import COLORS, legend_label, row_of_axes
 
     figure, (left, right) = row_of_axes(9.6, 3.9, 2)
     for number, (name, errors) in enumerate(models.items()):

@@ -10,10 +10,10 @@ from itertools import combinations
 import numpy as np
 import pyarrow as pa
 
+from evaluation.boxes import match_pairs
 from evaluation.intervals import Interval
-from evaluation.metrics.boxes import match_pairs
 from evaluation.metrics.entity_scores import Entities, entities_by_annotator, read_entities
-from evaluation.metrics.scoring import ratio_intervals
+from evaluation.metrics.grouped_counts import ratio_intervals
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def annotator_agreement(
 
     Args:
         boxes: columns sample_id, annotator, phrase and box_xyxy_norm, of
-            :data:`assets.schemas.ENTITY_BOXES`.
+            :data:`assets.graph.schemas.ENTITY_BOXES`.
         label_of: phrase -> what is compared, such as its head noun.
         sample_ids: images that count; those with a box of either when left out.
     """

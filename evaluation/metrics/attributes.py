@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from evaluation.metrics.entity_scores import Entity, matched_objects, read_entities
+from evaluation.metrics.grouped_counts import GROUPS, Score, in_group, scores_table, summarise
 from evaluation.metrics.scene_truth import Truth, read_truth
-from evaluation.metrics.scoring import GROUPS, Score, in_group, scores_table, summarise
 
 Attributes = Mapping[str, str]
 """Kind of attribute (color, shape, texture) -> word."""

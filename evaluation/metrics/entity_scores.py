@@ -12,9 +12,9 @@ from functools import partial
 
 import pyarrow as pa
 
-from evaluation.metrics.boxes import Box, match_pairs
+from evaluation.boxes import Box, match_pairs
+from evaluation.metrics.grouped_counts import Counts, score_images, scores_table
 from evaluation.metrics.scene_truth import Truth, mentions, read_truth, require_columns
-from evaluation.metrics.scoring import Counts, score_images, scores_table
 
 METRICS: dict[str, str] = {
     "object_precision": "concepts that the phrases name and that are in the image",
@@ -48,7 +48,7 @@ def entity_scores(
     resamples: int = 1000,
     seed: int = 0,
 ) -> pa.Table:
-    """All figures as rows of :data:`evaluation.metrics.scoring.SCORES`.
+    """All figures as rows of :data:`evaluation.metrics.grouped_counts.SCORES`.
 
     Args:
         entities: columns sample_id, phrase, box_xyxy_norm: one annotator's boxes, or the kept annotations.

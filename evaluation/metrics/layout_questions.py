@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from evaluation.perception.colors import COLOR_WORDS
+from evaluation.perception.embedded.colors import COLOR_WORDS
 from training.errors import FoundryError
 
 Attribute = Literal["color", "texture", "shape"]

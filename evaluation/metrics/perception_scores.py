@@ -1,7 +1,7 @@
 """How right perceived regions and generated captions are, against the scenes' hidden truth.
 
-Plain Arrow tables in: regions (:data:`evaluation.schemas.REGIONS`), recaptions (sample_id, caption, keep), truth
-(sample_id, objects, word, background). Figures are those of :mod:`evaluation.metrics.scoring`: by group of images,
+Plain Arrow tables in: regions (:data:`evaluation.tables.perception.REGIONS`), recaptions (sample_id, caption, keep), truth
+(sample_id, objects, word, background). Figures are those of :mod:`evaluation.metrics.grouped_counts`: by group of images,
 with chance and oracle beside them. Without truth every figure is None: unknown, not zero.
 """
 
@@ -14,9 +14,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from evaluation.metrics.boxes import Box, match_pairs
+from evaluation.boxes import Box, match_pairs
+from evaluation.metrics.grouped_counts import Counts, score_images, scores_table
 from evaluation.metrics.scene_truth import Truth, color_words, mentions, read_truth, require_columns
-from evaluation.metrics.scoring import Counts, score_images, scores_table
 
 METRICS: dict[str, str] = {
     "name_precision": "names given that are the exact name of something in the image",
@@ -52,7 +52,7 @@ def perception_scores(
     resamples: int = 1000,
     seed: int = 0,
 ) -> pa.Table:
-    """All figures as rows of :data:`evaluation.metrics.scoring.SCORES`: every metric, group and system.
+    """All figures as rows of :data:`evaluation.metrics.grouped_counts.SCORES`: every metric, group and system.
 
     Only samples in both ``regions`` and ``truth`` count; names are compared exactly.
 

@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
+from evaluation.boxes import Box
 from evaluation.intervals import Interval
-from evaluation.metrics.boxes import Box
 from evaluation.metrics.scene_truth import Truth, mentions
 from training.errors import FoundryError
 

@@ -12,8 +12,8 @@ from functools import lru_cache
 
 import pyarrow as pa
 
-from evaluation.metrics.boxes import Box
-from evaluation.perception.colors import COLOR_WORDS
+from evaluation.boxes import Box
+from evaluation.perception.embedded.colors import COLOR_WORDS
 from training.errors import FoundryError
 
 TRUTH_COLUMNS = ("sample_id", "objects", "word", "background")

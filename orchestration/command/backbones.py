@@ -78,7 +78,7 @@ def analyze(
 ) -> None:
     """Say where a backbone's parameters, multiply-adds and milliseconds lie, and how alike its blocks are."""
     from evaluation.analysis.backbone import analyze as run
-    from evaluation.analysis.drawing import analysis_picture, part_rows, similarity_rows
+    from evaluation.analysis.pictures import analysis_picture, part_rows, similarity_rows
     from training.run_folder import write_bytes_atomic
 
     found = run(model, shards=shards, latent=latent, runs=runs if time else 0, num_threads=threads)
@@ -95,7 +95,7 @@ def analyze(
 
 def _show_analysis(found: Analysis) -> None:
     from evaluation.analysis.breakdown import totals
-    from evaluation.analysis.drawing import similarity_rows, total_rows
+    from evaluation.analysis.pictures import similarity_rows, total_rows
 
     about = (
         f"{found.name}, one image of {found.latent} x {found.latent} latents and {found.num_tokens} tokens"

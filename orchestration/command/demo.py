@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from assets.interfaces import Surroundings
+from assets.graph.interfaces import Surroundings
 from assets.reports.ledger import DEMO_LEDGER
 from orchestration.command.output import console, errors, place_report, print_rows
 from orchestration.demo import DemoResult, Phase, all_versions, run_demo

@@ -13,7 +13,7 @@ from orchestration.command.output import console, print_rows, size_text
 if TYPE_CHECKING:
     from assets.versioning.diff import Difference
     from assets.versioning.rows import RowChange
-    from orchestration.collecting import Collection
+    from orchestration.garbage_collection import Collection
 
 commands = typer.Typer()
 Name = Annotated[str, typer.Argument(help="table or folder, such as recaptions or backbone")]
@@ -112,7 +112,7 @@ def gc(
     as_json: AsJson = False,
 ) -> None:
     """Show which bytes nobody needs any more, and with --yes remove them. Manifests stay for ever."""
-    from orchestration.collecting import Rules, collect, plan_collection
+    from orchestration.garbage_collection import Rules, collect, plan_collection
 
     store = open_store(data)
     rules = Rules(keep, older_than, grace_minutes * 60, takedowns)
@@ -176,7 +176,7 @@ def accept_version(
     as_json: AsJson = False,
 ) -> None:
     """Declare rows of an old function version equivalent to today's, so that they are not made again. Logged."""
-    from orchestration.accepting import accept_version as accept
+    from orchestration.accept_version import accept_version as accept
 
     records = accept(open_store(data), asset, from_version, because, undo=undo)
     print_rows([asdict(record) for record in records], as_json=as_json, title="foundry accept-version")

@@ -16,7 +16,7 @@ from orchestration.command.arguments import AsJson, Data, open_store, workspace
 from orchestration.command.output import errors, print_rows
 from orchestration.workspace import DEFAULT_DATA
 from training.errors import FoundryError
-from training.packaged import SHIPPED
+from training.packaged_models import SHIPPED
 
 _PROCESS_START = time.time()
 

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from assets.interfaces import Store
+from assets.graph.interfaces import Store
 from training.run_folder import write_bytes_atomic
 
 # Where output goes to a file or a pipe there is no width to keep to: tables stay whole.

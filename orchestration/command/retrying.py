@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from assets.units import failed_units
+from assets.derivation.units import failed_units
 from orchestration.command.output import console, print_rows
 from orchestration.launching import Launch, launch_pool
 from orchestration.profile import load_profile

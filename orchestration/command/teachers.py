@@ -18,7 +18,7 @@ def run(workspace: Workspace, into: Path, *, train_autoencoder: bool, as_json: b
     check_landing(workspace)
     talk = errors if as_json else console
     talk.print(f"[bold]T2I Foundry[/bold] teachers: profile {profile.name}, in {workspace.root}")
-    from assets.models.teachers import ROWS
+    from assets.distillation.teacher_scores import ROWS
     from orchestration.teachers import pack_autoencoder, pack_teachers
 
     surroundings, result = materialize(

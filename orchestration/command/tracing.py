@@ -11,7 +11,7 @@ from orchestration.command.arguments import AsJson, Data, open_store
 from orchestration.command.output import console, print_rows
 
 if TYPE_CHECKING:
-    from assets.interfaces import Store
+    from assets.graph.interfaces import Store
     from assets.versioning.impact import Impact
 
 commands = typer.Typer()
@@ -40,7 +40,7 @@ def remove(
     as_json: AsJson = False,
 ) -> None:
     """Take an image down: the next versions leave it out, and models that were trained on it are marked."""
-    from orchestration.removing import remove as take_down
+    from orchestration.takedown import remove as take_down
 
     found = take_down(open_store(data), what, because, undo=undo)
     if as_json:
@@ -111,7 +111,7 @@ def lineage(
     as_json: AsJson = False,
 ) -> None:
     """Walk from a version back to landed data: versions, code, config and digests; with --sample, row by row."""
-    from assets.lineage import parse_target
+    from assets.graph.lineage import parse_target
 
     store = open_store(data)
     name, key = parse_target(store, asset, partition)
@@ -122,7 +122,7 @@ def lineage(
 
 
 def _show_lineage(store: Store, name: str, partition: str | None, *, as_json: bool) -> None:
-    from assets.lineage import as_records, trace
+    from assets.graph.lineage import as_records, trace
     from assets.versioning.removal import removed_images_behind
 
     records = as_records(trace(store, name, partition))

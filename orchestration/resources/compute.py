@@ -11,15 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from assets.faults import DeadlyRows
-from assets.interfaces import BatchFunction, BatchWorker, Resources, WorkItem
-from assets.relaying import relayed
-from orchestration.resources.connecting import OBJECT_STORE_BYTES, connect, require_room, room_for
+from assets.derivation.worker_errors import DeadlyRows
+from assets.graph.interfaces import BatchFunction, BatchWorker, Resources, WorkItem
+from assets.pages.progress_log import relayed
+from orchestration.resources.attempts import start_ledger
+from orchestration.resources.chunking import Piece, cut_smaller, plan_pieces
 from orchestration.resources.following import follow, progress_line
-from orchestration.resources.ledger import start_ledger
-from orchestration.resources.pieces import Piece, cut_smaller, plan_pieces
 from orchestration.resources.pool import Pool, build_function, run_pool
 from orchestration.resources.rate import Rate
+from orchestration.resources.ray_connection import OBJECT_STORE_BYTES, connect, require_room, room_for
 from orchestration.resources.training_cluster import train_on_workers
 from training.digests import sha256_bytes
 from training.errors import TrainingFailed
@@ -41,7 +41,7 @@ class InlineCompute:
         self._loaded: OrderedDict[str, BatchFunction] = OrderedDict()
 
     def train(self, run_folder: Path, resources: Resources, log: Log) -> None:
-        """See :class:`assets.interfaces.Compute`."""
+        """See :class:`assets.graph.interfaces.Compute`."""
         from training.run import run
 
         folder = RunFolder(run_folder)
@@ -51,7 +51,7 @@ class InlineCompute:
     def map_shards(
         self, worker: BatchWorker, items: Sequence[WorkItem], resources: Resources, log: Log
     ) -> Iterator[pa.Table]:
-        """See :class:`assets.interfaces.Compute`."""
+        """See :class:`assets.graph.interfaces.Compute`."""
         if not items:
             return
         import torch  # so that its threads are set even where the batch function imports it later
@@ -105,7 +105,7 @@ class RayCompute:
         self._ledger: Any = None
 
     def train(self, run_folder: Path, resources: Resources, log: Log) -> None:
-        """See :class:`assets.interfaces.Compute`. With as many workers as the run folder's ``world_size`` says.
+        """See :class:`assets.graph.interfaces.Compute`. With as many workers as the run folder's ``world_size`` says.
 
         Whatever interrupts this call (a termination in the UI, Ctrl-C) stops the training: first by its stop
         file, so that it saves a checkpoint, then by force.
@@ -134,7 +134,7 @@ class RayCompute:
     def map_shards(
         self, worker: BatchWorker, items: Sequence[WorkItem], resources: Resources, log: Log
     ) -> Iterator[pa.Table]:
-        """See :class:`assets.interfaces.Compute`. A Ray Data actor pool: each actor loads its model once.
+        """See :class:`assets.graph.interfaces.Compute`. A Ray Data actor pool: each actor loads its model once.
 
         Items are loaded in the actors, the next one while the model is at work on the last one; only rows that were
         answered come here. Few rows that need no GPU are worked on in this process (``inline_rows`` of the resources,

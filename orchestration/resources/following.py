@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from assets.relaying import relay
+from assets.pages.progress_log import relay
 from training.run_folder import Progress, RunFolder
 
 

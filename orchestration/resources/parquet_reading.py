@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 from jaxtyping import Int64
 
-from assets.interfaces import StoredFile, WorkItem
+from assets.graph.interfaces import StoredFile, WorkItem
 from orchestration.resources.files import StoreError, damaged, missing
 from training.digests import sha256_file
 

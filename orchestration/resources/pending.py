@@ -14,7 +14,7 @@ _SUFFIX = ".arrow"
 
 
 class PendingFolder:
-    """Implements :class:`assets.interfaces.Pending`: one Arrow file a batch, named by time and digest."""
+    """Implements :class:`assets.graph.interfaces.Pending`: one Arrow file a batch, named by time and digest."""
 
     def __init__(self, files: Files, folder: str) -> None:
         self._files = files

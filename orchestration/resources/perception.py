@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from assets.interfaces import BatchFunction, BatchWorker, Model, PerceptionModel, Resources, Role
+from assets.graph.interfaces import BatchFunction, BatchWorker, Model, PerceptionModel, Resources, Role
 from orchestration.profile import PerceptionProfile
 from training.errors import FoundryError
 from training.validation import validate
@@ -89,14 +89,14 @@ class EmbeddedRegions:
     @property
     def name(self) -> str:
         """Name written into rows; it says where the bank's pictures are from."""
-        from evaluation.perception.identity import model_name
+        from evaluation.perception.embedded.identity import model_name
 
         return model_name(self._art, closed_set=self._closed_set)
 
     @cached_property
     def digest(self) -> str:
         """sha256 over weights, the bank's pictures and words, and parameters; computed without loading a model."""
-        from evaluation.perception.identity import perception_digest
+        from evaluation.perception.embedded.identity import perception_digest
 
         return perception_digest(*self._bank_inputs, closed_set=self._closed_set)
 
@@ -107,7 +107,7 @@ class EmbeddedRegions:
 
     def worker(self) -> BatchWorker:
         """On this machine workers read the bank from the cache; to other machines its 5 MB travel along."""
-        from evaluation.perception.embedded import build_embedded_perceiver
+        from evaluation.perception.embedded.perceiver import build_embedded_perceiver
 
         path = self._bank()
         settings = {"threads": self._threads, "art": self._art, "closed_set": self._closed_set}
@@ -126,8 +126,8 @@ class EmbeddedRegions:
 
     def _bank(self) -> Path:
         """File of the fitted bank, made unless these very inputs were fitted before."""
-        from evaluation.perception.bank import build_bank
-        from evaluation.perception.identity import bank_inputs_digest
+        from evaluation.perception.embedded.bank import build_bank
+        from evaluation.perception.embedded.identity import bank_inputs_digest
         from training.run_folder import write_bytes_atomic
 
         path = self._cache / f"concept-bank-{bank_inputs_digest(*self._bank_inputs)[:16]}.npz"
@@ -143,13 +143,13 @@ def build_perceiver_from_file(
     bank: str, threads: int, art: str, *, closed_set: bool = False
 ) -> BatchFunction:
     """The perceiver, inside a worker that sees the cache."""
-    from evaluation.perception.embedded import build_embedded_perceiver
+    from evaluation.perception.embedded.perceiver import build_embedded_perceiver
 
     return build_embedded_perceiver(Path(bank).read_bytes(), threads=threads, art=art, closed_set=closed_set)
 
 
 class ProfilePerception:
-    """Implements :class:`assets.interfaces.Perception` for the models that a profile names.
+    """Implements :class:`assets.graph.interfaces.Perception` for the models that a profile names.
 
     Raises FoundryError, when it is made, for a role that names no model or one that cannot fill it.
     """
@@ -173,14 +173,14 @@ class ProfilePerception:
         self._check()
 
     def model(self, role: Role) -> PerceptionModel | None:
-        """See :class:`assets.interfaces.Perception`."""
+        """See :class:`assets.graph.interfaces.Perception`."""
         if role == "detector":
             return next(iter(self.detectors().values()))
         name = getattr(self._profile, role)
         return None if name is None else self._model(name, role)
 
     def detectors(self) -> Mapping[str, PerceptionModel]:
-        """See :class:`assets.interfaces.Perception`."""
+        """See :class:`assets.graph.interfaces.Perception`."""
         return {name: self._model(name, "detector") for name in self._profile.detectors}
 
     def _model(self, name: str, role: Role) -> PerceptionModel:
@@ -202,7 +202,7 @@ class ProfilePerception:
     def _embedded(self, role: Role, settings: EmbeddedSettings) -> PerceptionModel:
         if role in ("regions", "closed_set"):
             return self._regions(art=settings.art, closed_set=role == "closed_set")
-        from evaluation.perception import embedded_roles
+        from evaluation.perception.embedded import roles as embedded_roles
 
         makers: Mapping[Role, Callable[..., embedded_roles.EmbeddedRole]] = {
             "captioner": partial(embedded_roles.captioner, k=settings.k, seed=settings.seed),
@@ -223,7 +223,7 @@ class ProfilePerception:
         )
 
     def _nanodet(self, name: str, role: Role, settings: NanoDetSettings) -> PerceptionModel:
-        from evaluation.perception.nanodet import (
+        from evaluation.perception.networks.nanodet import (
             NANODET_NAME,
             NANODET_READS,
             nanodet_digest,
@@ -280,7 +280,7 @@ def _fetched_nanodet(arguments: Mapping[str, Any]) -> BatchWorker:
     """A worker of NanoDet. Raises FoundryError, before any work starts, where its files were not fetched."""
     from evaluation.perception.downloads import NANODET as PAYLOAD
     from evaluation.perception.downloads import payload_files
-    from evaluation.perception.nanodet import build_nanodet_worker
+    from evaluation.perception.networks.nanodet import build_nanodet_worker
 
     payload_files(PAYLOAD)
     return BatchWorker(build_nanodet_worker, arguments)
@@ -307,15 +307,15 @@ class _FromHub:
 
     @property
     def digest(self) -> str:
-        """See :class:`assets.interfaces.PerceptionModel`."""
+        """See :class:`assets.graph.interfaces.PerceptionModel`."""
         return str(self._model.digest)
 
     @property
     def resources(self) -> Resources:
-        """See :class:`assets.interfaces.PerceptionModel`."""
+        """See :class:`assets.graph.interfaces.PerceptionModel`."""
         return Resources(**self._model.resources)
 
     def worker(self) -> BatchWorker:
-        """See :class:`assets.interfaces.PerceptionModel`."""
+        """See :class:`assets.graph.interfaces.PerceptionModel`."""
         factory, arguments = self._model.worker()
         return BatchWorker(factory, arguments)

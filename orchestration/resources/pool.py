@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from assets.interfaces import BatchFunction, BatchWorker, Resources, WorkItem
-from orchestration.resources.parcels import (
+from assets.graph.interfaces import BatchFunction, BatchWorker, Resources, WorkItem
+from orchestration.resources.chunking import Piece, Span, rows_in
+from orchestration.resources.pool_messages import (
     Answer,
     Order,
     WorkerFailed,
@@ -23,7 +24,6 @@ from orchestration.resources.parcels import (
     pickled,
     unpacked_answer,
 )
-from orchestration.resources.pieces import Piece, Span, rows_in
 from training.errors import FoundryError
 
 if TYPE_CHECKING:

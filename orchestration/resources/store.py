@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from assets.interfaces import GateResult, Manifest, Provenance, StoredFile, WorkItem
-from assets.steps import STEPS
+from assets.graph.interfaces import GateResult, Manifest, Provenance, StoredFile, WorkItem
+from assets.graph.steps import STEPS
 from orchestration.resources.files import Files, StoreError
 from orchestration.resources.history import History, label_of, place_of
 from orchestration.resources.manifests import content_digest
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 class ManifestStore(History):
-    """Implements :class:`assets.interfaces.Store` on a local folder or any fsspec URL.
+    """Implements :class:`assets.graph.interfaces.Store` on a local folder or any fsspec URL.
 
     Every byte is checked against its manifest before it is used; a file that was checked once by this process
     and has not changed since (same size and time) is not read again for that. Only pieces of a remote file

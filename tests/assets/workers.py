@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from assets.interfaces import BatchWorker, Model, Resources
-from evaluation.schemas import CAPTIONS
+from assets.graph.interfaces import BatchWorker, Model, Resources
+from evaluation.tables.perception import CAPTIONS
 
 
 class CountingCaptioner:
@@ -20,7 +20,7 @@ class CountingCaptioner:
         self._none, self._broken, self._rows = set(none), set(broken), rows
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Captions in the form of :data:`evaluation.schemas.CAPTIONS`."""
+        """Captions in the form of :data:`evaluation.tables.perception.CAPTIONS`."""
         names = batch["sample_id"].to_pylist()
         with self._calls.open("a") as file:
             file.write(" ".join(names) + "\n")

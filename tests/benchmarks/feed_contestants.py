@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from training.feed.order import build_order
-from training.options import DatasetSelection
+from training.recipes.dataset import DatasetSelection
 from training.shards import SamplePart, TextRows, TrainingShards, write_training_parts
 
 BATCH = 128

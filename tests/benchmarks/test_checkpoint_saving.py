@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.loop import MOST_SAVING
+from training.loop.loop import MOST_SAVING
 from training.measuring.synthetic import Case, build_loop
 
 pytestmark = pytest.mark.benchmark

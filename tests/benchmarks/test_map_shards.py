@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from assets.interfaces import BatchWorker, Resources, WorkItem
+from assets.graph.interfaces import BatchWorker, Resources, WorkItem
 from orchestration.resources.compute import RayCompute
 
 pytestmark = pytest.mark.benchmark

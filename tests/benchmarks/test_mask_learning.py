@@ -20,8 +20,8 @@ from tests.training.pruning.stand_ins import (
     prompts_for,
     stepping_masks,
 )
-from training.chain import chain_gradients, run_chain
-from training.sampler_steps import sampling_chain
+from training.sampling.gradient_checkpointing import chain_gradients, run_chain
+from training.sampling.replayable_steps import sampling_chain
 
 pytestmark = pytest.mark.benchmark
 TRANSFORMER, UNET, SCHEDULER = "PixArt-gpu-h256-d8", "UNet-demo-c48-l2", "flow DPM-Solver++ 2"

@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from assets.definitions import materialized
-from assets.interfaces import Provenance
+from assets.graph.definitions import materialized
+from assets.graph.interfaces import Provenance
 from orchestration.resources.store import ManifestStore
 from orchestration.workspace import PROJECT_ROOT
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from assets.steps import STEPS
+from assets.graph.steps import STEPS
 from orchestration.definitions import build, surroundings_of
 from orchestration.freshness import asset_freshness
 from orchestration.instance import open_instance

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from training.backbones import latent_shape
-from training.loop import Loop
+from training.loop.loop import Loop
 from training.measuring.steps import ExampleStep, floor_step
 from training.measuring.synthetic import Case, build_loop
 

@@ -11,7 +11,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from assets.steps import STEPS
+from assets.graph.steps import STEPS
 from orchestration.automation import removed_behind
 from orchestration.definitions import build, surroundings_of
 from orchestration.freshness import asset_freshness

@@ -7,8 +7,8 @@ import dataclasses
 import dagster as dg
 import pytest
 
-from assets import steps
-from assets.steps import STEPS
+from assets.graph import steps
+from assets.graph.steps import STEPS
 from orchestration.automation import freshness_checks, staleness_sensor
 from orchestration.definitions import surroundings_of
 from orchestration.freshness import asset_freshness, graph_freshness
@@ -22,7 +22,7 @@ BEFORE = STEPS["recaptions"].function_version
 def raised(monkeypatch: pytest.MonkeyPatch) -> None:
     """The code of a later day: the function behind ``recaptions`` has another version."""
     later = {**STEPS, "recaptions": dataclasses.replace(STEPS["recaptions"], function_version=99)}
-    for module in ("assets.steps", "orchestration.catalog"):
+    for module in ("assets.graph.steps", "orchestration.catalog"):
         monkeypatch.setattr(f"{module}.STEPS", later)
     assert steps.STEPS["recaptions"].function_version == 99
 

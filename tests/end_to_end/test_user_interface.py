@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from assets.steps import STEPS
+from assets.graph.steps import STEPS
 from orchestration.command import ui
 from orchestration.resources.store import ManifestStore
 from orchestration.workspace import Workspace

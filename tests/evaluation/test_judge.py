@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from evaluation.judge import Embedder, Judge, separation, swap_questions
-from training.contrastive_model import WordVocabulary, build_clip, model_config, save_contrastive
 from training.errors import FoundryError
-from training.spec import ContrastiveOptions
+from training.model_folders.contrastive import WordVocabulary, build_clip, model_config, save_contrastive
+from training.recipes.contrastive import ContrastiveOptions
 
 NAMES = ("apple", "bear", "car", "dog", "fish", "sun", "tree")
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from assets.interfaces import BatchFunction, BatchWorker, WorkItem
+from assets.graph.interfaces import BatchFunction, BatchWorker, WorkItem
 from tests.assets.workers import CountingCaptioner
 from training.errors import FoundryError
 

@@ -16,15 +16,17 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from assets.interfaces import BatchFunction, BatchWorker, Resources, WorkItem
+from assets.graph.interfaces import BatchFunction, BatchWorker, Resources, WorkItem
 from orchestration.resources.compute import MOST_LOADED, InlineCompute, RayCompute
 from orchestration.workspace import PROJECT_ROOT
 from tests.end_to_end.dagster_client import free_port, wait_for
 from training.digests import folder_digest
 from training.errors import FoundryError, TrainingFailed
+from training.recipes.execution import Execution
+from training.recipes.files import load_recipe
+from training.recipes.specification import TrainingSpecification
 from training.run_folder import RunFolder, prepare
 from training.shards import write_image_shards
-from training.spec import Execution, TrainingSpecification, load_recipe
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +82,7 @@ def test_a_killed_driver_leaves_a_run_that_ends_bit_equal(ray_compute: RayComput
     whole, killed = run_folder(tmp_path / "whole", 4000), run_folder(tmp_path / "killed", 4000)
     InlineCompute().train(whole.path, Resources(), lambda _: None)
     code = (
-        "import sys; from pathlib import Path; from assets.interfaces import Resources\n"
+        "import sys; from pathlib import Path; from assets.graph.interfaces import Resources\n"
         "from orchestration.resources.compute import RayCompute\n"
         "RayCompute(cpus=1).train(Path(sys.argv[1]), Resources(), lambda _: None)\n"
     )
@@ -117,7 +119,7 @@ def test_a_failed_training_says_what_the_run_said(ray_compute: RayCompute, tmp_p
 
 def test_an_absent_cluster_is_named_with_its_remedy(tmp_path: Path) -> None:
     code = (
-        "from pathlib import Path; from assets.interfaces import Resources\n"
+        "from pathlib import Path; from assets.graph.interfaces import Resources\n"
         "from orchestration.resources.compute import RayCompute\n"
         "from training.errors import FoundryError\n"
         "try:\n    RayCompute(1, '127.0.0.1:1').train(Path('.'), Resources(), print)\n"
@@ -157,7 +159,7 @@ def test_a_cluster_by_address_makes_the_same_model(tmp_path: Path) -> None:
         stderr=subprocess.DEVNULL,
     )
     code = (
-        "import sys; from pathlib import Path; from assets.interfaces import Resources\n"
+        "import sys; from pathlib import Path; from assets.graph.interfaces import Resources\n"
         "from orchestration.resources.compute import RayCompute\n"
         "RayCompute(1, sys.argv[2]).train(Path(sys.argv[1]), Resources(), lambda _: None)\n"
     )

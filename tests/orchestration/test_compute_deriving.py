@@ -12,11 +12,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from assets.deriving import refresh_table
-from assets.interfaces import BatchWorker, Compute, Model, Provenance, Resources
-from assets.units import Derivation, Units
-from assets.work import table_items
-from evaluation.schemas import CAPTIONS
+from assets.derivation.deriving import refresh_table
+from assets.derivation.units import Derivation, Units
+from assets.derivation.work_items import table_items
+from assets.graph.interfaces import BatchWorker, Compute, Model, Provenance, Resources
+from evaluation.tables.perception import CAPTIONS
 from orchestration.resources.compute import RayCompute
 from orchestration.resources.store import ManifestStore
 from orchestration.workspace import PROJECT_ROOT
@@ -56,10 +56,10 @@ def refreshed(root: Path, compute: Compute, calls: str, names: Sequence[str] = N
 DRIVER = """
 import sys
 from pathlib import Path
-import assets.journal
+import assets.derivation.journal
 from orchestration.resources.compute import RayCompute
 from tests.orchestration.test_compute_deriving import refreshed
-assets.journal.SECONDS_BETWEEN_FLUSHES = 0.1
+assets.derivation.journal.SECONDS_BETWEEN_FLUSHES = 0.1
 refreshed(Path(sys.argv[1]), RayCompute(cpus=2), "calls", seconds=0.1)
 """
 

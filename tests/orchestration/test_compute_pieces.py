@@ -11,7 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestration.resources.parcels import (
+from orchestration.resources.chunking import (
+    LARGEST_PIECE_BATCHES,
+    Piece,
+    Span,
+    cut_smaller,
+    plan_pieces,
+    rows_in,
+)
+from orchestration.resources.pool_messages import (
     Answer,
     Order,
     WorkerFailed,
@@ -19,14 +27,6 @@ from orchestration.resources.parcels import (
     packed_error,
     pickled,
     unpacked_answer,
-)
-from orchestration.resources.pieces import (
-    LARGEST_PIECE_BATCHES,
-    Piece,
-    Span,
-    cut_smaller,
-    plan_pieces,
-    rows_in,
 )
 from orchestration.resources.rate import Rate
 from training.errors import FoundryError

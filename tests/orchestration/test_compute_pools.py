@@ -11,11 +11,11 @@ import psutil
 import pyarrow as pa
 import pytest
 
-from assets.faults import DeadlyRows
-from assets.interfaces import BatchWorker, Resources, WorkItem
+from assets.derivation.worker_errors import DeadlyRows
+from assets.graph.interfaces import BatchWorker, Resources, WorkItem
+from orchestration.resources.chunking import plan_pieces
 from orchestration.resources.compute import InlineCompute, RayCompute
-from orchestration.resources.parcels import WorkerFailed
-from orchestration.resources.pieces import plan_pieces
+from orchestration.resources.pool_messages import WorkerFailed
 from tests.end_to_end.dagster_client import wait_for
 from tests.orchestration.pool_workers import (
     broken_build,

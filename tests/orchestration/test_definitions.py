@@ -12,7 +12,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from assets.steps import STEPS
+from assets.graph.steps import STEPS
 from orchestration.definitions import build
 from orchestration.workspace import PROJECT_ROOT, Workspace
 

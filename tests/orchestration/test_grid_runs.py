@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from assets.interfaces import Models, Provenance, Resources
+from assets.graph.interfaces import Models, Provenance, Resources
 from assets.scaling.points import input_digests, planned, run_folder_of
 from assets.scaling.progress import grid_rows, totals
 from assets.scaling.runs import read_cost, snapshot_path, train_point
@@ -17,9 +17,9 @@ from orchestration.resources.compute import InlineCompute
 from orchestration.resources.store import ManifestStore
 from tests.assets.scaling.makers import COUNTS, small_grid
 from tests.training.conftest import autoencoder_folder, shards_folder  # noqa: F401 (fixtures)
-from training.encoder_settings import EncoderSettings
 from training.errors import FoundryError
-from training.grid import scored_counts
+from training.recipes.grid import scored_counts
+from training.recipes.text_encoder import EncoderSettings
 from training.run_folder import Progress
 
 KEY = "grid.tiny.all.mixed.0"
@@ -107,7 +107,7 @@ def test_a_point_that_is_not_there_is_said(models: Models) -> None:
 def test_shipped_grids_are_sound(profile: str) -> None:
     """Pairs are equal within their bound, and every point is scored at six counts or more."""
     from assets.scaling.points import macs_of, parameters_of
-    from training.grid import check_pairs
+    from training.recipes.grid import check_pairs
 
     grid = load_profile(profile).grid
     assert grid is not None

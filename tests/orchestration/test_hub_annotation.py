@@ -12,15 +12,15 @@ import pytest
 
 from assets.captions.recaption import select_captions
 from assets.corpus.landing import land_group
-from assets.deriving import refresh_table
+from assets.derivation.deriving import refresh_table
+from assets.derivation.inputs import samples_of
+from assets.derivation.units import Derivation, Units
+from assets.derivation.work_items import sample_work
 from assets.entities.selection import select_entities
 from assets.entities.steps import annotated_boxes, describe, detect
-from assets.interfaces import Landing, PerceptionModel, Provenance, Role
-from assets.schemas import CURATED_IMAGES, ENTITY_PHRASES
-from assets.selection import samples_of
-from assets.units import Derivation, Units
-from assets.work import sample_work
-from evaluation.schemas import CAPTIONS
+from assets.graph.interfaces import Landing, PerceptionModel, Provenance, Role
+from assets.graph.schemas import CURATED_IMAGES, ENTITY_PHRASES
+from evaluation.tables.perception import CAPTIONS
 from orchestration.profile import PerceptionProfile, load_profile
 from orchestration.resources.compute import InlineCompute
 from orchestration.resources.perception import ProfilePerception

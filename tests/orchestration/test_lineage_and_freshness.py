@@ -7,9 +7,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from assets.interfaces import Provenance
-from assets.lineage import as_records, parse_target, trace
-from assets.reuse import previous_rows
+from assets.derivation.reuse import previous_rows
+from assets.graph.interfaces import Provenance
+from assets.graph.lineage import as_records, parse_target, trace
 from orchestration.freshness import difference
 from orchestration.resources.store import ManifestStore
 from training.errors import FoundryError

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import pytest
 
 from assets.entities.definitions import annotation_inputs
-from assets.interfaces import Perception, PerceptionModel, Role
+from assets.graph.interfaces import Perception, PerceptionModel, Role
 from orchestration.profile import PerceptionProfile, load_profile
 from orchestration.resources.perception import ProfilePerception
 from training.errors import FoundryError

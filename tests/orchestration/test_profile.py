@@ -21,9 +21,9 @@ from training.backbones import build_backbone, model_parameters
 from training.distillation import student_config
 from training.distillation.features import feature_pairs
 from training.errors import FoundryError
-from training.packaged import teacher_digests
-from training.sampling import backbone_part
-from training.teachers import TEACHERS
+from training.model_folders.classes import backbone_part
+from training.model_folders.teachers import TEACHERS
+from training.packaged_models import teacher_digests
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from orchestration.command.main import app
 from tests.training.pretrained_pipelines import save_pipeline
 from training.backbones import blueprint
 from training.errors import FoundryError
+from training.model_folders.denoiser import Denoiser
 from training.pruning.removal import prune
 from training.pruning.units import unit_groups
-from training.sampling import Denoiser
 
 
 def prune_plan(*arguments: str) -> dict[str, Any]:

@@ -10,15 +10,15 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from assets.interfaces import Provenance
+from assets.graph.interfaces import Provenance
 from orchestration.definitions import build
 from orchestration.instance import open_instance
 from orchestration.launching import Launch, run_launch
 from orchestration.profile import load_profile
 from orchestration.resources.store import ManifestStore
 from orchestration.workspace import Workspace
-from training.packaged import SHIPPED_AUTOENCODER, SHIPPED_AUTOENCODER_DIGEST, teacher_digests
-from training.teachers import read_scores
+from training.model_folders.teachers import read_scores
+from training.packaged_models import SHIPPED_AUTOENCODER, SHIPPED_AUTOENCODER_DIGEST, teacher_digests
 
 
 @pytest.fixture

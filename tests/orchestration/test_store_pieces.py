@@ -19,8 +19,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from assets.interfaces import Provenance
-from orchestration.collecting import Rules, collect, plan_collection
+from assets.graph.interfaces import Provenance
+from orchestration.garbage_collection import Rules, collect, plan_collection
 from orchestration.resources import parquet_writing
 from orchestration.resources.files import StoreError
 from orchestration.resources.parquet_writing import cut_rows, row_sizes_bytes
@@ -277,7 +277,7 @@ def test_a_killed_write_leaves_the_earlier_version_and_its_leftovers_are_found(t
     store.write_table("t", some_rows(5), MADE)
     code = (
         "import os, sys, pyarrow as pa\n"
-        "from assets.interfaces import Provenance\n"
+        "from assets.graph.interfaces import Provenance\n"
         "from orchestration.resources import parquet_writing\n"
         "from orchestration.resources.store import ManifestStore\n"
         "parquet_writing.ROW_GROUP_ROWS = parquet_writing.FILE_ROWS = 2\n"

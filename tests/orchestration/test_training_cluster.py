@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from assets.interfaces import Resources
+from assets.graph.interfaces import Resources
 from orchestration.profile import ComputeProfile
 from orchestration.resources.compute import RayCompute
 from orchestration.resources.training_cluster import RAY_FOLDER

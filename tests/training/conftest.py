@@ -11,10 +11,13 @@ import pytest
 import torch
 
 from training.digests import OUTSIDE_MODEL_DIGEST, folder_digest
-from training.objectives.autoencoder import build_autoencoder
+from training.model_folders.autoencoders import build_autoencoder
+from training.recipes.autoencoder import AutoencoderOptions
+from training.recipes.execution import Execution
+from training.recipes.files import load_recipe
+from training.recipes.specification import TrainingSpecification
 from training.run_folder import RunFolder, prepare
 from training.shards import write_training_shards
-from training.spec import AutoencoderOptions, Execution, TrainingSpecification, load_recipe
 
 NUM_SAMPLES = 12
 NUM_TEXTS = 20

@@ -16,7 +16,13 @@ from safetensors.torch import load_file
 from training.run import run
 from training.run_folder import RunFolder
 
-PRELOAD = ["torch", "diffusers", "training.run", "training.objectives.diffusion", "training.export"]
+PRELOAD = [
+    "torch",
+    "diffusers",
+    "training.run",
+    "training.objectives.diffusion",
+    "training.model_folders.export",
+]
 
 
 def _train(path: Path) -> None:

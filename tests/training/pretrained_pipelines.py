@@ -28,12 +28,14 @@ from diffusers import (
     UNet2DConditionModel,
 )
 
+from training.conditioning import Prompts
 from training.digests import OUTSIDE_MODEL_DIGEST, folder_digest
-from training.pretrained import fine_tuning_inputs
-from training.prompts import Prompts
+from training.model_folders.pretrained import fine_tuning_inputs
+from training.recipes.execution import Execution
+from training.recipes.files import load_recipe
+from training.recipes.specification import TrainingSpecification
 from training.run_folder import RunFolder, prepare
 from training.shards import write_training_shards
-from training.spec import Execution, TrainingSpecification, load_recipe
 
 CHANNELS, SIDE, TEXT, POOLED, TOKENS = 4, 8, 16, 24, 6
 LATENT = (CHANNELS, SIDE, SIDE)

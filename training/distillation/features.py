@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from training.distillation.students import Rename, plan_cut
-from training.distillation_options import FeatureKind, FeatureOptions, Pairing, StudentOptions
 from training.errors import FoundryError
+from training.recipes.feature_distillation import FeatureKind, FeatureOptions, Pairing, StudentOptions
 
 BLOCKS = "Blocks"
 LAST_UP = "UP-last"

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from training.distillation_options import StudentOptions
 from training.errors import FoundryError
+from training.recipes.feature_distillation import StudentOptions
 
 Rename = Callable[[str], str]
 _PAIR = re.compile(r"^(down|up)_blocks\.(\d+)\.(resnets|attentions)\.(\d+)\.")

@@ -18,10 +18,10 @@ from jaxtyping import Bool, Float16, Int64
 from torch import Tensor
 
 from training.errors import FoundryError
+from training.feed.transfer import to_device
 from training.randomness import Draw
 from training.shards import TrainingShards
 from training.text_encoders import TextEncoder, TokenStates
-from training.transfer import to_device
 
 SECONDS_BETWEEN_LOOKS = 0.2
 

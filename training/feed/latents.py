@@ -12,18 +12,20 @@ import numpy as np
 from jaxtyping import Bool, Float, Float16, Int64
 from torch import Tensor
 
+from training.conditioning import Prompts
 from training.errors import FoundryError
 from training.feed.conditions import EncodedAhead, EncodedInStep, StoredTexts
 from training.feed.order import ShardOrder, build_order, selected
 from training.feed.staging import RemoteDataset, Stager, claim_cache
-from training.prompts import Prompts
+from training.feed.transfer import to_device
 from training.randomness import Draw
-from training.selection import CONCEPT_RANK, CURATED
+from training.recipes.execution import Execution, input_place
+from training.recipes.specification import TrainingSpecification
+from training.recipes.text_encoder import EncoderSettings
 from training.shards import TrainingShards
 from training.shards.description import SAMPLE_ARRAYS, SAMPLES_FILE, STATE_ARRAYS, WORD_ARRAYS
 from training.shards.reading import rows_of
-from training.spec import EncoderSettings, Execution, TrainingSpecification
-from training.transfer import to_device
+from training.shards.selection import CONCEPT_RANK, CURATED
 
 NULL_CAPTION = -1
 
@@ -173,13 +175,6 @@ class LatentFeed:
         return (
             in_step if execution.text_mode == "step" else EncodedAhead(in_step, execution.text_batches_ahead)
         )
-
-
-def input_place(execution: Execution, name: str) -> str:
-    """Folder or URL of an input. Raises FoundryError when ``execution.json`` does not say."""
-    if name not in execution.input_paths:
-        raise FoundryError(f"execution.json: input_paths lacks '{name}'; say where it lies on this machine")
-    return execution.input_paths[name]
 
 
 def check_input_digests(spec: TrainingSpecification, shards: TrainingShards) -> None:

@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Int64
 
 from training.errors import FoundryError
-from training.options import DatasetSelection
 from training.randomness import Draw, permutation, stream_key
+from training.recipes.dataset import DatasetSelection
 from training.shards import TrainingShards
 from training.shards.reading import ShardRange
 

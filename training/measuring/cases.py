@@ -13,6 +13,8 @@ from diffusers import DiTTransformer2DModel
 from torch.utils.flop_counter import FlopCounterMode
 
 from training.backbones import denoise
+from training.loop.optimizer import build_optimizer
+from training.loop.precision import Precision
 from training.measuring.devices import Timing, host_synchronisations, peak_flops, time_calls
 from training.measuring.distilling import distillation_measurements
 from training.measuring.mask_learning import mask_measurements
@@ -20,11 +22,9 @@ from training.measuring.rows import Measurement, Row, backbone_of, gib
 from training.measuring.sampling import sampling_measurements
 from training.measuring.steps import ExampleStep, fixed_batch
 from training.measuring.synthetic import Case, build_loop
-from training.optimization import build_optimizer
 from training.planning.memory import Shares, memory_of
 from training.planning.simulation import Setting
-from training.precision import Precision
-from training.spec import load_recipe
+from training.recipes.files import load_recipe
 
 STEPPED = ("SDXL-TD4_4", "SD2", "SDXL", "PixArt-h1152-d28")
 NUM_STEPS = 50

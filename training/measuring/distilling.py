@@ -12,16 +12,18 @@ import torch
 
 from training.backbones import Conditions, denoise
 from training.distillation import build_student
-from training.loop import Loop
+from training.loop.loop import Loop
+from training.loop.optimizer import build_optimizer
+from training.loop.precision import Precision
 from training.measuring.devices import time_calls
 from training.measuring.models import parameters_of, random_model
 from training.measuring.rows import Measurement, Row, backbone_of, gib, largest_that_fits, time_and_memory
 from training.measuring.steps import fixed_batch
 from training.measuring.synthetic import Case, loop_of
 from training.objectives.feature_distillation import FeatureDistillationObjective
-from training.optimization import build_optimizer
-from training.precision import Precision
-from training.spec import DiffusionOptions, Execution, TrainingSpecification
+from training.recipes.diffusion import DiffusionOptions
+from training.recipes.execution import Execution
+from training.recipes.specification import TrainingSpecification
 
 FeatureMemory = Literal["device", "host"]
 TEACHER, STUDENT = "SDXL-stock", "KOALA-1B"
@@ -91,7 +93,7 @@ def distillation_loop(
 ) -> Loop:
     """A loop that teaches a student cut out of the case's backbone, with default losses and features.
 
-    ``student``: what is kept, as :class:`training.distillation_options.StudentOptions` has it.
+    ``student``: what is kept, as :class:`training.recipes.feature_distillation.StudentOptions` has it.
     """
     settings = {
         "objective": "feature_distillation",

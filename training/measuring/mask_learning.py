@@ -12,16 +12,16 @@ from diffusers import EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
 from training.backbones import Backbone, latent_shape, pooled_dim, text_dim
+from training.conditioning import Prompts
+from training.diffusion.noise_process import Noising
 from training.measuring.devices import Timing, time_calls
 from training.measuring.models import random_model
 from training.measuring.rows import Measurement, Row, backbone_of, time_and_memory
 from training.measuring.synthetic import TOKENS
-from training.noising import Noising
-from training.prompts import Prompts
+from training.model_folders.denoiser import Denoiser
 from training.pruning import masked, unit_groups
 from training.pruning.learning import MaskLearner
-from training.pruning_options import pruning_preset
-from training.sampling import Denoiser
+from training.recipes.pruning import pruning_preset
 
 STEPS: Mapping[str, tuple[int, ...]] = {"SDXL-stock": (4, 8, 16, 32, 50), "FLUX.1-schnell": (4,)}
 """T by model."""

@@ -17,11 +17,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from training.backbones import build_backbone, denoise, takes_mask
-from training.loop import Loop
+from training.loop.loop import Loop
+from training.loop.optimizer import build_optimizer
+from training.loop.precision import Precision
 from training.measuring.synthetic import Case
 from training.objectives.diffusion import DiffusionBatch, DiffusionObjective
-from training.optimization import build_optimizer
-from training.precision import Precision
 
 
 def fixed_batch(loop: Loop, count: int) -> DiffusionBatch:

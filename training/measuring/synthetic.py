@@ -13,12 +13,15 @@ import torch
 
 from training.backbones import build_backbone, latent_shape, pooled_dim, text_dim
 from training.digests import OUTSIDE_MODEL_DIGEST, folder_digest
-from training.loop import Loop
+from training.loop.loop import Loop
+from training.model_folders.autoencoders import build_autoencoder
 from training.objectives import Objective, build_objective
-from training.objectives.autoencoder import build_autoencoder
+from training.recipes.autoencoder import AutoencoderOptions
+from training.recipes.execution import Execution
+from training.recipes.files import load_recipe
+from training.recipes.specification import TrainingSpecification
 from training.run_folder import prepare
 from training.shards import write_training_shards
-from training.spec import AutoencoderOptions, Execution, TrainingSpecification, load_recipe
 
 NUM_SAMPLES, NUM_TEXTS, TOKENS = 256, 64, 77
 TEXT_ENCODER_DIGEST, PARENT_DIGEST = "e" * 64, "a" * 64

@@ -8,10 +8,10 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from training.errors import FoundryError
 from training.feed.order import Order
 from training.randomness import Draw
-from training.spec import Execution, TrainingSpecification
+from training.recipes.execution import Execution
+from training.recipes.specification import TrainingSpecification
 
 
 @runtime_checkable
@@ -92,13 +92,6 @@ def build_objective(spec: TrainingSpecification, execution: Execution, device: s
     Raises FoundryError for a missing input path or data of another kind.
     """
     return _BUILDERS[spec.recipe.objective](spec, execution, device)
-
-
-def input_folder(execution: Execution, name: str) -> Path:
-    """Where an input lies on this machine. Raises FoundryError when ``execution.json`` does not say."""
-    if name not in execution.input_paths:
-        raise FoundryError(f"execution.json: input_paths lacks '{name}'; say where it lies on this machine")
-    return Path(execution.input_paths[name])
 
 
 def _diffusion(spec: TrainingSpecification, execution: Execution, device: str) -> Objective:

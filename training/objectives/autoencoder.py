@@ -13,35 +13,16 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from training.errors import FoundryError
-from training.objectives import input_folder
+from training.model_folders.autoencoders import build_autoencoder, probe_autoencoder
 from training.randomness import Draw
+from training.recipes.execution import Execution, input_folder
+from training.recipes.specification import TrainingSpecification
+from training.run_folder import PROBE
 from training.shards import ImageShards
-from training.spec import AutoencoderOptions, Execution, TrainingSpecification
 
 SCALE_SAMPLES = 512  # pictures that the latents' mean and spread are measured on
+
 SCALE_BATCH = 64
-INITIAL_LOG_VARIANCE = -5.0
-PROBE = "probe.safetensors"
-
-
-def build_autoencoder(options: AutoencoderOptions, sample_size: int, seed: int) -> AutoencoderKL:
-    """An AutoencoderKL that halves the side once per block after the first."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        autoencoder = AutoencoderKL(
-            block_out_channels=options.block_channels,
-            down_block_types=("DownEncoderBlock2D",) * len(options.block_channels),
-            up_block_types=("UpDecoderBlock2D",) * len(options.block_channels),
-            layers_per_block=options.layers_per_block,
-            latent_channels=options.latent_channels,
-            norm_num_groups=1,  # small groups lose the colour of plain backgrounds
-            mid_block_add_attention=False,
-            sample_size=sample_size,
-            scaling_factor=1.0,
-        )
-    with torch.no_grad():  # start with little posterior noise, or nothing is learned for a long time
-        autoencoder.quant_conv.bias[options.latent_channels :] = INITIAL_LOG_VARIANCE
-    return autoencoder
 
 
 class AutoencoderObjective:
@@ -99,7 +80,7 @@ class AutoencoderObjective:
 
     def write_samples(self, path: Path, execution: Execution) -> None:
         """Originals above, reconstructions below."""
-        from training.sampling import write_sheet
+        from training.model_folders.sample_sheet import write_sheet
 
         images = self.shards.images[self.rows[: execution.sample_count]]
         with torch.inference_mode():
@@ -135,12 +116,3 @@ def _centre(state: dict[str, Tensor], mean: Tensor) -> None:
     weight = state["post_quant_conv.weight"][:, :, 0, 0].double()
     state["quant_conv.bias"][:channels] -= mean.to(state["quant_conv.bias"].dtype)
     state["post_quant_conv.bias"] += (weight @ mean).to(state["post_quant_conv.bias"].dtype)
-
-
-@torch.inference_mode()
-def probe_autoencoder(autoencoder: AutoencoderKL) -> dict[str, Tensor]:
-    """Latent and picture of a fixed input; equal before saving and after loading."""
-    size = autoencoder.config.sample_size
-    images = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    latents = autoencoder.encode(images).latent_dist.mean
-    return {"latents": latents, "images": autoencoder.decode(latents).sample}

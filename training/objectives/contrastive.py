@@ -13,7 +13,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
-from training.contrastive_model import (
+from training.errors import FoundryError
+from training.model_folders.contrastive import (
     WordVocabulary,
     build_clip,
     embed_pixels,
@@ -21,11 +22,10 @@ from training.contrastive_model import (
     save_contrastive,
     split_words,
 )
-from training.errors import FoundryError
-from training.objectives import input_folder
 from training.randomness import Draw
+from training.recipes.execution import Execution, input_folder
+from training.recipes.specification import TrainingSpecification
 from training.shards import ImageShards
-from training.spec import Execution, TrainingSpecification
 
 MAX_LOG_SCALE = math.log(100)  # Radford et al. 2021, section 2.5
 
@@ -91,7 +91,7 @@ class ContrastiveObjective:
 
     def write_samples(self, path: Path, execution: Execution) -> None:
         """A scorer draws nothing: show the first pictures it learns from."""
-        from training.sampling import write_sheet
+        from training.model_folders.sample_sheet import write_sheet
 
         write_sheet(path, np.asarray(self.shards.images[self.rows[: execution.sample_count]]))
 

@@ -13,15 +13,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from training.backbones import Conditions, bare, denoise, latent_shape, pooled_dim, takes_mask, text_dim
+from training.diffusion.noise_process import Noising
 from training.errors import FoundryError
 from training.feed.latents import LatentBatch, LatentFeed
 from training.feed.order import Order
 from training.feed.shapes import check_latent_sizes
-from training.noising import Noising
-from training.objectives import input_folder
+from training.feed.transfer import to_device
 from training.randomness import Draw
-from training.spec import DiffusionOptions, Execution, TrainingSpecification
-from training.transfer import to_device
+from training.recipes.diffusion import DiffusionOptions
+from training.recipes.execution import Execution, input_folder
+from training.recipes.specification import TrainingSpecification
 
 LORA_FOLDER = "lora"
 DiffusionBatch = LatentBatch
@@ -44,7 +45,7 @@ class DiffusionObjective:
         self.shards, self.rows = self.feed.shards, self.feed.rows
         self.num_samples = len(self.rows)
         self.parent = input_folder(execution, "parent") if recipe.parent and not self.few_step else None
-        from training.fine_tuning import adapt
+        from training.adapters.adapt import adapt
 
         adapt(backbone, recipe, execution)
         self.module = backbone.to(device)
@@ -57,7 +58,7 @@ class DiffusionObjective:
 
     def start(self, spec: TrainingSpecification, execution: Execution) -> tuple[DiffusionOptions, Any]:
         """Options and the backbone to train, from the seed or from the recipe's parent. Raises FoundryError."""
-        from training.parents import initial_backbone
+        from training.model_folders.parents import initial_backbone
 
         options = spec.recipe.diffusion
         if options is None:
@@ -106,7 +107,7 @@ class DiffusionObjective:
 
     def export(self, folder: Path) -> None:
         """Write a diffusers pipeline folder without text encoder, and adapters beside where they were trained."""
-        from training.export import export_pipeline
+        from training.model_folders.export import export_pipeline
 
         export_pipeline(
             folder,
@@ -120,16 +121,17 @@ class DiffusionObjective:
 
     def export_weights(self, folder: Path) -> None:
         """Write the backbone alone, and adapters beside where they were trained."""
-        from training.export import save_backbone
+        from training.model_folders.export import save_backbone
 
         save_backbone(self._whole(), folder)
         self._export_adapters(folder)
 
     def write_samples(self, path: Path, execution: Execution) -> None:
         """A sheet of samples for the first alt-texts of the data, the same noise every time."""
-        from training.pretrained import load_scheduler
-        from training.sampling import Denoiser, sample_with, write_sheet
-        from training.schedulers import FEW_STEPS
+        from training.diffusion.few_step_schedulers import FEW_STEPS
+        from training.model_folders.denoiser import Denoiser, sample_with
+        from training.model_folders.pretrained import load_scheduler
+        from training.model_folders.sample_sheet import write_sheet
 
         prompts = self.feed.prompts(execution.sample_count)
         denoiser = Denoiser.from_parts(
@@ -154,13 +156,13 @@ class DiffusionObjective:
         return {f"count_caption_{name}": float(count) for name, count in zip(names, counts, strict=True)}
 
     def _whole(self) -> Any:
-        from training.fine_tuning import whole_backbone
+        from training.adapters.adapt import whole_backbone
 
         return whole_backbone(self.module, self.spec.recipe, self.parent)
 
     def _export_adapters(self, folder: Path) -> None:
-        from training.export import part_of
-        from training.lora import save_adapters
+        from training.adapters.lora import save_adapters
+        from training.model_folders.export import part_of
 
         options = self.spec.recipe.lora
         if options is not None:

@@ -16,13 +16,16 @@ import torch
 from torch import Tensor
 
 from training.backbones import Conditions
+from training.diffusion.few_step_schedulers import is_few_step
 from training.distillation import FeaturePair, FeatureTaps, build_student, feature_pairs
 from training.errors import FoundryError
+from training.model_folders.parents import check_backbone, load_parent
 from training.objectives.diffusion import DiffusionBatch, DiffusionObjective, place
-from training.parents import check_backbone, load_parent
 from training.randomness import Draw
-from training.schedulers import is_few_step
-from training.spec import DiffusionOptions, Execution, FeatureDistillationOptions, TrainingSpecification
+from training.recipes.diffusion import DiffusionOptions
+from training.recipes.execution import Execution
+from training.recipes.feature_distillation import FeatureDistillationOptions
+from training.recipes.specification import TrainingSpecification
 
 
 class FeatureDistillationObjective(DiffusionObjective):

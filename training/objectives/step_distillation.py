@@ -1,7 +1,7 @@
 """Step distillation: a student that draws in one to four steps what its teacher draws in many.
 
 Latent consistency distillation (Luo et al. 2023, "Latent Consistency Models", sections 4.1 to 4.3). On the grid
-t_0 < ... < t_N of :mod:`training.consistency` the loss is that of Song et al. 2023, eq. 7,
+t_0 < ... < t_N of :mod:`training.diffusion.consistency` the loss is that of Song et al. 2023, eq. 7,
 
     L = E d( f(x_n, t_n), f^-(x_{n-1}, t_{n-1}) ),  n uniform in 1 .. N,
 
@@ -22,14 +22,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from training import consistency
-from training.averages import WeightAverage, half_life_decay
+from training.averages.ema import WeightAverage, half_life_decay
 from training.backbones import denoise
+from training.diffusion import consistency
 from training.errors import FoundryError
+from training.model_folders.parents import Parent, load_parent
 from training.objectives.diffusion import DiffusionBatch, DiffusionObjective
-from training.parents import Parent, load_parent
 from training.randomness import Draw
-from training.spec import DiffusionOptions, Execution, StepDistillationOptions, TrainingSpecification
+from training.recipes.diffusion import DiffusionOptions
+from training.recipes.execution import Execution
+from training.recipes.specification import TrainingSpecification
+from training.recipes.step_distillation import StepDistillationOptions
 
 
 class StepDistillationObjective(DiffusionObjective):

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from training.backbones import Conditioning, blueprint
-from training.distribution import sharding_blocks
+from training.loop.parallelism import sharding_blocks
 from training.planning.simulation import Setting, simulate
 
 Strategy = Literal["ddp", "fsdp"]

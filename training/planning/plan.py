@@ -7,6 +7,7 @@ from typing import get_args
 
 from training.backbones import blueprint, latent_shape, text_dim
 from training.errors import FoundryError
+from training.loop.precision import FORMATS
 from training.planning.compute import Compute, Rate, compute_of
 from training.planning.devices import USABLE_SHARE, Gpu, gpu_named
 from training.planning.memory import Memory, Shares, Sizes, Strategy, memory_of, sizes
@@ -21,8 +22,8 @@ from training.planning.storage import (
     latent_bytes,
     text_costs,
 )
-from training.precision import FORMATS
-from training.spec import Execution, Recipe
+from training.recipes.execution import Execution
+from training.recipes.specification import Recipe
 
 DEFAULT_MFU = 0.35
 PRECISIONS = ("fp32", *FORMATS)

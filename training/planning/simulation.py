@@ -27,9 +27,9 @@ from training.backbones import (
     variant,
 )
 from training.backbones._building import collector_paused
+from training.loop.precision import FORMATS
 from training.planning.blocks import pasted_blocks, repeated_blocks
 from training.planning.live_bytes import PROBE_BATCH, LiveBytes, Row, Timeline
-from training.precision import FORMATS
 
 DeviceKind = Literal["cpu", "gpu"]
 Prepare = Callable[[nn.Module], None]

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from training.options import CaptionMix
 from training.planning.compute import FLOPS_PER_MAC
+from training.recipes.dataset import CaptionMix
 
 TextMode = Literal["stored", "stage", "step"]
 TEXT_MODES: tuple[TextMode, ...] = ("stored", "stage", "step")

@@ -9,8 +9,8 @@ import torch
 from training.backbones import collector_paused
 from training.distillation import student_config
 from training.errors import FoundryError
-from training.sampling import backbone_part
-from training.spec import Recipe
+from training.model_folders.classes import backbone_part
+from training.recipes.specification import Recipe
 
 
 def planned_parameters(recipe: Recipe, teacher: Path) -> int:

@@ -20,7 +20,7 @@ from training.pruning.scores import read_scores, write_scores
 from training.pruning.scoring import ScoredUnits, score_units
 from training.pruning.selection import Costs, Scope, Scores, keep_above, keep_best
 from training.pruning.units import UnitGroup, unit_groups
-from training.pruning_options import LEARNED_METHODS, METHODS, Method
+from training.recipes.pruning import LEARNED_METHODS, METHODS, Method
 
 __all__ = [
     "KINDS",

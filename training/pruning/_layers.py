@@ -35,8 +35,8 @@ from torch import nn
 
 from training.backbones import bare
 from training.errors import FoundryError
-from training.pruning_options import KINDS as KINDS
-from training.pruning_options import Kind as Kind
+from training.recipes.pruning import KINDS as KINDS
+from training.recipes.pruning import Kind as Kind
 
 UnitKey = tuple[Kind, str]
 STOCK: tuple[Any, ...] = (

@@ -16,17 +16,17 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from training.backbones import Conditions, bare, denoise
-from training.chain import run_chain
+from training.conditioning import Prompts
+from training.diffusion.noise_process import Noising
 from training.errors import FoundryError
-from training.noising import Noising
-from training.prompts import Prompts
 from training.pruning._layers import Kind, Layer, UnitKey, linear_of
 from training.pruning.masking import masked
 from training.pruning.units import chosen_layers, unit_groups
-from training.pruning_options import PruningOptions, TaylorOptions
 from training.randomness import normal, stream_key, uniform
-from training.sampler_steps import sampling_chain
-from training.stepping import Sampled
+from training.recipes.pruning import PruningOptions, TaylorOptions
+from training.sampling.denoising_loop import Sampled
+from training.sampling.gradient_checkpointing import run_chain
+from training.sampling.replayable_steps import sampling_chain
 
 UnitScores = dict[UnitKey, Tensor]
 Log = Callable[[str], None]

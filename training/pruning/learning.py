@@ -5,7 +5,7 @@ For one prompt, with z_0 the latents at the end of the sampling chain from the s
     L = mean (z0_dense - z0_masked)^2 + beta (R_heads + R_ffn + R_norm)
 
 (arXiv 2412.02852, official code). The dense model's z_0 is drawn once per prompt and kept. Gradients go through the whole
-chain by :func:`training.chain.chain_gradients`. R is a heuristic: the paper's derivation from L0 does not hold.
+chain by :func:`training.sampling.gradient_checkpointing.chain_gradients`. R is a heuristic: the paper's derivation from L0 does not hold.
 
 ``distance: per_step`` replaces the first term by one of a single step, the ablation that the paper compares with (sheet,
 section 9); see :meth:`MaskLearner.distance_gradients`.
@@ -23,17 +23,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from training.chain import Chain, State, chain_gradients, run_chain
+from training.conditioning import Prompts
 from training.errors import FoundryError
-from training.prompts import Prompts
 from training.pruning._layers import UnitKey
 from training.pruning.hard_concrete import HardConcrete, expected_l0, mean_l1, mean_sigmoid
 from training.pruning.masking import Masks
 from training.pruning.noise import MaskNoise, step_of_draw
-from training.pruning_options import KINDS, PruningOptions
 from training.randomness import SampleOrder, stream_key
-from training.sampler_steps import SamplerStep, sampling_chain
-from training.stepping import Sampled
+from training.recipes.pruning import KINDS, PruningOptions
+from training.sampling.denoising_loop import Sampled
+from training.sampling.gradient_checkpointing import Chain, State, chain_gradients, run_chain
+from training.sampling.replayable_steps import SamplerStep, sampling_chain
 
 Masking = Callable[[Any, Masks], AbstractContextManager[Any]]
 """Hangs masks on a backbone while its context lasts."""

@@ -76,11 +76,6 @@ PRUNED: Mapping[Any, Any] = {
 """From stock classes to those of their pruned backbones."""
 
 
-def pruned_class_named(name: str) -> Any | None:
-    """The class of that name, None where it is none of ours."""
-    return next((kind for kind in PRUNED.values() if kind.__name__ == name), None)
-
-
 def pruned_class(backbone: nn.Module) -> Any:
     """The class of what a backbone is pruned to. Raises FoundryError for a backbone that is not known."""
     return PRUNED[family(backbone)]

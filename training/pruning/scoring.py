@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from training.backbones import bare, latent_shape, pooled_dim, text_dim
+from training.conditioning import Prompts
 from training.digests import canonical_json, sha256_bytes
 from training.errors import FoundryError
-from training.prompts import Prompts
+from training.model_folders.denoiser import Denoiser
 from training.pruning._layers import Kind
 from training.pruning._resuming import LearningFolder, learn
 from training.pruning.baselines import (
@@ -30,9 +31,8 @@ from training.pruning.masking import masked
 from training.pruning.metering import Meter
 from training.pruning.metering import ScoringCost as ScoringCost
 from training.pruning.units import UnitGroup, unit_groups
-from training.pruning_options import LEARNED_METHODS, Method, PruningOptions, method_named
-from training.sampler_steps import check_replayable
-from training.sampling import Denoiser
+from training.recipes.pruning import LEARNED_METHODS, Method, PruningOptions, method_named
+from training.sampling.replayable_steps import check_replayable
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from training.encoder_settings import (
+from training.errors import FoundryError
+from training.recipes.text_encoder import (
     EncoderSettings,
     checked_config,
     encoder_digest,
@@ -17,7 +18,6 @@ from training.encoder_settings import (
     encoder_widths,
     tokenizer_folder,
 )
-from training.errors import FoundryError
 from training.text_encoders.encoding import TokenEncoder
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from training.encoder_settings import EncoderSettings
 from training.errors import FoundryError
+from training.recipes.text_encoder import EncoderSettings
 from training.text_encoders.checkpoint import CheckpointEncoder
 from training.text_encoders.encoding import at_ends
 

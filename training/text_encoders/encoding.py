@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Bool, Float, Float16, Int32
 from torch import Tensor
 
-from training.encoder_settings import EncoderSettings
-from training.prompts import Prompts
+from training.conditioning import Prompts
+from training.recipes.text_encoder import EncoderSettings
 
 
 class EncodedTexts(NamedTuple):

@@ -10,7 +10,7 @@ from jaxtyping import Int32
 from torch import Tensor
 from torch.nn.functional import pad
 
-from training.encoder_settings import EncoderSettings, encoder_digest, encoder_widths
+from training.recipes.text_encoder import EncoderSettings, encoder_digest, encoder_widths
 from training.text_encoders.encoding import TextEncoder, TokenStates, build_encoder
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from training.digests import sha256_file
 from training.errors import FoundryError
-from training.packaged import MAX_TOKENS, MINILM_DIM, MINILM_FILES, minilm_digest, packaged_folder
+from training.packaged_models import MAX_TOKENS, MINILM_DIM, MINILM_FILES, minilm_digest, packaged_folder
 from training.text_encoders.encoding import TokenEncoder, masked_mean
 
 

@@ -10,8 +10,8 @@ from typing import Any
 from torch import Tensor
 from torch.nn.functional import pad
 
-from training.encoder_settings import EncoderSettings
 from training.errors import FoundryError
+from training.recipes.text_encoder import EncoderSettings
 from training.text_encoders.checkpoint import CheckpointEncoder
 from training.text_encoders.encoding import at_ends
 

@@ -16,7 +16,7 @@ from evaluation.perception.hub.images import open_image
 from evaluation.perception.hub.loading import Loaded
 from evaluation.perception.hub.rows import Maker
 from evaluation.perception.hub.settings import HubModel
-from evaluation.schemas import BOXES
+from evaluation.tables.perception import BOXES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -17,7 +17,7 @@ from evaluation.perception.hub.loading import Loaded
 from evaluation.perception.hub.rows import Maker
 from evaluation.perception.hub.settings import HubModel
 from evaluation.perception.run_lengths import encode_mask
-from evaluation.schemas import MASKS
+from evaluation.tables.perception import MASKS
 
 if TYPE_CHECKING:
     from PIL import Image

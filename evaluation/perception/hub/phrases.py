@@ -15,7 +15,7 @@ from evaluation.perception.hub.generation import generate
 from evaluation.perception.hub.loading import Loaded
 from evaluation.perception.hub.rows import Maker
 from evaluation.perception.hub.settings import HubModel
-from evaluation.schemas import PHRASES
+from evaluation.tables.perception import PHRASES
 from training.errors import FoundryError
 
 RETRY = "That was no JSON list. Answer again with the JSON list alone, nothing before or after it."
@@ -151,7 +151,7 @@ def locate(phrase: str, caption: str) -> tuple[int, int]:
 
 
 def phrases_table(captions: dict[str, str], found: dict[str, list[Phrase]], maker: Maker) -> pa.Table:
-    """Rows of :data:`evaluation.schemas.PHRASES`, in the caption's order; phrases that are not its words come last."""
+    """Rows of :data:`evaluation.tables.perception.PHRASES`, in the caption's order; phrases that are not its words come last."""
     rows = []
     for unit, phrases in found.items():
         placed = [(locate(phrase.text, captions[unit]), phrase) for phrase in phrases]

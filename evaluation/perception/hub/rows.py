@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from evaluation.perception.hub.settings import HUB_VERSION, HubModel
-from evaluation.schemas import CAPTIONS, DESCRIPTIONS
+from evaluation.tables.perception import CAPTIONS, DESCRIPTIONS
 from training.digests import canonical_json
 
 
@@ -21,7 +21,7 @@ class Maker:
     digest: str
 
     def columns(self) -> dict[str, Any]:
-        """The columns of :data:`evaluation.schemas.MADE_BY`."""
+        """The columns of :data:`evaluation.tables.perception.MADE_BY`."""
         return {"model": self.name, "model_digest": self.digest, "function_version": HUB_VERSION}
 
 
@@ -41,7 +41,7 @@ class ScoredText:
 def captions_table(
     found: Mapping[str, Sequence[tuple[str, ScoredText]]], settings: HubModel, maker: Maker
 ) -> pa.Table:
-    """Rows of :data:`evaluation.schemas.CAPTIONS` from (prompt, answer) pairs of each sample, best first.
+    """Rows of :data:`evaluation.tables.perception.CAPTIONS` from (prompt, answer) pairs of each sample, best first.
 
     Equal captions of a sample stay: how often a model says the same is worth knowing.
     """
@@ -67,7 +67,7 @@ def captions_table(
 
 
 def descriptions_table(found: Mapping[str, tuple[str, ScoredText]], maker: Maker) -> pa.Table:
-    """Rows of :data:`evaluation.schemas.DESCRIPTIONS` from the (prompt, answer) of each entity."""
+    """Rows of :data:`evaluation.tables.perception.DESCRIPTIONS` from the (prompt, answer) of each entity."""
     rows = [
         {
             "entity_id": entity_id,

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from evaluation.perception.hub.families import DESCRIBING, FAMILIES, check_role
 from training.digests import canonical_json, sha256_bytes
 from training.errors import FoundryError
-from training.options import Fraction, Section
+from training.recipes.section import Fraction, Section
 from training.validation import validate
 
 HUB_VERSION = 1  # raise when answers change though weights and settings do not

@@ -13,8 +13,8 @@ from assets.captions.recaption import (
     normalised_words,
     select_captions,
 )
-from assets.schemas import RECAPTIONS
-from evaluation.schemas import CAPTIONS
+from assets.graph.schemas import RECAPTIONS
+from evaluation.tables.perception import CAPTIONS
 from training.errors import FoundryError
 
 

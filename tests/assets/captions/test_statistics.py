@@ -14,7 +14,7 @@ from assets.captions.plots import statistics_figures
 from assets.captions.sheets import statistics_markdown
 from assets.captions.statistics import CAPTION_STATISTICS, caption_check, caption_statistics
 from assets.encodings.text import text_id
-from assets.sheets import figure_jpeg
+from assets.pages.sheets import figure_jpeg
 from training.errors import FoundryError
 
 NOUNS = ("apple", "tree", "dog", "sky")

@@ -12,7 +12,7 @@ from assets.corpus.curation import curate, find_duplicates, mark_duplicates, per
 from assets.corpus.identity import image_id_of, sample_id_of
 from assets.corpus.image_io import decode_rgb, encode_png
 from assets.corpus.scenes import build_scenes, load_world
-from assets.schemas import CURATED_IMAGES, LANDED_IMAGES
+from assets.graph.schemas import CURATED_IMAGES, LANDED_IMAGES
 from tests.assets.corpus.makers import PROFILES, picture
 from training.errors import FoundryError
 

@@ -13,7 +13,7 @@ from assets.corpus.fluent_art import fluent_pictures, fluent_stem
 from assets.corpus.scenes import load_world
 from assets.corpus.world import Concept
 from evaluation.perception.downloads import FLUENT, is_fetched
-from evaluation.perception.identity import model_name
+from evaluation.perception.embedded.identity import model_name
 from tests.assets.corpus.makers import PROFILES
 from training.errors import FoundryError
 

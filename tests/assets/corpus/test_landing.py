@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from assets.corpus.identity import image_id_of, sample_id_of, shard_group, split_of
 from assets.corpus.landing import group_shards, land_group, land_shard, list_shards, read_shard
-from assets.interfaces import Landing
-from assets.schemas import LANDED_IMAGES, QUARANTINE
+from assets.graph.interfaces import Landing
+from assets.graph.schemas import LANDED_IMAGES, QUARANTINE
 from tests.assets.corpus.makers import huge_png_header, picture, write_parquet, write_tar
 from training.errors import FoundryError
 

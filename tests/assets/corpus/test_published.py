@@ -13,7 +13,7 @@ from assets.corpus.importing import import_source
 from assets.corpus.landing import land_shard, list_shards, read_quarantine
 from assets.corpus.published import ANNOTATIONS_FILE, as_entity_boxes, read_published_annotations
 from assets.entities.formats import layoutsam, layoutsam_eval
-from assets.schemas import ENTITY_BOXES
+from assets.graph.schemas import ENTITY_BOXES
 from tests.assets.entities.formats.makers import STRANGE, image_bytes, records
 from training.errors import FoundryError
 

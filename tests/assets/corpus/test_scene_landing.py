@@ -11,7 +11,7 @@ from assets.corpus.curation import curate
 from assets.corpus.image_io import decode_rgb
 from assets.corpus.landing import land_shard, list_shards
 from assets.corpus.scenes import World, build_scenes, land_scenes, load_world
-from assets.schemas import SCENE_TRUTH
+from assets.graph.schemas import SCENE_TRUTH
 from tests.assets.corpus.makers import PROFILES
 from training.errors import FoundryError
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from assets.corpus.scenes import load_world
 from assets.corpus.sheets import image_sheet, scene_sheet
-from assets.schemas import LANDED_IMAGES
+from assets.graph.schemas import LANDED_IMAGES
 from tests.assets.corpus.makers import PROFILES, picture
 
 

@@ -13,7 +13,7 @@ from assets.corpus.identity import image_id_of, sample_id_of
 from assets.corpus.image_io import decode_rgb
 from assets.encodings.assembly import DatasetTables, gate_of, write_dataset
 from assets.encodings.text import text_id
-from assets.schemas import LANDED_IMAGES
+from assets.graph.schemas import LANDED_IMAGES
 from tests.assets.corpus.makers import picture
 from training.errors import FoundryError
 from training.shards import TrainingShards

@@ -17,11 +17,11 @@ from assets.encodings.assembly import DatasetTables, refuse_stale, write_dataset
 from assets.encodings.buckets import Geometry
 from assets.encodings.latents import LatentEncoder, latent_model, latents_digest
 from assets.encodings.text import CaptionEncoder, distinct_texts, text_id, text_model
-from assets.schemas import LANDED_IMAGES
+from assets.graph.schemas import LANDED_IMAGES
 from tests.training.text_encoders import checkpoints
-from training.encoder_settings import EncoderSettings
 from training.errors import FoundryError
-from training.packaged import SHIPPED_AUTOENCODER, SHIPPED_AUTOENCODER_DIGEST, minilm_digest
+from training.packaged_models import SHIPPED_AUTOENCODER, SHIPPED_AUTOENCODER_DIGEST, minilm_digest
+from training.recipes.text_encoder import EncoderSettings
 from training.shards import TrainingShards
 
 NAMES = ("a", "b", "c", "d")

@@ -11,7 +11,7 @@ import pytest
 
 from assets.entities.benchmark import DECLARED, MEASURED, BenchmarkSources, layout_benchmark, near_duplicates
 from assets.entities.concepts import concept_of, mentions, words_of
-from assets.schemas import CURATED_IMAGES, LAYOUT_BENCHMARK
+from assets.graph.schemas import CURATED_IMAGES, LAYOUT_BENCHMARK
 from training.errors import FoundryError
 
 NAMES = ("strawberry", "soccer ball")

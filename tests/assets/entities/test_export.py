@@ -20,8 +20,8 @@ from assets.entities.formats.records import ALT_TEXT, AnnotatedImage
 from assets.entities.licenses import license_class
 from assets.entities.markdown import escape
 from assets.entities.tally import Tally
-from assets.interfaces import GateResult, Provenance
-from assets.schemas import (
+from assets.graph.interfaces import GateResult, Provenance
+from assets.graph.schemas import (
     CURATED_IMAGES,
     ENTITY_ANNOTATIONS,
     ENTITY_MASKS,

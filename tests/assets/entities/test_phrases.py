@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assets.entities.phrases import select_phrases
-from assets.schemas import ENTITY_PHRASES
-from evaluation.schemas import PHRASES
+from assets.graph.schemas import ENTITY_PHRASES
+from evaluation.tables.perception import PHRASES
 from training.errors import FoundryError
 
 

@@ -17,14 +17,14 @@ from assets.corpus.image_io import encode_png
 from assets.corpus.scenes import load_world
 from assets.entities.quality import Known, captioned_sample, drawn_attributes, quality_table
 from assets.entities.quality_figure import quality_figure
-from assets.interfaces import Provenance
-from assets.measures import MEASURES
-from assets.schemas import SCENE_TRUTH
-from evaluation.metrics.scoring import NUMBERS_OF_OBJECTS
+from assets.graph.interfaces import Provenance
+from assets.graph.schemas import SCENE_TRUTH
+from assets.pages.measures import MEASURES
+from evaluation.metrics.grouped_counts import NUMBERS_OF_OBJECTS
 from orchestration.resources.store import ManifestStore
 from tests.assets.corpus.makers import PROFILES
-from training.contrastive_model import WordVocabulary, build_clip, model_config, save_contrastive
-from training.spec import ContrastiveOptions
+from training.model_folders.contrastive import WordVocabulary, build_clip, model_config, save_contrastive
+from training.recipes.contrastive import ContrastiveOptions
 
 MADE = Provenance("test", 1)
 WORLD = load_world(PROFILES / "demo" / "world.yaml")
@@ -199,7 +199,7 @@ def test_attributes_of_drawings_are_words_that_measurements_give() -> None:
 
 def test_modules_that_dagster_loads_are_light() -> None:
     modules = (
-        "assets.measures",
+        "assets.pages.measures",
         "assets.captions.duplicates",
         "assets.captions.plots",
         "assets.captions.sheets",
@@ -209,7 +209,7 @@ def test_modules_that_dagster_loads_are_light() -> None:
         "assets.entities.quality_figure",
         "assets.reports.perceiving",
         "evaluation.perception.downloads",
-        "evaluation.perception.nanodet",
+        "evaluation.perception.networks.nanodet",
     )
     heavy = (
         "torch",

@@ -15,8 +15,8 @@ from assets.entities.selection import (
     join_descriptions,
     select_entities,
 )
-from assets.schemas import ENTITY_ANNOTATIONS, ENTITY_BOXES
-from evaluation.schemas import DESCRIPTIONS
+from assets.graph.schemas import ENTITY_ANNOTATIONS, ENTITY_BOXES
+from evaluation.tables.perception import DESCRIPTIONS
 from training.errors import FoundryError
 
 Box = list[float]

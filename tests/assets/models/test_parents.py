@@ -10,15 +10,16 @@ import dagster as dg
 import pyarrow as pa
 import pytest
 
-from assets.interfaces import Models, Provenance, Resources
-from assets.lineage import as_records, trace
+from assets.graph.interfaces import Models, Provenance, Resources
+from assets.graph.lineage import as_records, trace
+from assets.graph.steps import STEPS, provenance_of
 from assets.models.parents import check_no_parents, named_versions, parent_version
 from assets.models.partitions import model_partitions
-from assets.steps import STEPS, provenance_of
 from orchestration.resources.store import ManifestStore
 from training.errors import FoundryError
-from training.pruning_recipes import PrunedRecipe, ScoringRecipe
-from training.spec import Recipe, load_recipe
+from training.recipes.files import load_recipe
+from training.recipes.pruned_models import PrunedRecipe, ScoringRecipe
+from training.recipes.specification import Recipe
 
 STUDENTS = {"small-fast": "small", "small-faster": "small", "large-fast": "large"}
 

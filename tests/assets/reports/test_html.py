@@ -32,7 +32,7 @@ from assets.reports.html import render_report, write_report
 from assets.reports.ledger import ledger_rows
 from evaluation.claims.registry import Measurement, claim_results
 from evaluation.intervals import Interval
-from evaluation.pictures import safe_text
+from evaluation.plots.contact_sheets import safe_text
 from training.errors import FoundryError
 
 VOID = {"meta", "img", "br", "link"}

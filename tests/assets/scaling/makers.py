@@ -11,7 +11,7 @@ import pyarrow as pa
 from assets.scaling.points import Planned
 from assets.scaling.scoring import SCORES
 from assets.scaling.tables import RunFacts, scores_table
-from training.grid import Grid, GridPoint, recipe_of
+from training.recipes.grid import Grid, GridPoint, recipe_of
 
 COUNTS = (8, 16, 24, 40, 64, 96)
 NUM_SAMPLES = 12

@@ -9,9 +9,9 @@ import pytest
 from assets.scaling.learning import curves_by_cell, efficiency_of, efficiency_table, grid_claims
 from assets.scaling.points import macs_of
 from assets.scaling.tables import observations_of
-from evaluation.schemas import SCALING_EFFICIENCY, SCALING_OBSERVATIONS
+from evaluation.tables.scaling import SCALING_EFFICIENCY, SCALING_OBSERVATIONS
 from tests.assets.scaling.makers import COUNTS, made_up_scores, small_grid
-from training.grid import GridPoint
+from training.recipes.grid import GridPoint
 
 GRID = small_grid()
 

@@ -10,10 +10,10 @@ import pytest
 
 from assets.encodings.text import text_id
 from assets.scaling.nouns import image_noun_pairs, shown_captions
-from training.options import CaptionMix
 from training.randomness import caption_index, sample_keys
+from training.recipes.dataset import CaptionMix
+from training.recipes.files import load_recipe
 from training.shards import TrainingShards, write_training_shards
-from training.spec import load_recipe
 
 CAPTIONS = [["a dog", "a dog and a cat", "a cat"], ["a crown"], ["", "a dog on grass"]]
 NOUNS = {"a dog": ["dog"], "a dog and a cat": ["dog", "cat"], "a cat": ["cat"], "a crown": ["crown"]}

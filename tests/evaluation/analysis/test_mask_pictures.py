@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from evaluation.analysis.mask_pictures import MOST_COLUMNS, mask_heat_map, short_name
-from evaluation.plots import png_bytes
+from evaluation.plots.basic import png_bytes
 from training.backbones import blueprint
 from training.errors import FoundryError
 from training.pruning import keep_best, unit_groups

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from evaluation.analysis.backbone import analyze, analyze_folder
-from evaluation.analysis.drawing import analysis_markdown, analysis_picture, part_rows, similarity_rows
+from evaluation.analysis.pictures import analysis_markdown, analysis_picture, part_rows, similarity_rows
 from evaluation.analysis.similarity import NOISE_LEVELS, NoisedBatch, block_similarities, cka_matrix
 from training.backbones import Backbone, build_backbone, count_parameters, example_inputs
+from training.diffusion.noise_process import Noising
+from training.diffusion.schedulers import build_scheduler
 from training.digests import sha256_bytes
 from training.errors import FoundryError
-from training.noising import Noising
-from training.sampling import build_scheduler
 from training.shards import write_training_shards
 
 

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from evaluation.analysis import step_errors as module
 from evaluation.analysis.step_errors import StepErrors, step_errors, step_errors_picture, step_errors_table
-from evaluation.plots import png_bytes
-from evaluation.schemas import PRUNING_STEP_ERRORS
+from evaluation.plots.basic import png_bytes
+from evaluation.tables.scores import PRUNING_STEP_ERRORS
 from tests.training.pruning.stand_ins import SCHEDULERS, FakeDenoiser, frozen, prompts_for
 from training.backbones import denoise
+from training.conditioning import Prompts
 from training.errors import FoundryError
-from training.prompts import Prompts
 from training.pruning import prune, unit_groups
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")

@@ -9,7 +9,7 @@ import pytest
 from evaluation.metrics.agreement import annotator_agreement, cohens_kappa
 from evaluation.metrics.attributes import attribute_scores, stated
 from evaluation.metrics.entity_scores import METRICS, entity_scores
-from evaluation.metrics.scoring import SCORES
+from evaluation.metrics.grouped_counts import SCORES
 from training.errors import FoundryError
 
 LEFT, RIGHT, WORD = [0.0, 0.0, 0.4, 0.5], [0.5, 0.5, 1.0, 1.0], [0.0, 0.8, 0.4, 1.0]

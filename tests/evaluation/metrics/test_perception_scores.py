@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.metrics.boxes import MIN_IOU, iou_matrix, match_pairs
+from evaluation.boxes import MIN_IOU, iou_matrix, match_pairs
+from evaluation.metrics.grouped_counts import GROUPS, SCORES, ratio_intervals
 from evaluation.metrics.perception_scores import METRICS, perception_scores
 from evaluation.metrics.scene_truth import color_words, mentions
-from evaluation.metrics.scoring import GROUPS, SCORES, ratio_intervals
 from training.errors import FoundryError
 
 BOX, FAR = [0.0, 0.0, 0.5, 0.5], [0.5, 0.5, 1.0, 1.0]

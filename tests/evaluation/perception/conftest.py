@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from assets.corpus import art
-from evaluation.perception.bank import ConceptBank, build_bank
+from evaluation.perception.embedded.bank import ConceptBank, build_bank
 from tests.evaluation.perception.composites import PICTURES
 
 VOCABULARY = ("soccer ball", "hammer", "apple", "drum", "cat", "tree", "fish", "umbrella", "candle")

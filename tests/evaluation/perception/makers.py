@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from evaluation.perception.run_lengths import encode_mask
-from evaluation.schemas import REGIONS
+from evaluation.tables.perception import REGIONS
 
 REGION_STRUCT = pa.struct([field for field in REGIONS if field.name != "sample_id"])
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from assets.interfaces import Provenance
-from assets.steps import STEPS, Step
-from orchestration.accepting import accept_version
+from assets.graph.interfaces import Provenance
+from assets.graph.steps import STEPS, Step
+from orchestration.accept_version import accept_version
 from orchestration.freshness import difference
 from orchestration.resources.records import Acceptance, Records
 from orchestration.resources.store import ManifestStore

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assets.interfaces import Manifest, Provenance
-from assets.lineage import as_records, trace
+from assets.graph.interfaces import Manifest, Provenance
+from assets.graph.lineage import as_records, trace
 from assets.versioning.naming import known_versions
-from orchestration.collecting import Rules, collect, plan_collection
+from orchestration.garbage_collection import Rules, collect, plan_collection
 from orchestration.resources.files import StoreError
 from orchestration.resources.store import ManifestStore
 

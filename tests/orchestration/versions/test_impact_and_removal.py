@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from assets.lineage import as_records, trace
+from assets.graph.lineage import as_records, trace
 from assets.versioning.impact import Impact, impact
 from assets.versioning.removal import removed_images_behind
 from assets.versioning.samples import sample_lineage
 from assets.versioning.subjects import find_subject
-from orchestration.collecting import Rules, collect, plan_collection
-from orchestration.removing import remove
+from orchestration.garbage_collection import Rules, collect, plan_collection
 from orchestration.resources.store import ManifestStore
+from orchestration.takedown import remove
 from tests.orchestration.versions.small_graph import PICTURES, Picture, SmallGraph
 from training.errors import FoundryError
 

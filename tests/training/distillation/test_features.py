@@ -14,8 +14,8 @@ from tests.training.distillation.test_students import KOALA, SMALL
 from training.backbones import blueprint, build_backbone, build_on_meta, variant
 from training.distillation import FeatureTaps, build_student, feature_pairs, stages_of
 from training.distillation.features import paired_layers
-from training.distillation_options import FeatureOptions, StudentOptions
 from training.errors import FoundryError
+from training.recipes.feature_distillation import FeatureOptions, StudentOptions
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ import torch
 from training.backbones import blueprint, build_backbone, build_on_meta, count_parameters, variant
 from training.distillation import build_student, student_config
 from training.distillation.students import depth_by_level, fill, plan_cut
-from training.distillation_options import StudentOptions
 from training.errors import FoundryError
-from training.spec import load_recipe
+from training.recipes.feature_distillation import StudentOptions
+from training.recipes.files import load_recipe
 
 KOALA: dict[str, dict[str, Any]] = {
     "KOALA-1B": {"down": (0,), "up": (0, 2), "depth": (1, 2, 6)},

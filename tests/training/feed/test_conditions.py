@@ -16,11 +16,12 @@ from training.digests import OUTSIDE_MODEL_DIGEST, folder_digest
 from training.errors import FoundryError
 from training.feed.conditions import EncodedAhead, EncodedInStep, StoredTexts
 from training.feed.latents import LatentFeed
-from training.packaged import minilm_digest
+from training.packaged_models import minilm_digest
 from training.randomness import Draw, SampleOrder
+from training.recipes.files import load_recipe
+from training.recipes.specification import TrainingSpecification
 from training.run import run
 from training.shards import TrainingShards, write_training_shards
-from training.spec import TrainingSpecification, load_recipe
 from training.text_encoders import MiniLMEncoder
 
 CAPTIONS = [

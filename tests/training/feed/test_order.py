@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from tests.training.feed.makers import SHAPES, names, part, parts, write
 from training.errors import FoundryError
 from training.feed.order import BucketOrder, Group, ShardOrder, ShuffledGroup, build_order
-from training.options import DatasetSelection
 from training.randomness import SampleOrder
+from training.recipes.dataset import DatasetSelection
 from training.shards import TrainingShards
 from training.shards.reading import ShardRange
 

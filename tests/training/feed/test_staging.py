@@ -17,9 +17,11 @@ from training.digests import folder_digest
 from training.errors import FoundryError
 from training.feed.latents import LatentFeed
 from training.feed.staging import RemoteDataset, Stager, claim_cache
+from training.recipes.execution import Execution
+from training.recipes.files import load_recipe
+from training.recipes.specification import TrainingSpecification
 from training.shards import TrainingShards
 from training.shards.description import SAMPLE_ARRAYS, STATE_ARRAYS
-from training.spec import Execution, TrainingSpecification, load_recipe
 
 
 @pytest.fixture

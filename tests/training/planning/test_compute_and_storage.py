@@ -9,7 +9,8 @@ from training.errors import FoundryError
 from training.planning.compute import Rate, training_flops
 from training.planning.devices import GPUS
 from training.planning.plan import Machine, plan_recipe, remedies, shares_of
-from training.spec import Recipe, load_recipe
+from training.recipes.files import load_recipe
+from training.recipes.specification import Recipe
 
 
 def _recipe(backbone: str = "PixArt-tiny", **changes: object) -> Recipe:

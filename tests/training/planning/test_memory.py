@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from training.backbones import blueprint
-from training.loop import Loop
+from training.loop.loop import Loop
 from training.measuring.synthetic import Case, build_loop
 from training.objectives.diffusion import DiffusionObjective
 from training.planning import blocks

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from tests.training.feed.makers import DIM, SHAPES, names, part, write
-from training.options import CaptionMix
 from training.planning.storage import (
     ENCODERS,
     Encoder,
@@ -17,6 +16,7 @@ from training.planning.storage import (
     text_costs,
     transformer,
 )
+from training.recipes.dataset import CaptionMix
 
 
 def test_states_of_600_million_texts_take_twenty_times_their_latents() -> None:

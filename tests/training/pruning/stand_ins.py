@@ -23,9 +23,9 @@ from diffusers import (
 from torch import Tensor, nn
 
 from training.backbones import build_backbone, pooled_dim, text_dim
-from training.chain import Chain, State
-from training.prompts import Prompts
-from training.stepping import extra_keywords, scaled_input, start_sampling
+from training.conditioning import Prompts
+from training.sampling.denoising_loop import extra_keywords, scaled_input, start_sampling
+from training.sampling.gradient_checkpointing import Chain, State
 
 Masks = Callable[[Any], Tensor]
 BETAS: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}

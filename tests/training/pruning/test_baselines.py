@@ -12,9 +12,9 @@ from torch import Tensor
 from tests.training.pruning.families import FAMILIES, groups_of, kinds_of, model_of
 from tests.training.pruning.stand_ins import SCHEDULERS, FakeDenoiser, frozen, full_graph_latents, prompts_for
 from training.backbones import denoise
+from training.diffusion.noise_process import Noising
 from training.errors import FoundryError
 from training.feed.latents import LatentBatch
-from training.noising import Noising
 from training.pruning import baselines, keep_best, masked, prune, unit_groups
 from training.pruning.baselines import (
     block_of,
@@ -23,7 +23,7 @@ from training.pruning.baselines import (
     random_scores,
     taylor_scores,
 )
-from training.pruning_options import BlockRemovalOptions, PruningOptions, TaylorOptions
+from training.recipes.pruning import BlockRemovalOptions, PruningOptions, TaylorOptions
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")
 HEADS_FFN: Any = ("heads", "ffn")

@@ -23,7 +23,7 @@ from training.errors import FoundryError
 from training.pruning.hard_concrete import HardConcrete
 from training.pruning.learning import MaskLearner
 from training.pruning.noise import MaskNoise
-from training.pruning_options import PRESETS, PruningOptions, pruning_preset
+from training.recipes.pruning import PRESETS, PruningOptions, pruning_preset
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")
 SETTINGS: dict[str, Any] = {

@@ -11,7 +11,7 @@ from tests.training.pruning.stand_ins import SCHEDULERS, FakeDenoiser, frozen, f
 from tests.training.pruning.test_learning import SETTINGS, NoMasks, PlainMasks
 from training.pruning import masked, unit_groups
 from training.pruning.learning import MaskLearner
-from training.pruning_options import Kind, PruningOptions
+from training.recipes.pruning import Kind, PruningOptions
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")
 

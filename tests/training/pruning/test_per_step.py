@@ -12,7 +12,7 @@ from torch import Tensor
 from tests.training.pruning.stand_ins import masked
 from tests.training.pruning.test_learning import PlainMasks, flat, learner
 from training.pruning.noise import step_of_draw
-from training.stepping import extra_keywords, scaled_input, start_sampling
+from training.sampling.denoising_loop import extra_keywords, scaled_input, start_sampling
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")
 

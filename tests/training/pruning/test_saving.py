@@ -33,11 +33,11 @@ from tests.training.pruning.families import (
     random_keep,
 )
 from training.errors import FoundryError
+from training.model_folders.denoiser import Denoiser, sample_with
 from training.pruning.masking import masked
 from training.pruning.removal import prune
 from training.pruning.saving import PrunedPixArtTransformer2DModel, pruned_class
 from training.pruning.scores import read_scores, write_scores
-from training.sampling import Denoiser, sample_with
 
 
 def mixed_keep(backbone: Any) -> dict[Any, torch.Tensor]:

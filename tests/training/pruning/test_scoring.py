@@ -17,14 +17,14 @@ from diffusers import DDIMScheduler, PNDMScheduler, UNet2DModel
 from tests.training.pruning import families
 from tests.training.pruning.stand_ins import BETAS, frozen, prompts_for
 from training.backbones import blueprint
+from training.diffusion.noise_process import Noising
 from training.errors import FoundryError
 from training.feed.latents import LatentBatch
-from training.noising import Noising
+from training.model_folders.denoiser import Denoiser
 from training.pruning import METHODS, ScoredUnits, keep_best, masked, prune, score_units, unit_groups
 from training.pruning import _resuming as resuming
 from training.pruning.learning import MaskLearner
-from training.pruning_options import BlockRemovalOptions, PruningOptions, TaylorOptions
-from training.sampling import Denoiser
+from training.recipes.pruning import BlockRemovalOptions, PruningOptions, TaylorOptions
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")
 STEPS, KINDS = 3, ("heads", "ffn")

@@ -14,8 +14,8 @@ import transformers
 
 from tests.training.text_encoders import checkpoints
 from tests.training.text_encoders.checkpoints import TEXTS, TOKENS
-from training.encoder_settings import EncoderSettings, encoder_digest, encoder_name, encoder_widths
 from training.errors import FoundryError
+from training.recipes.text_encoder import EncoderSettings, encoder_digest, encoder_name, encoder_widths
 from training.text_encoders import TextEncoder, build_encoder
 from training.validation import validate
 

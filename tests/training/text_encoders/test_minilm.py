@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from training.errors import FoundryError
-from training.packaged import MINILM_FILES, minilm_digest, packaged_folder
+from training.packaged_models import MINILM_FILES, minilm_digest, packaged_folder
 from training.text_encoders import MiniLMEncoder
 
 TEXTS = ["a red apple and a blue fish on a green background", "", "cat", "word " * 60]

@@ -18,7 +18,7 @@ from evaluation.perception.hub.images import open_image
 from evaluation.perception.hub.loading import Loaded, load
 from evaluation.perception.hub.models import HubPerceptionModel, build_hub_worker
 from evaluation.perception.hub.settings import HubModel, read_settings
-from evaluation.schemas import CAPTIONS, DESCRIPTIONS
+from evaluation.tables.perception import CAPTIONS, DESCRIPTIONS
 from tests.evaluation.perception.hub.checkpoints import CAPTIONERS
 from tests.evaluation.perception.hub.conftest import Checkpoint, png
 from training.errors import FoundryError

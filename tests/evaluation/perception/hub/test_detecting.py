@@ -18,7 +18,7 @@ from evaluation.perception.hub.images import open_image
 from evaluation.perception.hub.loading import Loaded, load
 from evaluation.perception.hub.models import HubPerceptionModel
 from evaluation.perception.hub.settings import HubModel, read_settings
-from evaluation.schemas import BOXES
+from evaluation.tables.perception import BOXES
 from tests.evaluation.perception.hub.conftest import Checkpoint, png
 from training.errors import FoundryError
 

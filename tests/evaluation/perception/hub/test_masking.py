@@ -15,7 +15,7 @@ from evaluation.perception.hub.masking import draw_masks
 from evaluation.perception.hub.models import HubPerceptionModel
 from evaluation.perception.hub.settings import read_settings
 from evaluation.perception.run_lengths import decode_mask
-from evaluation.schemas import MASKS
+from evaluation.tables.perception import MASKS
 from tests.evaluation.perception.hub.conftest import Checkpoint, png
 from training.errors import FoundryError
 

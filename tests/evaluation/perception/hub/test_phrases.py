@@ -9,7 +9,7 @@ import pytest
 
 from evaluation.perception.hub.models import HubPerceptionModel
 from evaluation.perception.hub.phrases import Phrase, head_noun, locate, parse_phrases, singular
-from evaluation.schemas import PHRASES
+from evaluation.tables.perception import PHRASES
 from tests.evaluation.perception.hub.finders import llm
 from training.errors import FoundryError
 

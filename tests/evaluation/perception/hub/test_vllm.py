@@ -15,7 +15,7 @@ from evaluation.perception.hub.models import HubPerceptionModel
 from evaluation.perception.hub.rows import Maker
 from evaluation.perception.hub.settings import HubModel, read_settings
 from evaluation.perception.hub.vllm import VllmWorker, engine_arguments, sampling_arguments
-from evaluation.schemas import CAPTIONS, DESCRIPTIONS
+from evaluation.tables.perception import CAPTIONS, DESCRIPTIONS
 from tests.evaluation.perception.hub.conftest import Checkpoint, png
 from training.errors import FoundryError
 

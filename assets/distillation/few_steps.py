@@ -1,0 +1,136 @@
+"""A few-step student beside its teacher: the same prompts and noise, scored by the judge and shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from assets.graph.interfaces import Store
+from assets.models.drawing import held_out_prompts, prompts_of
+from assets.pages.sheets import sheet_jpeg
+from evaluation.tables.scores import FEW_STEP_SCORES
+from training.recipes.specification import Recipe
+
+if TYPE_CHECKING:
+    from evaluation.metrics.few_steps import FewStepScore
+
+STUDENT_STEPS = (1, 2, 4)
+TEACHER_STEPS = (1, 2, 4, 16)
+PROMPTS_SHOWN = 4
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Scores by model and number of steps, and a small JPEG: a row a prompt, the teacher's pictures, the student's."""
+
+    table: pa.Table
+    sheet: bytes
+
+
+def compare_with_teacher(
+    store: Store, teacher: Path, student: Path, recipe: Recipe, student_digest: str, prompts_per_split: int
+) -> Comparison:
+    """Draw held-out prompts with both models, the teacher guided as it was distilled, the student not at all.
+
+    Raises FoundryError when there is no judge that passed its gate or no held-out prompt.
+    """
+    from evaluation.judge import Judge
+    from evaluation.metrics.few_steps import few_step_scores
+
+    judge = Judge.load(store.local_folder("judge_clip", require_gate=True))
+    shards_folder = store.local_folder("training_shards", require_gate=True)
+    prompts, images = _draw(shards_folder, teacher, student, built_in_guidance(recipe), prompts_per_split)
+    texts = judge.embed_texts(prompts)
+    cosines = {
+        model: {
+            steps: (judge.embed_images(pictures) * texts).sum(axis=1).astype(np.float64)
+            for steps, pictures in drawn.items()
+        }
+        for model, drawn in images.items()
+    }
+    scores = few_step_scores(cosines, images)
+    return Comparison(score_table(scores, recipe, student_digest, len(prompts)), _sheet(images, prompts))
+
+
+def built_in_guidance(recipe: Recipe) -> float:
+    """The teacher's guidance that the student has learned: the middle of the range it was drawn from."""
+    options = recipe.step_distillation
+    return 1.0 if options is None else (options.guidance_min + options.guidance_max) / 2
+
+
+def score_table(scores: list[FewStepScore], recipe: Recipe, digest: str, num_prompts: int) -> pa.Table:
+    """Rows of :data:`evaluation.tables.scores.FEW_STEP_SCORES`."""
+    rows = [
+        {
+            "recipe": recipe.name,
+            "teacher": recipe.parent,
+            "model": score.model,
+            "num_steps": score.steps,
+            "judge_cosine": score.cosine.value,
+            "judge_cosine_low": score.cosine.low,
+            "judge_cosine_high": score.cosine.high,
+            "above_teacher": score.above_teacher.value if score.above_teacher else None,
+            "above_teacher_low": score.above_teacher.low if score.above_teacher else None,
+            "above_teacher_high": score.above_teacher.high if score.above_teacher else None,
+            "path_error": score.path_error,
+            "num_prompts": num_prompts,
+            "model_digest": digest,
+        }
+        for score in scores
+    ]
+    return pa.Table.from_pylist(rows, schema=FEW_STEP_SCORES)
+
+
+def scores_markdown(table: pa.Table) -> str:
+    """The comparison in Markdown, for the asset page and the card."""
+    lines = [
+        "| model | steps | judge cosine | above the teacher in as many steps | distance to the teacher's 16 steps |",
+        "|---|---|---|---|---|",
+    ]
+    for row in table.to_pylist():
+        cosine = (
+            f"{row['judge_cosine']:.3f} ({row['judge_cosine_low']:.3f} to {row['judge_cosine_high']:.3f})"
+        )
+        above = ""
+        if row["above_teacher"] is not None:
+            low, high = row["above_teacher_low"], row["above_teacher_high"]
+            above = f"{row['above_teacher']:+.3f} ({low:+.3f} to {high:+.3f})"
+        path = "" if row["path_error"] is None else f"{row['path_error']:.1f}"
+        lines.append(f"| {row['model']} | {row['num_steps']} | {cosine} | {above} | {path} |")
+    return "\n".join(lines)
+
+
+def _draw(
+    shards_folder: Path, teacher: Path, student: Path, guidance: float, prompts_per_split: int
+) -> tuple[list[str], dict[str, dict[int, np.ndarray]]]:
+    """Prompts, and pictures [n, h, w, 3] by model and number of steps."""
+    from training.model_folders.denoiser import Denoiser, sample_with
+    from training.shards import TrainingShards
+
+    shards = TrainingShards.open(shards_folder)
+    chosen = held_out_prompts(shards.samples, prompts_per_split, seed=0)
+    prompts, seeds = prompts_of(shards, chosen["row"].to_numpy()), chosen["seed"].to_pylist()
+    images = {}
+    for name, folder, scale, steps in (
+        ("teacher", teacher, guidance, TEACHER_STEPS),
+        ("student", student, 1.0, STUDENT_STEPS),
+    ):
+        denoiser = Denoiser.load(folder)
+        images[name] = {count: sample_with(denoiser, prompts, seeds, count, scale) for count in steps}
+    return chosen["prompt"].to_pylist(), images
+
+
+def _sheet(images: dict[str, dict[int, np.ndarray]], prompts: list[str]) -> bytes:
+    from assets.corpus.image_io import encode_png
+
+    columns = [(model, steps) for model, drawn in images.items() for steps in sorted(drawn)]
+    tiles, labels = [], []
+    for row in range(min(PROMPTS_SHOWN, len(prompts))):
+        for model, steps in columns:
+            tiles.append(encode_png(images[model][steps][row]))
+            labels.append(f"{model} {steps}")
+    return sheet_jpeg(tiles, labels, columns=len(columns))

@@ -1,0 +1,246 @@
+"""How good a trained backbone is as a teacher: does it paint what a caption names, where it belongs?
+
+Prompts are the best generated captions of held-out scenes (they name objects, colours and places); the judge and
+perception look at the pictures, and the scenes' truth only scores. Real pictures of the same captions and their
+reconstructions by the autoencoder are scored alike: the ceilings that no model in these latents can pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from assets.graph.interfaces import Perception, Store
+from training.errors import FoundryError
+
+if TYPE_CHECKING:
+    from evaluation.judge import Judge
+    from evaluation.metrics.placement import Found, Wanted
+
+SPLIT = "held_out_images"
+Looking = Literal["closed_set", "regions"]
+JUDGED_AMONG = (8, 32)
+"""The judge picks the caption out of so many; chance is one over it."""
+
+
+@dataclass(frozen=True)
+class CaptionedScenes:
+    """Held-out scenes with the caption that prompts a model, and the objects that the caption names."""
+
+    sample_ids: tuple[str, ...]
+    prompts: tuple[str, ...]
+    images: np.ndarray  # [n, h, w, 3] uint8
+    wanted: tuple[Wanted, ...]
+
+
+def captioned_scenes(store: Store) -> CaptionedScenes:
+    """Held-out scenes of training concepts that have a kept generated caption.
+
+    Raises FoundryError when there are none, as with data that have no truth.
+    """
+    from assets.models.judging import decoded, held_out_pairs
+    from evaluation.metrics.placement import wanted_objects
+    from evaluation.metrics.scene_truth import read_truth
+
+    captions = best_captions(store)
+    pairs = held_out_pairs(store)
+    of_split = pc.equal(pairs["split"], SPLIT)
+    chosen = pairs.filter(pc.and_(of_split, pc.is_in(pairs["sample_id"], pa.array(sorted(captions)))))
+    if chosen.num_rows == 0 or store.current("scene_truth") is None:
+        raise FoundryError(
+            f"No composed scene of split '{SPLIT}' has a generated caption, so teachers cannot be scored. "
+            "Use a profile of composed scenes and materialize recaptions."
+        )
+    ids = chosen["sample_id"].to_pylist()
+    truth = read_truth(store.read_table("scene_truth"))
+    wanted = wanted_objects({key: captions[key] for key in ids}, truth)
+    return CaptionedScenes(tuple(ids), tuple(captions[key] for key in ids), decoded(chosen), tuple(wanted))
+
+
+def best_captions(store: Store) -> dict[str, str]:
+    """The first kept generated caption of each sample."""
+    rows = store.read_all("recaptions", ["sample_id", "caption_index", "caption", "keep"])
+    rows = rows.filter(rows["keep"]).sort_by([("sample_id", "ascending"), ("caption_index", "descending")])
+    return dict(zip(rows["sample_id"].to_pylist(), rows["caption"].to_pylist(), strict=True))
+
+
+def draw_scenes(
+    model_folder: Path, scenes: CaptionedScenes, steps: int, guidance: float, threads: int
+) -> np.ndarray:
+    """A picture of each caption from noise of its own: [n, h, w, 3] uint8."""
+    from training.model_folders.denoiser import sample
+    from training.text_encoders import MiniLMEncoder
+
+    prompts = MiniLMEncoder().prompts(scenes.prompts)
+    seeds = list(range(len(scenes.prompts)))
+    return sample(model_folder, prompts, seeds, steps=steps, guidance=guidance, threads=threads)
+
+
+def reconstructed(autoencoder_folder: Path, images: np.ndarray) -> np.ndarray:
+    """Pictures through the autoencoder and back."""
+    from training.model_folders.autoencoders import decode_latents, encode_images, load_autoencoder
+
+    autoencoder = load_autoencoder(autoencoder_folder)
+    return decode_latents(autoencoder, encode_images(autoencoder, images))
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a teacher draws when it is scored: evaluations of its scheduler, guidance scale and torch threads."""
+
+    num_steps: int = 16
+    guidance: float = 3.0
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class ScoredTeacher:
+    """A teacher's scores beside the ceilings of its latents and of the judge, and the pictures that were scored."""
+
+    scores: dict[str, Any]
+    images: np.ndarray  # [n, h, w, 3] uint8
+
+
+def ceilings(
+    store: Store, scenes: CaptionedScenes, judge: Judge, perception: Perception
+) -> dict[str, dict[str, Any]]:
+    """What real pictures of the same captions score, and the same pictures through the autoencoder and back."""
+    restored = reconstructed(store.local_folder("autoencoder"), scenes.images)
+    return {
+        "real": score_pictures(scenes.images, scenes, judge, perception),
+        "reconstructed": score_pictures(restored, scenes, judge, perception),
+    }
+
+
+def score_teacher(
+    folder: Path, scenes: CaptionedScenes, judge: Judge, perception: Perception, sampling: Sampling
+) -> ScoredTeacher:
+    """Draw the captions with a pipeline folder and score what it drew."""
+    images = draw_scenes(folder, scenes, sampling.num_steps, sampling.guidance, sampling.threads)
+    own = score_pictures(images, scenes, judge, perception)
+    drawn_with = {"num_steps": sampling.num_steps, "guidance": sampling.guidance}
+    return ScoredTeacher({"sampling": drawn_with, "teacher": own, "verdict": verdict(own)}, images)
+
+
+ROWS = {
+    "judge_top1_of_8": "judge picks its caption out of 8",
+    "judge_top1_of_32": "judge picks its caption out of 32",
+    "objects_shown": "objects shown, closest concept",
+    "centres_hit": "objects' centres hit, closest concept",
+    "named_centres_hit": "objects' centres hit, named with confidence",
+}
+
+
+def scores_markdown(scores: Mapping[str, Any]) -> str:
+    """Scores beside their chance or floor and the ceilings, in Markdown, for the asset page and the card."""
+    lines = [
+        "| score (95% interval) | teacher | chance or floor | its latents | real pictures | bar |",
+        "|---|---|---|---|---|---|",
+    ]
+    for key, title in ROWS.items():
+        if key not in scores["teacher"]:
+            continue
+        own = scores["teacher"][key]
+        base = own.get("chance", own.get("floor"))
+        tops = " | ".join(
+            f"{scores['ceilings'][name][key]['value']:.3f}" for name in ("reconstructed", "real")
+        )
+        lines.append(
+            f"| {title} | {own['value']:.3f} ({own['low']:.3f} to {own['high']:.3f}) | {base:.3f} | {tops} "
+            f"| {scores['verdict'].get(key, '')} |"
+        )
+    num, objects = scores["teacher"]["num_pictures"], scores["teacher"]["num_objects"]
+    return "\n".join(lines) + (
+        f"\n\n{num} held-out scenes, prompted by their generated captions, {objects} objects named; "
+        f"{scores['sampling']['num_steps']} steps, guidance {scores['sampling']['guidance']:g}. Floor: the same objects "
+        "sought in the pictures of all other prompts. Bars: judge 5 times chance, centres 60%."
+    )
+
+
+def teacher_card(card: str, scores: Mapping[str, Any]) -> str:
+    """The model's own card, and what it is worth as a teacher."""
+    missed = [ROWS[key] for key, side in scores["verdict"].items() if side != "holds"]
+    misses = f"\n\nBars that are missed or not clearly passed: {'; '.join(missed)}." if missed else ""
+    return (
+        f"{card}\n## As a teacher\n\n{scores_markdown(scores)}{misses}\n\nHere its weights are rounded to fp16, and "
+        "these scores are those of the rounded ones. The shipped autoencoder belongs to it and is added when the asset "
+        "`teacher_backbone` publishes it (`training.model_folders.teachers.assemble_teacher` from Python).\n"
+    )
+
+
+def score_pictures(
+    images: np.ndarray, scenes: CaptionedScenes, judge: Judge, perception: Perception
+) -> dict[str, Any]:
+    """Judge's top-1 among 8 and 32 captions, and shares of objects shown and of centres hit, each with interval.
+
+    Objects count twice: by the closest concept of perception's bank (``centres_hit``: one of the training concepts is
+    taken for granted), and by the names that perception would give a scene (``named_centres_hit``: it says nothing
+    where a picture is unlike the bank's clean drawings).
+    """
+    from evaluation.metrics.alignment import score_pairs, summarise_pairs
+    from evaluation.metrics.placement import score_placement
+
+    scores: dict[str, Any] = {}
+    for k in JUDGED_AMONG:
+        if k <= len(set(scenes.prompts)):
+            pairs = score_pairs(
+                judge.embed_images(images), judge.embed_texts(scenes.prompts), scenes.prompts, k
+            )
+            top = summarise_pairs(pairs).top1_of_k
+            scores[f"judge_top1_of_{k}"] = _figures(top, chance=pairs.chance)
+    looks: tuple[tuple[str, Looking], ...] = (("", "closed_set"), ("named_", "regions"))
+    for prefix, role in looks:
+        placement = score_placement(scenes.wanted, _look(images, scenes.sample_ids, perception, role))
+        scores[f"{prefix}objects_shown"] = _figures(placement.shown, floor=placement.shown_floor)
+        scores[f"{prefix}centres_hit"] = _figures(placement.hit, floor=placement.hit_floor)
+    return {**scores, "num_pictures": len(images), "num_objects": len(scenes.wanted)}
+
+
+def _look(
+    images: np.ndarray, ids: Sequence[str], perception: Perception, role: Looking
+) -> dict[str, list[Found]]:
+    """What perception finds and names in pictures, from pixels alone."""
+    from assets.corpus.image_io import encode_png
+    from evaluation.metrics.placement import Found
+
+    model = perception.model(role)
+    if model is None:
+        raise FoundryError(
+            f"The profile's role '{role}' is empty, so generated pictures cannot be looked at. Fill it."
+        )
+    worker = model.worker()
+    rows = worker.factory(**worker.kwargs)(
+        pa.table({"sample_id": list(ids), "image": [encode_png(image) for image in images]})
+    )
+    found: dict[str, list[Found]] = {key: [] for key in ids}
+    columns = (rows[name].to_pylist() for name in ("sample_id", "names", "box_xyxy_norm"))
+    for key, names, box in zip(*columns, strict=True):
+        if names:
+            found[key].append(Found(names[0], tuple(box)))
+    return found
+
+
+def _figures(interval: Any, **beside: float) -> dict[str, float]:
+    return {"value": interval.value, "low": interval.low, "high": interval.high, **beside}
+
+
+def verdict(scores: Mapping[str, Any]) -> dict[str, str]:
+    """Whether a teacher is worth its name: top-1 at least 5 times chance, and 60% of the centres hit.
+
+    ``holds`` or ``fails`` when the whole 95% interval lies on one side of the bar, else ``inside the noise``.
+    """
+    bars = {name: 5 * figures["chance"] for name, figures in scores.items() if name.startswith("judge_top1")}
+    bars["centres_hit"] = 0.6
+    return {name: _side(scores[name], bar) for name, bar in bars.items()}
+
+
+def _side(figures: Mapping[str, float], bar: float) -> str:
+    if figures["low"] >= bar:
+        return "holds"
+    return "fails" if figures["high"] < bar else "inside the noise"

@@ -1,0 +1,370 @@
+"""The steps of the graph as data: what each reads, how it is partitioned, and the version of its function.
+
+Dagster's dependencies, the provenance written beside every result and the staleness shown on a page all
+derive from this one table, so they cannot drift apart. Raise ``function_version`` when a step's results
+change; a refactor leaves it alone and recomputes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from assets.graph.interfaces import Provenance, Store
+from training.errors import FoundryError
+
+Partitioning = (
+    Literal[
+        "groups",
+        "recipes",
+        "teachers",
+        "step_distilled",
+        "distilled",
+        "unit_scores",
+        "pruned",
+        "fine_tuned",
+        "grid",
+    ]
+    | None
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One asset. ``reads`` names the steps whose newest versions go into its provenance.
+
+    ``after`` names steps that come earlier but whose digest says nothing about this one's input: the scene builder
+    lands shards, and it is the shards of its own group that ``landed_images`` reads. ``parents`` are those of ``reads``
+    that hold what a recipe names: its parent among the models, its scores. Of them only the named versions are read.
+    """
+
+    name: str
+    group: str
+    function_version: int
+    reads: tuple[str, ...] = ()
+    partitioned_by: Partitioning = None
+    kinds: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    parents: tuple[str, ...] = ()
+
+
+_MODELS = ("backbone", "teacher_backbone", "step_distilled_backbone", "distilled_backbone")
+"""What holds models that can be cut."""
+_TUNED = ("backbone", "teacher_backbone", "distilled_backbone", "pruned_backbone")
+"""What holds models that can be trained on; few-step ones cannot."""
+
+_ALL = (
+    Step("demo_scenes", "corpus", 1, kinds=("python", "parquet")),
+    Step("landed_images", "corpus", 1, (), "groups", ("parquet",), after=("demo_scenes",)),
+    Step("curated_images", "corpus", 1, ("landed_images",), "groups", ("parquet",)),
+    Step(
+        "regions",
+        "captions",
+        1,
+        ("landed_images", "curated_images"),
+        "groups",
+        ("ray", "pytorch", "parquet"),
+    ),
+    Step(
+        "recaptions",
+        "captions",
+        2,
+        ("landed_images", "curated_images", "regions"),
+        "groups",
+        ("ray", "pytorch", "parquet"),
+    ),
+    Step(
+        "caption_nouns",
+        "captions",
+        1,
+        ("landed_images", "curated_images", "recaptions"),
+        "groups",
+        ("parquet",),
+    ),
+    Step(
+        "caption_statistics",
+        "captions",
+        2,
+        ("landed_images", "recaptions", "caption_nouns"),
+        None,
+        ("parquet",),
+    ),
+    Step("entity_phrases", "entities", 1, ("landed_images", "recaptions"), "groups", ("parquet",)),
+    Step(
+        "entity_boxes",
+        "entities",
+        1,
+        ("landed_images", "curated_images", "regions", "entity_phrases"),
+        "groups",
+        ("ray", "pytorch", "parquet"),
+    ),
+    Step(
+        "entity_annotations",
+        "entities",
+        2,
+        ("landed_images", "regions", "entity_boxes"),
+        "groups",
+        ("ray", "pytorch", "parquet"),
+    ),
+    Step(
+        "entity_masks",
+        "entities",
+        1,
+        ("landed_images", "regions", "entity_annotations"),
+        "groups",
+        ("ray", "pytorch", "parquet"),
+    ),
+    Step(
+        "layout_benchmark",
+        "entities",
+        1,
+        ("landed_images", "curated_images", "recaptions", "entity_annotations"),
+        None,
+        ("parquet",),
+    ),
+    Step(
+        "annotation_pages",
+        "entities",
+        1,
+        ("landed_images", "recaptions", "entity_annotations"),
+        None,
+        ("html",),
+    ),
+    Step(
+        "text_embeddings",
+        "encodings",
+        2,
+        ("landed_images", "curated_images", "recaptions"),
+        "groups",
+        ("pytorch", "huggingface", "parquet"),
+    ),
+    Step("autoencoder", "encodings", 1, kinds=("pytorch", "huggingface")),
+    Step(
+        "image_latents",
+        "encodings",
+        3,
+        ("landed_images", "curated_images", "autoencoder"),
+        "groups",
+        ("pytorch", "parquet"),
+    ),
+    Step(
+        "training_shards",
+        "encodings",
+        3,
+        (
+            "landed_images",
+            "curated_images",
+            "recaptions",
+            "caption_nouns",
+            "text_embeddings",
+            "image_latents",
+            "caption_statistics",
+            "layout_benchmark",
+        ),
+        None,
+        ("numpy",),
+    ),
+    Step("judge_clip", "models", 1, ("landed_images", "curated_images"), None, ("ray", "pytorch")),
+    Step(
+        "backbone",
+        "models",
+        1,
+        ("training_shards", "autoencoder"),
+        "recipes",
+        ("ray", "pytorch", "huggingface"),
+    ),
+    Step(
+        "generated_samples", "models", 1, ("backbone", "training_shards"), "recipes", ("pytorch", "parquet")
+    ),
+    Step("teacher_backbone", "models", 1, ("autoencoder",), "teachers", ("pytorch", "huggingface")),
+    Step(
+        "step_distilled_backbone",
+        "models",
+        1,
+        ("backbone", "teacher_backbone", "training_shards", "autoencoder", "judge_clip"),
+        "step_distilled",
+        ("ray", "pytorch", "huggingface"),
+        parents=("backbone", "teacher_backbone"),
+    ),
+    Step(
+        "distilled_backbone",
+        "models",
+        1,
+        (
+            "backbone",
+            "teacher_backbone",
+            "step_distilled_backbone",
+            "training_shards",
+            "autoencoder",
+            "judge_clip",
+        ),
+        "distilled",
+        ("ray", "pytorch", "huggingface"),
+        parents=("backbone", "teacher_backbone", "step_distilled_backbone"),
+    ),
+    Step(
+        "unit_scores",
+        "models",
+        1,
+        (*_MODELS, "training_shards"),
+        "unit_scores",
+        ("ray", "pytorch"),
+        parents=_MODELS,
+    ),
+    Step(
+        "pruned_backbone",
+        "models",
+        1,
+        ("unit_scores", *_MODELS, "training_shards", "judge_clip"),
+        "pruned",
+        ("pytorch", "huggingface"),
+        parents=("unit_scores", *_MODELS),
+    ),
+    Step(
+        "fine_tuned_backbone",
+        "models",
+        1,
+        (*_TUNED, "training_shards", "autoencoder", "judge_clip"),
+        "fine_tuned",
+        ("ray", "pytorch", "huggingface"),
+        parents=_TUNED,
+    ),
+    Step(
+        "pruning_comparison",
+        "models",
+        1,
+        ("pruned_backbone", "unit_scores", "fine_tuned_backbone"),
+        None,
+        ("parquet",),
+    ),
+    Step("distillation_study", "models", 2, ("distilled_backbone",), None, ("parquet",)),
+    Step(
+        "scaling_run",
+        "scaling",
+        1,
+        ("training_shards", "autoencoder"),
+        "grid",
+        ("ray", "pytorch", "huggingface"),
+    ),
+    Step(
+        "scaling_scores",
+        "scaling",
+        1,
+        ("scaling_run", "training_shards", "judge_clip", "caption_nouns"),
+        "grid",
+        ("ray", "pytorch", "parquet"),
+    ),
+    Step("scaling_grid", "scaling", 1, ("scaling_scores",), None, ("html",)),
+    Step(
+        "backbone_analysis", "models", 1, ("backbone", "training_shards"), "recipes", ("pytorch", "parquet")
+    ),
+    Step(
+        "evaluation_table",
+        "reports",
+        2,
+        ("backbone", "generated_samples", "judge_clip", "training_shards", "landed_images"),
+        None,
+        ("pytorch", "parquet"),
+    ),
+    Step(
+        "data_quality",
+        "reports",
+        1,
+        (
+            "landed_images",
+            "regions",
+            "recaptions",
+            "entity_boxes",
+            "entity_annotations",
+            "judge_clip",
+        ),
+        None,
+        ("pytorch", "parquet"),
+    ),
+    Step(
+        "scaling_observations",
+        "scaling",
+        1,
+        ("evaluation_table", "scaling_scores"),
+        None,
+        ("parquet",),
+    ),
+    Step("scaling_laws", "reports", 1, ("scaling_observations",), None, ("numpy", "parquet")),
+    Step(
+        "report",
+        "reports",
+        2,
+        (
+            "scaling_laws",
+            "scaling_grid",
+            "evaluation_table",
+            "data_quality",
+            "generated_samples",
+            "teacher_backbone",
+            "step_distilled_backbone",
+            "distilled_backbone",
+            "distillation_study",
+            "pruning_comparison",
+            "caption_statistics",
+            "entity_annotations",
+            "layout_benchmark",
+        ),
+        None,
+        ("html",),
+    ),
+)
+
+STEPS: Mapping[str, Step] = {step.name: step for step in _ALL}
+
+
+def input_keys(
+    store: Store, step: Step, partition: str | None, named: Sequence[tuple[str, str]] = ()
+) -> list[tuple[str, str | None]]:
+    """(name, partition) of every version that ``step`` reads for one of its partitions.
+
+    A step reads the same partition of an equally partitioned input, all partitions of a differently
+    partitioned one, and the only version of an unpartitioned one. Of its parents it reads the ``named`` alone.
+    """
+    keys: list[tuple[str, str | None]] = []
+    for name in step.reads:
+        source = STEPS[name]
+        if name in step.parents:
+            keys.extend(version for version in named if version[0] == name)
+        elif source.partitioned_by is None:
+            keys.append((name, None))
+        elif source.partitioned_by == step.partitioned_by:
+            keys.append((name, partition))
+        else:
+            keys.extend((name, key) for key in store.partitions(name))
+    return keys
+
+
+def input_label(name: str, partition: str | None) -> str:
+    """How a version is named among a provenance's inputs."""
+    return name if partition is None else f"{name}@{partition}"
+
+
+def provenance_of(
+    store: Store,
+    step: Step,
+    partition: str | None,
+    config: Mapping[str, Any],
+    other_inputs: Mapping[str, str] | None = None,
+    named: Sequence[tuple[str, str]] = (),
+) -> Provenance:
+    """What a run of ``step`` would be made from right now.
+
+    ``other_inputs`` are digests of what does not come out of the graph (landed files, packaged models); ``named``
+    are asset and partition of what a recipe names: the model it starts from, the scores it cuts by.
+    Raises FoundryError when an input does not exist yet.
+    """
+    inputs = dict(other_inputs or {})
+    for name, key in input_keys(store, step, partition, named):
+        manifest = store.current(name, key)
+        if manifest is None:
+            raise FoundryError(
+                f"'{step.name}' reads {input_label(name, key)}, which has not been materialized yet. Materialize it first."
+            )
+        inputs[input_label(name, key)] = manifest.digest
+    return Provenance(step.name, step.function_version, dict(config), inputs)

@@ -1,0 +1,215 @@
+"""A smaller model beside the one it was made from: sizes, speed, the judge's opinion, pictures from the same noise."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from assets.graph.interfaces import GateResult, Store
+from assets.models.drawing import held_out_prompts, prompts_of
+from assets.pages.sheets import sheet_jpeg
+from evaluation.tables.scores import SMALLER_MODEL_SCORES
+
+if TYPE_CHECKING:
+    from evaluation.metrics.paired_models import SmallerScore
+
+SCORES = "smaller_model_scores"
+"""Table of all comparisons, a partition a smaller model."""
+PICTURES_SHOWN = 8
+TIMED_BATCH, TIMED_RUNS, WARM_UP = 8, 9, 2
+MARGIN = 0.10  # of the parent's judge cosine
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How both models are sampled. A few-step model is drawn in 4 steps without guidance, whatever is said here."""
+
+    prompts_per_split: int = 48
+    num_steps: int = 16
+    guidance: float = 3.0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a backbone costs: parameters, multiply-adds of one image, milliseconds and memory of a batch of 8.
+
+    ``peak_memory_bytes``: weights and what the pass adds, see :func:`training.measuring.memory.peak_memory_bytes`.
+    """
+
+    parameters: int
+    macs: int
+    milliseconds: float
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True)
+class Smaller:
+    """A comparison: the table, the score, and a JPEG with a row of the parent's pictures above each of the child's."""
+
+    table: pa.Table
+    score: SmallerScore
+    sheet: bytes
+
+
+def compare_smaller(
+    store: Store, parent: Path, child: Path, drawing: Drawing, *, recipe: str, parent_name: str, digest: str
+) -> Smaller:
+    """Draw held-out prompts with both from the same noise, let the judge score them, and measure both backbones.
+
+    Raises FoundryError when there is no judge that passed its gate, no held-out prompt, or a parent that paints nothing.
+    """
+    from evaluation.judge import Judge
+    from evaluation.metrics.paired_models import smaller_score
+    from training.shards import TrainingShards
+
+    judge = Judge.load(store.local_folder("judge_clip", require_gate=True))
+    shards = TrainingShards.open(store.local_folder("training_shards", require_gate=True))
+    chosen = held_out_prompts(shards.samples, drawing.prompts_per_split, seed=0)
+    prompts, seeds = prompts_of(shards, chosen["row"].to_numpy()), chosen["seed"].to_pylist()
+    texts = judge.embed_texts(chosen["prompt"].to_pylist())
+    images, cosines = [], []
+    for folder in (parent, child):
+        drawn, steps, guidance = _draw(folder, prompts, seeds, drawing)
+        images.append(drawn)
+        cosines.append((judge.embed_images(drawn) * texts).sum(axis=1).astype(np.float64))
+    costs = measure((parent, child), shards.description.max_tokens)
+    score = smaller_score(cosines[0], cosines[1], images[0], images[1])
+    about = {
+        "recipe": recipe,
+        "parent": parent_name,
+        "num_steps": steps,
+        "guidance": guidance,
+        "num_prompts": len(seeds),
+        "model_digest": digest,
+    }
+    sheet = _sheet(images[0], images[1])
+    return Smaller(_table(score, costs, cosines, {**about, "sheet": sheet}), score, sheet)
+
+
+def measure(folders: Sequence[Path], num_tokens: int) -> list[Measured]:
+    """Count, time and weigh backbones on example inputs of the dataset's text length; timed by turns, so that all meet the
+    same machine."""
+    import torch
+
+    from training.backbones import example_inputs, layer_costs
+    from training.measuring.memory import peak_memory_bytes
+    from training.model_folders.parents import load_backbone
+
+    backbones = [load_backbone(folder).eval() for folder in folders]
+    inputs = [example_inputs(backbone, TIMED_BATCH, num_tokens=num_tokens) for backbone in backbones]
+    with torch.inference_mode():
+        rounds = [
+            [_seconds(example.call, backbone) for example, backbone in zip(inputs, backbones, strict=True)]
+            for _ in range(WARM_UP + TIMED_RUNS)
+        ]
+    seconds = np.median(rounds[WARM_UP:], axis=0)
+    measured = []
+    for backbone, example, median in zip(backbones, inputs, seconds, strict=True):
+        peak = peak_memory_bytes(backbone, example)
+        empty = backbone.to("meta")
+        costs = layer_costs(empty, example_inputs(empty, 1, num_tokens=num_tokens)).values()
+        parameters = sum(parameter.numel() for parameter in empty.parameters())
+        macs = sum(cost.macs + cost.product_macs for cost in costs)
+        measured.append(Measured(parameters, macs, 1e3 * float(median), peak))
+    return measured
+
+
+def _seconds(call: Callable[[Any], Any], backbone: Any) -> float:
+    begun = time.perf_counter()
+    call(backbone)
+    return time.perf_counter() - begun
+
+
+def gate_of_size(found: int, planned: int) -> GateResult:
+    """A model has exactly the parameters that its recipe promised."""
+    return GateResult(found == planned, {"parameters": found, "planned": planned})
+
+
+def gate_of_score(score: SmallerScore, margin: float = MARGIN) -> GateResult:
+    """A model loses no more of its parent's score than the margin, as far as the whole interval lies there."""
+    from evaluation.metrics.paired_models import within_margin
+
+    side = within_margin(score.relative, margin)
+    findings = {"outcome": side, "relative": str(score.relative), "margin": margin}
+    return GateResult(side != "fails", findings)
+
+
+def smaller_markdown(table: pa.Table) -> str:
+    """The comparison in Markdown, for the asset page and the card."""
+    lines = [
+        "| | parameters | multiply-adds | ms, batch of 8 | peak MB, batch of 8 | judge cosine | relative to the parent | SSIM |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    rows = table.to_pylist()
+    whole = rows[0]
+    for row in rows:
+        share = f" ({row['parameters'] / whole['parameters']:.2%})" if row is not whole else ""
+        cosine = (
+            f"{row['judge_cosine']:.3f} ({row['judge_cosine_low']:.3f} to {row['judge_cosine_high']:.3f})"
+        )
+        relative = ssim = ""
+        if row["relative"] is not None:
+            relative = f"{row['relative']:+.1%} ({row['relative_low']:+.1%} to {row['relative_high']:+.1%})"
+            ssim = f"{row['ssim']:.3f}"
+        lines.append(
+            f"| {row['model']} | {row['parameters']:,}{share} | {row['macs']:,} | {row['milliseconds']:.1f} "
+            f"| {row['peak_memory_bytes'] / 1e6:.1f} | {cosine} | {relative} | {ssim} |"
+        )
+    note = (
+        f"{rows[0]['num_prompts']} held-out prompts, {rows[0]['num_steps']} steps, guidance {rows[0]['guidance']:g}; "
+        "milliseconds hold for the machine of this run and what else it did; peak MB (1e6 bytes) are weights and the most "
+        "tensors of a forward pass that are alive at once, in float32."
+    )
+    return "\n".join([*lines, "", note])
+
+
+def _draw(folder: Path, prompts: Any, seeds: list[int], drawing: Drawing) -> tuple[np.ndarray, int, float]:
+    from training.hardware import sampling_device
+    from training.model_folders.denoiser import Denoiser, sample_with
+
+    denoiser = Denoiser.load(folder, sampling_device())
+    steps, guidance = denoiser.steps_and_guidance(drawing.num_steps, drawing.guidance)
+    return sample_with(denoiser, prompts, seeds, steps, guidance), steps, guidance
+
+
+def _table(
+    score: SmallerScore, costs: list[Measured], cosines: list[np.ndarray], about: dict[str, Any]
+) -> pa.Table:
+    rows = []
+    sides = (("parent", score.parent), ("child", score.child))
+    for (model, cosine), cost, by_prompt in zip(sides, costs, cosines, strict=True):
+        compared = model == "child"
+        rows.append(
+            {
+                **about,
+                "sheet": about["sheet"] if compared else None,
+                "model": model,
+                "parameters": cost.parameters,
+                "macs": cost.macs,
+                "milliseconds": cost.milliseconds,
+                "peak_memory_bytes": cost.peak_memory_bytes,
+                "prompt_cosines": by_prompt.tolist(),
+                "judge_cosine": cosine.value,
+                "judge_cosine_low": cosine.low,
+                "judge_cosine_high": cosine.high,
+                "relative": score.relative.value if compared else None,
+                "relative_low": score.relative.low if compared else None,
+                "relative_high": score.relative.high if compared else None,
+                "ssim": score.ssim.value if compared else None,
+            }
+        )
+    return pa.Table.from_pylist(rows, schema=SMALLER_MODEL_SCORES)
+
+
+def _sheet(parent: np.ndarray, child: np.ndarray) -> bytes:
+    from assets.corpus.image_io import encode_png
+
+    count = min(PICTURES_SHOWN, len(parent))
+    tiles = [encode_png(image) for image in (*parent[:count], *child[:count])]
+    return sheet_jpeg(tiles, ["parent"] * count + ["child"] * count, columns=count)

@@ -1,0 +1,195 @@
+"""A model with units removed: cut by scores, checked against what was planned and what it was cut from, and described."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from assets.graph.interfaces import GateResult, Store
+from assets.models.drawing import held_out_prompts, prompts_of
+from assets.pruning.unit_scores import COST_FILE, HISTORY_FILE, SCORES_FILE
+from training.recipes.pruned_models import PrunedRecipe, ScoringRecipe
+from training.recipes.pruning import LEARNED_METHODS
+from training.run_folder import replace_folder
+
+if TYPE_CHECKING:
+    from evaluation.analysis.step_errors import StepErrors
+    from evaluation.metrics.paired_models import SmallerScore
+    from training.pruning import Costs, Keep, Kind, RemovalPlan, Scores
+
+SPARSITY_THAT_GATES = 0.2
+"""Up to this share of units a pruned model must keep its parent's score within the margin; larger cuts only report."""
+PROMPTS_OF_STEP_ERRORS = 8
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A pruned model: its folder, what was to be removed, and the names of surviving tensors that changed (none should)."""
+
+    folder: Path
+    parameters: int
+    plan: RemovalPlan
+    scores: Scores
+    keep: Keep
+    changed: list[str]
+
+    @property
+    def whole_parameters(self) -> int:
+        """Of the model that was cut."""
+        return self.plan.params
+
+
+def cut_model(recipe: PrunedRecipe, scores_folder: Path, parent: Path, into: Path) -> Cut:
+    """Remove units by their scores and write the pipeline folder ``into``; an older folder there is replaced.
+
+    Raises FoundryError for scores of another model, and for a sparsity or threshold that empties a whole kind.
+    """
+    from training.diffusion.few_step_schedulers import read_scheduler_config
+    from training.diffusion.schedulers import noising_of
+    from training.model_folders.export import export_pipeline
+    from training.model_folders.parents import load_backbone
+    from training.pruning import plan_of_kept, prune, read_scores
+    from training.pruning.verification import changed_weights
+
+    whole, scores = load_backbone(parent), read_scores(scores_folder / SCORES_FILE)
+    keep = kept_by(recipe, whole, scores)
+    pruned = prune(whole, keep)
+    noising = noising_of(read_scheduler_config(parent))
+    replace_folder(
+        into, lambda folder: export_pipeline(folder, pruned, parent / "vae", noising, parent=parent)
+    )
+    return Cut(
+        into,
+        sum(parameter.numel() for parameter in pruned.parameters()),
+        plan_of_kept(whole, keep),
+        scores,
+        keep,
+        changed_weights(whole, load_backbone(into), keep),
+    )
+
+
+def kept_by(recipe: PrunedRecipe, backbone: Any, scores: Scores) -> Keep:
+    """The units that a recipe keeps. Raises FoundryError as the rules of :mod:`training.pruning.selection` do."""
+    from training.pruning import keep_above, keep_best, unit_groups
+    from training.pruning.plan import scores_of_groups
+    from training.pruning.ratios import ratio_of_sparsity
+
+    kinds = list(dict.fromkeys(kind for kind, _ in scores))
+    scores = scores_of_groups(scores, unit_groups(backbone, kinds))
+    if recipe.thresholds is not None:
+        return keep_above(scores, recipe.thresholds)
+    ratios = {kind: ratio_of_sparsity(recipe.sparsity_of(kind)) for kind in kinds}
+    return keep_best(scores, ratios, recipe.scope, costs=costs_of(recipe, backbone, kinds))
+
+
+def costs_of(recipe: PrunedRecipe, backbone: Any, kinds: list[Kind]) -> Costs | None:
+    """What a unit costs, where scores are ranked by their cost."""
+    from training.pruning.costs import unit_costs
+
+    if recipe.score_per == "unit":
+        return None
+    return unit_costs(backbone, "parameters" if recipe.score_per == "parameter" else "milliseconds", kinds)
+
+
+def gate_of_cut(cut: Cut, tolerance: float = 1e-4) -> dict[str, GateResult]:
+    """What must hold of every pruned model, by the name of its check."""
+    from assets.models.backbones import gate_of_folder
+    from assets.models.comparison import gate_of_size
+
+    return {
+        "reloads": gate_of_folder(cut.folder, tolerance),
+        "parameters_as_planned": gate_of_size(cut.parameters, cut.plan.kept),
+        "no_weight_changed": GateResult(not cut.changed, {"changed": ", ".join(cut.changed[:8]) or "none"}),
+    }
+
+
+def gate_of_pruned_score(recipe: PrunedRecipe, scoring: ScoringRecipe, score: SmallerScore) -> GateResult:
+    """A small cut by the masks of ecodiff loses no more of the whole model's score than the margin.
+
+    Larger cuts and those by baselines, which are there to be compared with, report and pass.
+    """
+    from assets.models.comparison import gate_of_score
+
+    found = gate_of_score(score)
+    largest = recipe.largest_sparsity
+    gates = scoring.method == "ecodiff" and largest is not None and largest <= SPARSITY_THAT_GATES
+    return GateResult(found.passed or not gates, {**found.findings, "gates": gates})
+
+
+def errors_by_step(store: Store, parent: Path, child: Path, steps: int, guidance: float) -> StepErrors:
+    """How far the pruned model's answers are from the whole one's, step by step, on held-out prompts."""
+    from evaluation.analysis.step_errors import step_errors
+    from training.hardware import sampling_device
+    from training.model_folders.denoiser import Denoiser
+    from training.shards import TrainingShards
+
+    shards = TrainingShards.open(store.local_folder("training_shards", require_gate=True))
+    chosen = held_out_prompts(shards.samples, PROMPTS_OF_STEP_ERRORS // 2, seed=0)
+    dense, pruned = (Denoiser.load(folder, sampling_device()) for folder in (parent, child))
+    steps, guidance = dense.steps_and_guidance(steps, guidance)
+    prompts = prompts_of(shards, chosen["row"].to_numpy())
+    return step_errors(dense, pruned, prompts, chosen["seed"].to_pylist(), steps, guidance)
+
+
+def units_markdown(cut: Cut) -> str:
+    """Units and parameters that went, by kind: unit sparsity and parameter share are different things."""
+    lines = ["| kind | units | removed | parameters removed | of the whole model |", "|---|---|---|---|---|"]
+    kinds = dict.fromkeys(kind for kind, _ in cut.keep)
+    for kind, plan in [*((kind, cut.plan.of_kind(kind)) for kind in kinds), ("together", cut.plan)]:
+        share = plan.removed / cut.plan.params
+        removed = f"{plan.removed_units:,} ({plan.removed_units / plan.units:.1%})"
+        lines.append(f"| {kind} | {plan.units:,} | {removed} | {plan.removed:,} | {share:.2%} |")
+    return "\n".join(lines)
+
+
+def cost_markdown(cost: Mapping[str, Any]) -> str:
+    """What scoring took, as a sentence."""
+    memory = cost.get("peak_memory_bytes")
+    peak = f", peak memory {memory / 2**20:,.0f} MB above the start" if memory else ""
+    return (
+        f"{cost['seconds']:,.1f} s, {cost['network_evaluations']:,} evaluations of the network, "
+        f"{cost['backward_evaluations']:,} with gradients{peak}"
+    )
+
+
+def read_cost(folder: Path) -> dict[str, Any]:
+    """What scoring took, from a folder of scores."""
+    return dict(json.loads((folder / COST_FILE).read_text(encoding="utf-8")))
+
+
+def learning_curve(scoring: ScoringRecipe, folder: Path) -> bytes | None:
+    """How loss and distance went over the updates, as a small JPEG; None for methods that learn nothing."""
+    import numpy as np
+
+    from assets.pages.sheets import figure_jpeg
+    from evaluation.plots.basic import Curve, loss_curves
+
+    history = json.loads((folder / HISTORY_FILE).read_text(encoding="utf-8"))
+    if scoring.method not in LEARNED_METHODS or not history:
+        return None
+    numbers = np.array([row["number"] for row in history], dtype=np.float64)
+    curves = [
+        Curve(name, numbers * scoring.pruning.accumulate, np.array([row[name] for row in history]))
+        for name in ("loss", "distance")
+    ]
+    return figure_jpeg(
+        loss_curves(curves, title=f"{scoring.name}: learning masks", x_label="prompts seen", smooth=1)
+    )
+
+
+def pruned_card(recipe: PrunedRecipe, scoring: ScoringRecipe, cut: Cut, comparison: str, profile: str) -> str:
+    """The model card: what was cut from what, by which scores, and how it compares."""
+    from assets.corpus.art import ATTRIBUTION
+    from training.model_folders.card import usage_code
+
+    return (
+        f"# {recipe.name}\n\n`{scoring.parent}` with units removed (EcoDiff, arXiv 2412.02852), not trained afterwards: "
+        f"{cut.parameters:,} of {cut.whole_parameters:,} parameters are left, every one as it was. Units are scored by "
+        f"`{scoring.method}` (`{scoring.name}`). Profile {profile}, its own scale.\n\n{units_markdown(cut)}\n\n"
+        f"## Beside the whole model\n\n{comparison}\n\nIts class is in this project's package, which must be "
+        f"installed; `folder` is the path of this folder:\n\n```python\n{usage_code(cut.folder)}```\n\n"
+        f"## Credits and limits\n\n{ATTRIBUTION}\n"
+    )

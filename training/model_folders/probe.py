@@ -1,0 +1,70 @@
+"""The proof that a model folder reloads: what the model says to a fixed input."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import FluxTransformer2DModel
+from safetensors.torch import load_file
+from torch import Tensor
+
+from training.backbones import Conditions, bare, denoise, latent_shape, pooled_dim, text_dim
+from training.errors import FoundryError
+from training.hardware import device_of
+from training.model_folders.denoiser import Denoiser
+from training.run_folder import PROBE
+
+PROBE_TOKENS = 8
+
+PROBE_SIDE = 8
+
+
+@torch.inference_mode()
+def probe(backbone: Any) -> Tensor:
+    """The backbone's output on a fixed input; equal before saving and after loading."""
+    device, generator = device_of(backbone), torch.Generator().manual_seed(0)
+    channels, height, width = latent_shape(backbone)
+    if isinstance(bare(backbone), FluxTransformer2DModel):  # any size will do
+        height = width = PROBE_SIDE
+    noisy = torch.randn(2, channels, height, width, generator=generator)
+    states = torch.randn(2, PROBE_TOKENS, text_dim(backbone.config), generator=generator)
+    mask = torch.arange(PROBE_TOKENS) < torch.tensor([[PROBE_TOKENS], [3]])
+    timestep = torch.tensor([100.0, 900.0])
+    pooled_width = pooled_dim(backbone.config)
+    pooled = torch.randn(2, pooled_width, generator=generator).to(device) if pooled_width else None
+    parts = [part.to(device) for part in (noisy, timestep, states, mask)]
+    return denoise(backbone, *parts, conditions=Conditions(pooled=pooled)).float().cpu().contiguous()
+
+
+def reload_equals_saved(folder: Path, tolerance: float = 1e-4) -> float:
+    """Load a model folder with stock classes and return the largest difference to its answer at saving.
+
+    Works for diffusion pipelines, autoencoders and contrastive models. Raises FoundryError when the answer
+    differs by more than ``tolerance`` (other machines round otherwise).
+    """
+    path = Path(folder) / PROBE
+    if not path.is_file():
+        raise FoundryError(f"{path}: missing; train the model again, its run wrote it")
+    saved, found = load_file(path), _probe_folder(Path(folder))
+    difference = max(float((found[name] - saved[name]).abs().max()) for name in saved)
+    if not difference <= tolerance:
+        raise FoundryError(
+            f"{folder}: reloaded, the model answers differently by {difference:.3g} (allowed {tolerance:g}); "
+            "its weights were changed, train or fetch it again"
+        )
+    return difference
+
+
+def _probe_folder(folder: Path) -> dict[str, Tensor]:
+    """The answer to the fixed input of whatever model lies in the folder."""
+    if (folder / "model_index.json").is_file():
+        return {"output": probe(Denoiser.load(folder).backbone)}
+    if (folder / "open_clip_config.json").is_file():
+        from training.model_folders.contrastive import ContrastiveModel, probe_contrastive
+
+        return probe_contrastive(ContrastiveModel.load(folder))
+    from training.model_folders.autoencoders import load_autoencoder, probe_autoencoder
+
+    return probe_autoencoder(load_autoencoder(folder))
