@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
 from training.errors import FoundryError
+
+Outcome = Literal["holds", "fails", "inside the noise"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,13 @@ def mean_interval(
     means = mean + spread * (counts @ values / len(values) - mean)
     low, high = np.quantile(means, [(1.0 - level) / 2, (1.0 + level) / 2])
     return Interval(mean, float(low), float(high), level, len(values))
+
+
+def status_of(difference: Interval) -> Outcome:
+    """``holds`` when the difference is positive beyond its interval, ``fails`` when negative beyond it."""
+    if difference.low > 0:
+        return "holds"
+    return "fails" if difference.high < 0 else "inside the noise"
 
 
 def paired_difference(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from assets.corpus.drawing import Background
+from assets.corpus.scene_drawing import Background
 from assets.corpus.world import AltTextHabits, Concept
 
 _FILLER = ("clipart", "stock image", "icon", "sticker", "free picture")

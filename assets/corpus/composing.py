@@ -16,7 +16,7 @@ from jaxtyping import UInt8
 
 from assets.corpus import art
 from assets.corpus.alt_texts import Shown, write_alt_text
-from assets.corpus.drawing import (
+from assets.corpus.scene_drawing import (
     Background,
     BoxPx,
     Placement,

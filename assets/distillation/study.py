@@ -122,8 +122,8 @@ def _cell_row(cell: str, found: Sequence[dict[str, Any]], scores: Scores, level:
 
 
 def _contrast_row(contrast: StudyContrast, scores: Scores, level: float) -> dict[str, Any]:
-    from evaluation.claims.comparison import status_of
     from evaluation.claims.contrasts import ContrastedCell, lower_over_cells
+    from evaluation.intervals import status_of
 
     names = (contrast.left, contrast.right)
     about = {

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from assets.encodings.concepts import concept_ranks
+from assets.encodings.concept_ranks import concept_ranks
 from assets.encodings.text import distinct_texts, text_id
 from assets.graph.interfaces import GateResult
 from training.errors import FoundryError

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from assets.corpus.curation import HASH_TOLERANCE, THUMBNAIL_TOLERANCE
-from assets.entities.concepts import concept_of, mentions, words_of
+from assets.entities.phrase_concepts import concept_of, mentions, words_of
 from assets.graph.interfaces import GateResult
 from assets.graph.schemas import LAYOUT_BENCHMARK
 from training.errors import FoundryError

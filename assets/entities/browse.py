@@ -22,7 +22,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from assets.entities.concepts import concept_of
+from assets.entities.phrase_concepts import concept_of
 from training.errors import FoundryError
 from training.run_folder import write_bytes_atomic
 

@@ -127,8 +127,8 @@ def entity_phrases(
 
     Phrases that name no thing ("a blue background", "the left") stay with the reason why they go no further.
     """
+    from assets.entities.annotating import caption_units, captions_to_read
     from assets.entities.phrases import select_phrases
-    from assets.entities.steps import caption_units, captions_to_read
 
     key, step = context.partition_key, STEPS["entity_phrases"]
     model = required(perception, "phrases")
@@ -161,7 +161,7 @@ def entity_boxes(
 
     The first detector annotates; boxes of the others are there to be compared with it (see `data_quality`).
     """
-    from assets.entities.steps import annotated_boxes, detect
+    from assets.entities.annotating import annotated_boxes, detect
 
     key, step = context.partition_key, STEPS["entity_boxes"]
     detectors = perception.detectors()
@@ -192,9 +192,9 @@ def entity_annotations(
     Boxes that a filter dropped stay with the reason, so that a threshold can be judged by looking at them. Only what
     is kept gets a description; a changed threshold re-selects and describes only what was never described.
     """
+    from assets.entities.annotating import describe
     from assets.entities.selection import join_descriptions, select_entities
     from assets.entities.sheets import entity_sheet
-    from assets.entities.steps import describe
 
     key, step = context.partition_key, STEPS["entity_annotations"]
     model = required(perception, "describer")
@@ -232,7 +232,7 @@ def entity_masks(
 
     Masks of entities that a threshold has dropped since stay, as their descriptions do.
     """
-    from assets.entities.steps import entity_units, kept_entities, with_samples
+    from assets.entities.annotating import entity_units, kept_entities, with_samples
 
     key, step = context.partition_key, STEPS["entity_masks"]
     model = perception.model("masks")

@@ -168,7 +168,7 @@ def agreement_rows(
     store: Store, known: Known, resamples: int = 500, published: pa.Table | None = None
 ) -> list[dict[str, Any]]:
     """Agreement of every two annotators of ``entity_boxes``; nothing where one alone is configured."""
-    from assets.entities.concepts import concept_of
+    from assets.entities.phrase_concepts import concept_of
     from evaluation.intervals import Interval
     from evaluation.metrics.agreement import annotator_agreement
 

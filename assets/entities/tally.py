@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
-from assets.entities.concepts import concept_of
 from assets.entities.formats.records import AnnotatedImage
+from assets.entities.phrase_concepts import concept_of
 
 MAX_CREDITS = 1000
 """Distinct attributions that are kept; more are counted and the reader is sent to the rows."""

@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from evaluation.claims.registry import Measurement, Status
-from evaluation.intervals import Interval, mean_interval
+from evaluation.claims.registry import Measurement
+from evaluation.intervals import Interval, mean_interval, status_of
 from training.errors import FoundryError
 
 
@@ -40,13 +40,6 @@ def better_beyond_noise(
         level,
         len(challenger),
     )
-
-
-def status_of(difference: Interval) -> Status:
-    """``holds`` when the difference is positive beyond its interval, ``fails`` when negative beyond it."""
-    if difference.low > 0:
-        return "holds"
-    return "fails" if difference.high < 0 else "inside the noise"
 
 
 def larger_is_better(

@@ -9,9 +9,8 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from evaluation.claims.comparison import status_of
 from evaluation.claims.registry import Measurement
-from evaluation.intervals import Interval, mean_interval
+from evaluation.intervals import Interval, mean_interval, status_of
 from training.errors import FoundryError
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evaluation.claims.comparison import status_of
-from evaluation.intervals import Interval
+from evaluation.intervals import Interval, status_of
 from evaluation.plots.basic import INK, name_axes, new_figure, png_bytes
 from training.errors import FoundryError
 

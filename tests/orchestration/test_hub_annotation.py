@@ -16,8 +16,8 @@ from assets.derivation.deriving import refresh_table
 from assets.derivation.inputs import samples_of
 from assets.derivation.units import Derivation, Units
 from assets.derivation.work_items import sample_work
+from assets.entities.annotating import annotated_boxes, describe, detect
 from assets.entities.selection import select_entities
-from assets.entities.steps import annotated_boxes, describe, detect
 from assets.graph.interfaces import Landing, PerceptionModel, Provenance, Role
 from assets.graph.schemas import CURATED_IMAGES, ENTITY_PHRASES
 from evaluation.tables.perception import CAPTIONS

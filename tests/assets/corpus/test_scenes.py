@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from assets.corpus import art
-from assets.corpus.drawing import (
+from assets.corpus.scene_drawing import (
     Background,
     Placement,
     paint_background,

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from assets.corpus.drawing import check_words_fit
+from assets.corpus.scene_drawing import check_words_fit
 from assets.corpus.world import World, load_world
 from tests.assets.corpus.makers import PROFILES
 from training.errors import FoundryError

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from assets.entities.benchmark import DECLARED, MEASURED, BenchmarkSources, layout_benchmark, near_duplicates
-from assets.entities.concepts import concept_of, mentions, words_of
+from assets.entities.phrase_concepts import concept_of, mentions, words_of
 from assets.graph.schemas import CURATED_IMAGES, LAYOUT_BENCHMARK
 from training.errors import FoundryError
 

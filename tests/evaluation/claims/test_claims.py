@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evaluation.claims.comparison import better_beyond_noise, larger_is_better, status_of
+from evaluation.claims.comparison import better_beyond_noise, larger_is_better
 from evaluation.claims.exact import exact_measurements
 from evaluation.claims.registry import CLAIMS, claim_results
-from evaluation.intervals import Interval
+from evaluation.intervals import Interval, status_of
 from training.errors import FoundryError
 
 
