@@ -12,6 +12,8 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from assets.evaluation.evaluation_table import ALL_SPLITS, errors_by_sample, scores_of
+from assets.evaluation.judge_scores import SWAPPED
 from assets.graph.interfaces import Landing, Models, Store
 from assets.graph.lineage import as_records, trace
 from assets.models.backbones import SMOOTH_ROWS
@@ -37,11 +39,9 @@ from assets.reports.derived import (
     study_rows,
     teacher_rows,
 )
-from assets.reports.evaluating import ALL_SPLITS, errors_by_sample, scores_of
 from assets.reports.grid import grid_section
 from assets.reports.laws import FamilyFit, fit_families, law_plot, of_recipes
 from assets.reports.ledger import LEDGER_FILE, LedgerRow, ledger_rows
-from assets.reports.perceiving import SWAPPED
 from evaluation.claims.registry import ClaimResult, Measurement, claim_results
 from evaluation.intervals import Interval, mean_interval
 from evaluation.metrics.grouped_counts import NUMBERS_OF_OBJECTS

@@ -69,7 +69,7 @@ def evaluation_table(
 
     The judge is scored here too, on real held-out pictures. A model whose checks failed is refused.
     """
-    from assets.reports.evaluating import evaluate, summary_markdown
+    from assets.evaluation.evaluation_table import evaluate, summary_markdown
 
     step = STEPS["evaluation_table"]
     inputs = other_inputs(step.name, config, surroundings)

@@ -165,7 +165,7 @@ def _unreadable_is_skipped() -> Iterator[None]:
 def _print_end(
     talk: Console, surroundings: Surroundings, root: Path, result: DemoResult, versions: int, *, as_json: bool
 ) -> None:
-    from assets.reports.summary import summary_rows
+    from assets.evaluation.summary import summary_rows
 
     rows = summary_rows(surroundings.store.read_table("evaluation_table"))
     print_rows(rows, as_json=as_json, title="Models (demo-scale results)")

@@ -207,7 +207,7 @@ def test_modules_that_dagster_loads_are_light() -> None:
         "assets.corpus.fluent_art",
         "assets.entities.quality",
         "assets.entities.quality_figure",
-        "assets.reports.perceiving",
+        "assets.evaluation.judge_scores",
         "evaluation.perception.downloads",
         "evaluation.perception.networks.nanodet",
     )

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from assets.encodings.assembly import HELD_OUT
+from assets.evaluation.judge_scores import judge_scores_table
+from assets.evaluation.sample_scores import REAL, alignment_table, denoising_table, kid_by_recipe
 from assets.graph.interfaces import Models, Store
-from assets.reports.perceiving import judge_scores_table
-from assets.reports.scoring import REAL, alignment_table, denoising_table, kid_by_recipe
 from evaluation.tables.scaling import SCALING_OBSERVATIONS
 from evaluation.tables.scores import EVALUATION_TABLE
 from training.errors import FoundryError
@@ -106,7 +106,7 @@ def scores_of(alignment: pa.Table, recipe: str, column: str, split: str = ALL_SP
 
 def summary_markdown(table: pa.Table) -> str:
     """The models in Markdown, for the asset page."""
-    from assets.reports.summary import summary_rows
+    from assets.evaluation.summary import summary_rows
 
     rows = summary_rows(table)
     head = "| " + " | ".join(rows[0]) + " |\n|" + "---|" * len(rows[0])
