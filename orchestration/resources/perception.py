@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from assets.graph.interfaces import BatchFunction, BatchWorker, Model, PerceptionModel, Resources, Role
-from orchestration.profile import PerceptionProfile
+from orchestration.perception_profile import PerceptionProfile
 from training.errors import FoundryError
 from training.validation import validate
 

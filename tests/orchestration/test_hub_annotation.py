@@ -21,7 +21,8 @@ from assets.entities.selection import select_entities
 from assets.graph.interfaces import Landing, PerceptionModel, Provenance, Role
 from assets.graph.schemas import CURATED_IMAGES, ENTITY_PHRASES
 from evaluation.tables.perception import CAPTIONS
-from orchestration.profile import PerceptionProfile, load_profile
+from orchestration.perception_profile import PerceptionProfile
+from orchestration.profile import load_profile
 from orchestration.resources.compute import InlineCompute
 from orchestration.resources.perception import ProfilePerception
 from orchestration.resources.store import ManifestStore

@@ -9,7 +9,8 @@ import pytest
 
 from assets.entities.definitions import annotation_inputs
 from assets.graph.interfaces import Perception, PerceptionModel, Role
-from orchestration.profile import PerceptionProfile, load_profile
+from orchestration.perception_profile import PerceptionProfile
+from orchestration.profile import load_profile
 from orchestration.resources.perception import ProfilePerception
 from training.errors import FoundryError
 
