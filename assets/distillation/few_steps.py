@@ -14,6 +14,7 @@ from assets.models.drawing import held_out_prompts, prompts_of
 from assets.pages.sheets import sheet_jpeg
 from evaluation.tables.scores import FEW_STEP_SCORES
 from training.recipes.specification import Recipe
+from training.recipes.step_distillation import StepDistillationOptions
 
 if TYPE_CHECKING:
     from evaluation.metrics.few_steps import FewStepScore
@@ -58,8 +59,8 @@ def compare_with_teacher(
 
 def built_in_guidance(recipe: Recipe) -> float:
     """The teacher's guidance that the student has learned: the middle of the range it was drawn from."""
-    options = recipe.step_distillation
-    return 1.0 if options is None else (options.guidance_min + options.guidance_max) / 2
+    options = recipe.options_of(StepDistillationOptions)
+    return (options.guidance_min + options.guidance_max) / 2
 
 
 def score_table(scores: list[FewStepScore], recipe: Recipe, digest: str, num_prompts: int) -> pa.Table:

@@ -13,7 +13,7 @@ from assets.graph.lineage import as_records, trace
 from training.errors import FoundryError
 from training.recipes.execution import Execution
 from training.recipes.files import load_recipe, merge
-from training.recipes.specification import ONE_PROCESS_OBJECTIVES, Recipe, TrainingSpecification
+from training.recipes.specification import Recipe, TrainingSpecification
 from training.run_folder import Done, RunFolder, prepare
 
 Log = Callable[[str], None]
@@ -68,7 +68,7 @@ def execution_of(
     stored = models.execution.get("text_mode", "stored") == "stored"
     own = {
         "threads": models.resources.threads,
-        "world_size": 1 if recipe.objective in ONE_PROCESS_OBJECTIVES else models.resources.workers,
+        "world_size": 1 if recipe.objective_row.one_process else models.resources.workers,
         "strategy": models.resources.strategy,
         "input_paths": {name: str(path) for name, path in paths.items()},
         "snapshot_images": snapshot_images,

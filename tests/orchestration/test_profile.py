@@ -24,6 +24,7 @@ from training.errors import FoundryError
 from training.model_folders.classes import backbone_part
 from training.model_folders.teachers import TEACHERS
 from training.packaged_models import teacher_digests
+from training.recipes.feature_distillation import FeatureDistillationOptions
 
 
 @pytest.fixture
@@ -153,8 +154,7 @@ def test_every_student_of_a_profile_can_be_cut_and_is_taught_by_features_that_ar
     profile = profiles.load_profile(name)
     made: dict[object, tuple[nn.Module, nn.Module]] = {}
     for recipe in profile.distilled.values():
-        options, source = recipe.feature_distillation, recipe.parent
-        assert options is not None
+        options, source = recipe.options_of(FeatureDistillationOptions), recipe.parent
         while source not in profile.backbones and source not in profile.teachers:
             source = profile.step_distilled[str(source)].parent
         key = (source, options.student)

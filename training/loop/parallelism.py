@@ -20,7 +20,7 @@ from training.loop.processes import Span, Team
 from training.objectives import Objective, StatefulObjective
 from training.randomness import Draw
 from training.recipes.execution import Execution
-from training.recipes.specification import ONE_PROCESS_OBJECTIVES
+from training.recipes.objectives import OBJECTIVES
 
 
 class _Loss(nn.Module):
@@ -159,7 +159,7 @@ def distribute(objective: Objective, execution: Execution, team: Team, name: str
     """
     if team.size == 1:
         return Whole(objective, team)
-    if name in ONE_PROCESS_OBJECTIVES:
+    if OBJECTIVES[name].one_process:
         raise FoundryError(
             f"objective '{name}' compares all images of a batch with each other and trains with one process, found "
             f"{team.size}; set world_size in execution.json to 1 and start one"

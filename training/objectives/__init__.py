@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -91,43 +92,7 @@ def build_objective(spec: TrainingSpecification, execution: Execution, device: s
 
     Raises FoundryError for a missing input path or data of another kind.
     """
-    return _BUILDERS[spec.recipe.objective](spec, execution, device)
-
-
-def _diffusion(spec: TrainingSpecification, execution: Execution, device: str) -> Objective:
-    from training.objectives.diffusion import DiffusionObjective
-
-    return DiffusionObjective(spec, execution, device)
-
-
-def _autoencoder(spec: TrainingSpecification, execution: Execution, device: str) -> Objective:
-    from training.objectives.autoencoder import AutoencoderObjective
-
-    return AutoencoderObjective(spec, execution, device)
-
-
-def _contrastive(spec: TrainingSpecification, execution: Execution, device: str) -> Objective:
-    from training.objectives.contrastive import ContrastiveObjective
-
-    return ContrastiveObjective(spec, execution, device)
-
-
-def _step_distillation(spec: TrainingSpecification, execution: Execution, device: str) -> Objective:
-    from training.objectives.step_distillation import StepDistillationObjective
-
-    return StepDistillationObjective(spec, execution, device)
-
-
-def _feature_distillation(spec: TrainingSpecification, execution: Execution, device: str) -> Objective:
-    from training.objectives.feature_distillation import FeatureDistillationObjective
-
-    return FeatureDistillationObjective(spec, execution, device)
-
-
-_BUILDERS: Mapping[str, Callable[[TrainingSpecification, Execution, str], Objective]] = {
-    "diffusion": _diffusion,
-    "autoencoder": _autoencoder,
-    "contrastive": _contrastive,
-    "step_distillation": _step_distillation,
-    "feature_distillation": _feature_distillation,
-}
+    module, _, name = spec.recipe.objective_row.made_by.partition(":")
+    made_by = getattr(import_module(f"training.objectives.{module}"), name)
+    objective: Objective = made_by(spec, execution, device)
+    return objective

@@ -12,9 +12,9 @@ from jaxtyping import Float
 from safetensors.torch import save_file
 from torch import Tensor
 
-from training.errors import FoundryError
 from training.model_folders.autoencoders import build_autoencoder, probe_autoencoder
 from training.randomness import Draw
+from training.recipes.autoencoder import AutoencoderOptions
 from training.recipes.execution import Execution, input_folder
 from training.recipes.specification import TrainingSpecification
 from training.run_folder import PROBE
@@ -29,9 +29,7 @@ class AutoencoderObjective:
     """Owns the autoencoder and a folder of pictures."""
 
     def __init__(self, spec: TrainingSpecification, execution: Execution, device: str) -> None:
-        if spec.recipe.autoencoder is None:
-            raise FoundryError(f"recipe '{spec.recipe.name}': has no 'autoencoder' section; add it")
-        self.options = spec.recipe.autoencoder
+        self.options = spec.recipe.options_of(AutoencoderOptions)
         self.seed = spec.recipe.seed
         self.device = device
         self.shards = ImageShards.open(input_folder(execution, "dataset"))

@@ -13,7 +13,6 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
-from training.errors import FoundryError
 from training.model_folders.contrastive import (
     WordVocabulary,
     build_clip,
@@ -23,6 +22,7 @@ from training.model_folders.contrastive import (
     split_words,
 )
 from training.randomness import Draw
+from training.recipes.contrastive import ContrastiveOptions
 from training.recipes.execution import Execution, input_folder
 from training.recipes.specification import TrainingSpecification
 from training.shards import ImageShards
@@ -42,9 +42,8 @@ class ContrastiveObjective:
     """Owns the CLIP model, its vocabulary and a folder of pictures with captions."""
 
     def __init__(self, spec: TrainingSpecification, execution: Execution, device: str) -> None:
-        if spec.recipe.contrastive is None:
-            raise FoundryError(f"recipe '{spec.recipe.name}': has no 'contrastive' section; add it")
-        self.recipe, self.options, self.device = spec.recipe, spec.recipe.contrastive, device
+        self.recipe, self.device = spec.recipe, device
+        self.options = spec.recipe.options_of(ContrastiveOptions)
         self.shards = ImageShards.open(input_folder(execution, "dataset"))
         self.rows = self.shards.select(spec.recipe.dataset.splits, spec.recipe.dataset.max_samples)
         self.num_samples = len(self.rows)

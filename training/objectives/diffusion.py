@@ -60,9 +60,7 @@ class DiffusionObjective:
         """Options and the backbone to train, from the seed or from the recipe's parent. Raises FoundryError."""
         from training.model_folders.parents import initial_backbone
 
-        options = spec.recipe.diffusion
-        if options is None:
-            raise FoundryError(f"recipe '{spec.recipe.name}': lacks the section 'diffusion'; add it")
+        options = spec.recipe.options_of(DiffusionOptions)
         noising = Noising(options.prediction, options.noise_schedule, options.zero_terminal_snr)
         return options, initial_backbone(spec, execution, noising)
 

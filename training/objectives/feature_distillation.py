@@ -18,7 +18,6 @@ from torch import Tensor
 from training.backbones import Conditions
 from training.diffusion.few_step_schedulers import is_few_step
 from training.distillation import FeaturePair, FeatureTaps, build_student, feature_pairs
-from training.errors import FoundryError
 from training.model_folders.parents import check_backbone, load_parent
 from training.objectives.diffusion import DiffusionBatch, DiffusionObjective, place
 from training.randomness import Draw
@@ -32,12 +31,7 @@ class FeatureDistillationObjective(DiffusionObjective):
     """Owns the student (``module``), the frozen teacher, the hooks on both and the training shards."""
 
     def __init__(self, spec: TrainingSpecification, execution: Execution, device: str) -> None:
-        options = spec.recipe.feature_distillation
-        if options is None:
-            raise FoundryError(
-                f"recipe '{spec.recipe.name}': lacks the section 'feature_distillation'; add it"
-            )
-        self.distillation: FeatureDistillationOptions = options
+        self.distillation = options = spec.recipe.options_of(FeatureDistillationOptions)
         super().__init__(spec, execution, device)
         self.teacher.to(device)
         place(self.teacher, execution, device)

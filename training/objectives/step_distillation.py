@@ -25,7 +25,6 @@ from torch import Tensor
 from training.averages.ema import WeightAverage, half_life_decay
 from training.backbones import denoise
 from training.diffusion import consistency
-from training.errors import FoundryError
 from training.model_folders.parents import Parent, load_parent
 from training.objectives.diffusion import DiffusionBatch, DiffusionObjective
 from training.randomness import Draw
@@ -41,10 +40,7 @@ class StepDistillationObjective(DiffusionObjective):
     few_step = True
 
     def __init__(self, spec: TrainingSpecification, execution: Execution, device: str) -> None:
-        options = spec.recipe.step_distillation
-        if options is None:
-            raise FoundryError(f"recipe '{spec.recipe.name}': lacks the section 'step_distillation'; add it")
-        self.distillation: StepDistillationOptions = options
+        self.distillation = options = spec.recipe.options_of(StepDistillationOptions)
         super().__init__(spec, execution, device)
         self.teacher = copy.deepcopy(self.module).requires_grad_(False).eval()
         half_life = options.target_half_life_images

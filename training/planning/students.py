@@ -8,8 +8,8 @@ import torch
 
 from training.backbones import collector_paused
 from training.distillation import student_config
-from training.errors import FoundryError
 from training.model_folders.classes import backbone_part
+from training.recipes.feature_distillation import FeatureDistillationOptions
 from training.recipes.specification import Recipe
 
 
@@ -18,9 +18,7 @@ def planned_parameters(recipe: Recipe, teacher: Path) -> int:
 
     Raises FoundryError for a recipe of another objective and for a cut that the teacher does not allow.
     """
-    options = recipe.feature_distillation
-    if options is None:
-        raise FoundryError(f"recipe '{recipe.name}': lacks the section 'feature_distillation'; add it")
+    options = recipe.options_of(FeatureDistillationOptions)
     part, kind = backbone_part(teacher)
     with collector_paused(), torch.device("meta"):
         whole = kind.from_config(kind.load_config(teacher / part))

@@ -9,19 +9,16 @@ This module is light: it imports no torch.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
 from training.digests import canonical_json, sha256_bytes
+from training.errors import FoundryError
 from training.recipes.adapters import LoraOptions, OptimizerOptions
-from training.recipes.autoencoder import AutoencoderOptions
-from training.recipes.contrastive import ContrastiveOptions
 from training.recipes.dataset import DatasetSelection
-from training.recipes.diffusion import DiffusionOptions
-from training.recipes.feature_distillation import FeatureDistillationOptions
+from training.recipes.objectives import OBJECTIVES, ObjectiveRow, with_objective_sections
 from training.recipes.section import Fraction, Positive, Section
-from training.recipes.step_distillation import StepDistillationOptions
 
 TRAINING_SEMANTICS_VERSION = 2
 """Raise when the same specification would train to other weights: every run hash changes with it."""
@@ -34,35 +31,25 @@ SigmaRel = Annotated[float, Field(gt=0, le=0.288)]
 
 Digest = Annotated[str, Field(pattern=DIGEST_PATTERN)]
 
-_SECTION_OF_OBJECTIVE: dict[str, type[Section]] = {
-    "diffusion": DiffusionOptions,
-    "autoencoder": AutoencoderOptions,
-    "contrastive": ContrastiveOptions,
-    "step_distillation": StepDistillationOptions,
-    "feature_distillation": FeatureDistillationOptions,
-}
+Options = TypeVar("Options", bound=Section)
 
-_STARTS_FROM_PARENT = (
-    "diffusion",
-    "step_distillation",
-    "feature_distillation",
-)  # objectives that may, or must, name a parent
-
-_NEEDS_TEACHER = ("step_distillation", "feature_distillation")
-
-ONE_PROCESS_OBJECTIVES = ("contrastive",)
-"""Objectives that compare all images of a batch with each other: a part of a batch would be another objective."""
+if TYPE_CHECKING:
+    ObjectiveName = str
+else:
+    ObjectiveName = Literal[tuple(OBJECTIVES)]
 
 
+@with_objective_sections
 class Recipe(Section):
-    """One training as a person describes it. Everything is counted in images seen, never in steps."""
+    """One training as a person describes it. Everything is counted in images seen, never in steps.
+
+    Each objective of :data:`training.recipes.objectives.OBJECTIVES` adds an optional section of its name.
+    """
 
     name: str = Field(
         pattern=NAME_PATTERN, description="partition key: lower case letters, digits, dot, dash"
     )
-    objective: Literal[
-        "diffusion", "autoencoder", "contrastive", "step_distillation", "feature_distillation"
-    ] = "diffusion"
+    objective: ObjectiveName = "diffusion"
     backbone: str | None = Field(
         default=None, description="registry name, see `foundry backbones`; its parent's where left out"
     )
@@ -106,18 +93,29 @@ class Recipe(Section):
     base_format: Literal["fp32", "int8"] = Field(
         default="fp32", description="frozen linear layers while adapters train: as they are, or in 8 bits"
     )
-    diffusion: DiffusionOptions | None = None
-    autoencoder: AutoencoderOptions | None = None
-    contrastive: ContrastiveOptions | None = None
-    step_distillation: StepDistillationOptions | None = None
-    feature_distillation: FeatureDistillationOptions | None = None
+
+    @property
+    def objective_row(self) -> ObjectiveRow:
+        """What is known of the recipe's objective."""
+        return OBJECTIVES[self.objective]
+
+    def options_of(self, kind: type[Options]) -> Options:
+        """The section of the recipe's objective. Raises FoundryError where the objective has another one."""
+        options = getattr(self, self.objective)
+        if not isinstance(options, kind):
+            wanted = next(row.name for row in OBJECTIVES.values() if row.options is kind)
+            raise FoundryError(
+                f"recipe '{self.name}': objective is '{self.objective}', which lacks the section '{wanted}'; name a "
+                f"recipe of objective '{wanted}'"
+            )
+        return options
 
     def settings(self) -> dict[str, Any]:
         """The recipe as plain data, for hashes and provenance.
 
         Sections of other objectives, which are never there, do not count: a new objective changes no older run.
         """
-        others = {name for name in _SECTION_OF_OBJECTIVE if name != self.objective}
+        others = {name for name in OBJECTIVES if name != self.objective}
         return self.model_dump(mode="json", exclude=others)
 
     @model_validator(mode="before")
@@ -126,13 +124,13 @@ class Recipe(Section):
         """Resolve the defaults of the objective's own section, so that they are part of the hash."""
         if isinstance(values, Mapping):
             own = values.get("objective", "diffusion")
-            if own in _SECTION_OF_OBJECTIVE and values.get(own) is None:
+            if own in OBJECTIVES and values.get(own) is None:
                 return {**values, own: {}}
         return values
 
     @model_validator(mode="after")
     def _check_together(self) -> Recipe:
-        for name in _SECTION_OF_OBJECTIVE:
+        for name in OBJECTIVES:
             if name != self.objective and getattr(self, name) is not None:
                 raise ValueError(
                     f"section '{name}' does not belong to objective '{self.objective}'; remove it"
@@ -156,10 +154,10 @@ class Recipe(Section):
 
     def _check_start(self) -> None:
         """A backbone by name, a parent's, or both where they agree; other objectives know neither."""
-        starts = self.objective in _STARTS_FROM_PARENT
+        starts = self.objective_row.takes_backbone
         if starts and self.backbone is None and self.parent is None:
             raise ValueError(f"'backbone' is None; objective '{self.objective}' needs backbone or parent")
-        if self.objective in _NEEDS_TEACHER and self.parent is None:
+        if self.objective_row.needs_teacher and self.parent is None:
             raise ValueError(f"'parent' is None; objective '{self.objective}' needs parent, its teacher")
         for name in () if starts else ("backbone", "parent"):
             if getattr(self, name) is not None:
@@ -169,9 +167,10 @@ class Recipe(Section):
 
     def _check_adapters(self) -> None:
         """Adapters sit beside a parent's weights, and only frozen weights can be stored in 8 bits."""
-        if self.lora is not None and (self.objective != "diffusion" or self.parent is None):
+        if self.lora is not None and (not self.objective_row.takes_lora or self.parent is None):
+            able = " or ".join(f"'{row.name}'" for row in OBJECTIVES.values() if row.takes_lora)
             raise ValueError(
-                f"'lora' adapts a parent's weights under objective 'diffusion'; found parent {self.parent!r} and "
+                f"'lora' adapts a parent's weights under objective {able}; found parent {self.parent!r} and "
                 f"objective '{self.objective}'; name a parent or remove lora"
             )
         if self.base_format != "fp32" and self.lora is None:

@@ -23,6 +23,7 @@ from training.model_folders.autoencoders import (
 from training.model_folders.probe import reload_equals_saved
 from training.objectives.autoencoder import AutoencoderObjective
 from training.packaged_models import SHIPPED_AUTOENCODER, SHIPPED_RECIPES
+from training.recipes.autoencoder import AutoencoderOptions
 from training.recipes.execution import Execution
 from training.recipes.files import load_recipe, load_recipes
 from training.recipes.specification import TrainingSpecification
@@ -101,7 +102,8 @@ def test_the_shipped_one_is_small_named_by_digest_and_reloads() -> None:
     assert reload_equals_saved(SHIPPED_AUTOENCODER, tolerance=1e-3) < 1e-3
     assert encode_images(autoencoder, pictures(2, 64)).shape == (2, 16, 8, 8)
     recipe = load_recipes(SHIPPED_RECIPES)["autoencoder-64px"]
-    assert tuple(autoencoder.config.block_out_channels) == recipe.autoencoder.block_channels  # type: ignore[union-attr]
+    options = recipe.options_of(AutoencoderOptions)
+    assert tuple(autoencoder.config.block_out_channels) == options.block_channels
 
 
 def test_a_flipped_byte_and_a_wrong_folder_are_refused(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import yaml
 
 from training.errors import FoundryError
 from training.recipes.distillation_study import by_cell, is_study, load_study, study_recipes
+from training.recipes.feature_distillation import FeatureDistillationOptions
 
 GOOD: dict[str, Any] = {
     "recipe": {
@@ -43,8 +44,7 @@ def test_every_cell_and_seed_is_a_recipe(tmp_path: Path) -> None:
     assert all(is_study(name) and recipe.name == name for name, recipe in recipes.items())
     assert recipes["study.fast.2"].parent == "few-step"
     assert recipes["study.fast.2"].seed == 2
-    options = recipes["study.sa.1"].feature_distillation
-    assert options is not None
+    options = recipes["study.sa.1"].options_of(FeatureDistillationOptions)
     assert not options.student.mid  # the cell's section is merged, not put in its place
     assert options.output_weight == 0.0
     assert options.features is not None
