@@ -1,15 +1,12 @@
 """Which landed images go on: not too small, not too thin, and each picture once.
 
-Rules, in this order, the first that applies is the reason:
-
-1. ``too_small``: the shorter side is below ``min_side``.
-2. ``extreme_aspect_ratio``: the longer over the shorter side is above ``max_aspect``.
-3. ``duplicate``: a sample that stands before it shows the same picture. Same means equal bytes (``image_id``), or
-   64-bit perceptual hashes that differ in at most ``HASH_TOLERANCE`` bits **and** thumbnails (8 x 8 mean colours) that
-   differ by at most ``THUMBNAIL_TOLERANCE`` on average: the hash sees grey low frequencies only, and distinct composed
-   scenes on plain backgrounds come as near in it as copies do. Within a split the smallest ``sample_id`` stays.
-   Across splits held-out samples stand before judge samples before train samples, so a training sample that shows a
-   held-out picture is dropped (leakage guard).
+First the rules of :data:`assets.corpus.curation_rules.CURATION_RULES`, each of which looks at one image alone; the
+first that does not keep it is the reason. Then, among those that are kept, ``duplicate``: a sample that stands before
+it shows the same picture. Same means equal bytes (``image_id``), or 64-bit perceptual hashes that differ in at most
+``HASH_TOLERANCE`` bits **and** thumbnails (8 x 8 mean colours) that differ by at most ``THUMBNAIL_TOLERANCE`` on
+average: the hash sees grey low frequencies only, and distinct composed scenes on plain backgrounds come as near in it
+as copies do. Within a split the smallest ``sample_id`` stays. Across splits held-out samples stand before judge samples
+before train samples, so a training sample that shows a held-out picture is dropped (leakage guard).
 
 A sample whose alt-text differs but whose picture is the same is a duplicate too: one image is trained on once, with
 the alt-text of the sample that stays.
@@ -25,9 +22,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Float, UInt8, UInt64
 
+from assets.corpus.curation_rules import CURATION_RULES, CurationRule, first_reasons, thresholds_of
 from assets.corpus.image_io import decode_rgb
 from assets.graph.schemas import CURATED_IMAGES
-from training.errors import FoundryError
 
 _STANDS_FIRST = {"held_out_concepts": 0, "held_out_images": 1, "judge": 2, "train": 3}
 _HASH_SIDE, _HASH_FREQUENCIES = 32, 8
@@ -45,37 +42,42 @@ _BANDS = ((0, 13), (13, 13), (26, 13), (39, 13), (52, 12))
 
 
 def curate(
-    landed: pa.Table, min_side: int = 32, max_aspect: float = 4.0, known: pa.Table | None = None
+    landed: pa.Table,
+    known: pa.Table | None = None,
+    rules: tuple[CurationRule, ...] = CURATION_RULES,
+    **thresholds: int | float,
 ) -> pa.Table:
     """A row of CURATED_IMAGES for each distinct ``sample_id`` of LANDED_IMAGES, sorted by it.
 
-    ``min_side`` is in pixels, ``max_aspect`` is longer over shorter side and at least 1. The result does not depend on
-    the order of rows. ``known`` (CURATED_IMAGES of an earlier time) spares decoding images whose fingerprints it
-    holds. Raises FoundryError for impossible limits and ImageProblem for an image that cannot be decoded,
-    which landing does not let through.
+    The result does not depend on the order of rows.
+
+    Args:
+        landed: rows of LANDED_IMAGES.
+        known: CURATED_IMAGES of an earlier time; spares decoding images whose fingerprints it holds.
+        rules: asked in their order, before duplicates are looked for.
+        thresholds: by the setting's name; a rule whose threshold is left out has its own.
+
+    Raises FoundryError for impossible thresholds and ImageProblem for an image that cannot be decoded, which landing
+    does not let through.
     """
-    if min_side < 1 or max_aspect < 1:
-        raise FoundryError(f"min_side is {min_side} and max_aspect is {max_aspect}; both must be at least 1.")
+    limits = thresholds_of(rules, thresholds)
     rows = _distinct(landed)
     hashes, thumbnails = _all_fingerprints(rows, known)
-    width, height = (rows[name].to_numpy().astype(np.float64) for name in ("width", "height"))
-    shorter, longer = np.minimum(width, height), np.maximum(width, height)
-    reason = np.where(longer > max_aspect * shorter, "extreme_aspect_ratio", "").astype(object)
-    reason[shorter < min_side] = "too_small"
+    reasons = first_reasons(rows, rules, limits)
     columns = {
         "sample_id": rows["sample_id"],
         "image_id": rows["image_id"],
         "split": rows["split"],
         "perceptual_hash": pa.array(hashes, pa.uint64()),
         "thumbnail": pa.array([thumbnail.tobytes() for thumbnail in thumbnails], pa.binary(192)),
-        "keep": pa.array(reason == "", pa.bool_()),
-        "dropped_because": pa.array(reason.tolist(), pa.string()),
+        "keep": pa.array([reason == "" for reason in reasons], pa.bool_()),
+        "dropped_because": pa.array(reasons, pa.string()),
     }
     return mark_duplicates(pa.table(columns, schema=CURATED_IMAGES))
 
 
 def mark_duplicates(curated: pa.Table) -> pa.Table:
-    """CURATED_IMAGES with the duplicates among the kept rows marked as dropped (rule 3); rows keep their order.
+    """CURATED_IMAGES with the duplicates among the kept rows marked as dropped; rows keep their order.
 
     One shard group cannot see another: apply this to the rows of all groups together to find copies, and leaks of
     held-out pictures into training, that lie in different groups.
@@ -83,9 +85,7 @@ def mark_duplicates(curated: pa.Table) -> pa.Table:
     image_ids, splits = curated["image_id"].to_pylist(), curated["split"].to_pylist()
     sample_ids, keep = curated["sample_id"].to_pylist(), curated["keep"].to_pylist()
     reasons = curated["dropped_because"].to_pylist()
-    hashes = curated["perceptual_hash"].to_numpy()
-    raw = b"".join(curated["thumbnail"].to_pylist())
-    thumbnails = np.frombuffer(raw, np.uint8).reshape(len(image_ids), _THUMBNAIL_VALUES)
+    hashes, thumbnails = _fingerprints_of(curated)
     kept = [index for index, stays in enumerate(keep) if stays]
     order = sorted(kept, key=lambda index: (_STANDS_FIRST[splits[index]], sample_ids[index]))
     for index in find_duplicates(order, image_ids, hashes, thumbnails):
@@ -123,9 +123,7 @@ def leaks_into_training(curated: pa.Table) -> list[int]:
     A dropped row may still be trained on where all that landed is asked for; one of these may never.
     """
     image_ids, splits = curated["image_id"].to_pylist(), curated["split"].to_pylist()
-    hashes = curated["perceptual_hash"].to_numpy()
-    raw = b"".join(curated["thumbnail"].to_pylist())
-    thumbnails = np.frombuffer(raw, np.uint8).reshape(len(image_ids), _THUMBNAIL_VALUES)
+    hashes, thumbnails = _fingerprints_of(curated)
     others = [index for index, split in enumerate(splits) if split != "train"]
     other_ids = {image_ids[index] for index in others}
     by_band: dict[tuple[int, int], list[int]] = {}
@@ -169,8 +167,14 @@ def _distinct(landed: pa.Table) -> pa.Table:
     first: dict[str, int] = {}
     for index, sample_id in enumerate(ids):
         first.setdefault(sample_id, index)
-    names = ["sample_id", "image_id", "split", "image", "width", "height"]
-    return landed.select(names).take(pa.array([first[key] for key in sorted(first)], pa.int64()))
+    return landed.take(pa.array([first[key] for key in sorted(first)], pa.int64()))
+
+
+def _fingerprints_of(curated: pa.Table) -> tuple[UInt64[np.ndarray, " n"], UInt8[np.ndarray, "n values"]]:
+    """Perceptual hashes and thumbnails that rows of CURATED_IMAGES hold."""
+    raw = b"".join(curated["thumbnail"].to_pylist())
+    thumbnails = np.frombuffer(raw, np.uint8).reshape(curated.num_rows, _THUMBNAIL_VALUES)
+    return curated["perceptual_hash"].to_numpy(), thumbnails
 
 
 def _all_fingerprints(
@@ -183,10 +187,9 @@ def _all_fingerprints(
     if known is not None and known.num_rows:
         found = pc.index_in(rows["image_id"], value_set=known["image_id"].combine_chunks())
         places = pc.fill_null(found, -1).to_numpy()
-        raw = b"".join(known["thumbnail"].to_pylist())
         old = np.flatnonzero(places >= 0)
-        hashes[old] = known["perceptual_hash"].to_numpy()[places[old]]
-        thumbnails[old] = np.frombuffer(raw, np.uint8).reshape(-1, _THUMBNAIL_VALUES)[places[old]]
+        known_hashes, known_thumbnails = _fingerprints_of(known)
+        hashes[old], thumbnails[old] = known_hashes[places[old]], known_thumbnails[places[old]]
     new = np.flatnonzero(places < 0)
     hashes[new], thumbnails[new] = _fingerprints(rows["image"].take(pa.array(new)).to_pylist())
     return hashes, thumbnails

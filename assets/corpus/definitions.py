@@ -5,8 +5,9 @@ from typing import Any
 
 import dagster as dg
 import pyarrow.compute as pc
-from pydantic import Field
+from pydantic import Field, create_model
 
+from assets.corpus.curation_rules import CURATION_RULES
 from assets.derivation.reuse import previous_rows
 from assets.derivation.units import input_digest
 from assets.graph.definitions import (
@@ -44,13 +45,13 @@ class LandedImagesConfig(dg.Config):
     )
 
 
-class CuratedImagesConfig(dg.Config):
-    """Settings of ``curated_images``."""
-
-    min_side: int = Field(32, description="shorter side in pixels below which an image is dropped", ge=1)
-    max_aspect: float = Field(
-        4.0, description="longer over shorter side above which an image is dropped", ge=1
-    )
+CuratedImagesConfig: type[dg.Config] = create_model(
+    "CuratedImagesConfig",
+    __base__=dg.Config,
+    __doc__="Settings of ``curated_images``: the threshold of each rule.",
+    __module__=__name__,
+    **{rule.setting: rule.field() for rule in CURATION_RULES},
+)
 
 
 CONFIGS: Mapping[str, type[dg.Config]] = {
@@ -145,7 +146,7 @@ def landed_images(
 
 
 def curated_images(
-    context: dg.AssetExecutionContext, config: CuratedImagesConfig, store: dg.ResourceParam[Store]
+    context: dg.AssetExecutionContext, config: dg.Config, store: dg.ResourceParam[Store]
 ) -> dg.MaterializeResult:
     """Which landed images go on, as an id list: duplicates, tiny and extreme ones are marked with the reason."""
     from assets.corpus.curation import curate
@@ -155,7 +156,7 @@ def curated_images(
     provenance = provenance_of(store, step, key, config.model_dump())
     landed = store.read_table("landed_images", key)
     known = previous_rows(store, step.name, key, context.log.warning)
-    table = curate(landed, config.min_side, config.max_aspect, known)
+    table = curate(landed, known, **config.model_dump())
     manifest = store.write_table("curated_images", table, provenance, key)
     dropped = table.filter(pc.invert(table["keep"]))["dropped_because"].value_counts().to_pylist()
     metadata = {

@@ -197,4 +197,4 @@ def test_an_empty_table_is_curated_to_an_empty_table() -> None:
 @pytest.mark.parametrize(("side", "aspect"), [(0, 4.0), (32, 0.5)])
 def test_impossible_limits_are_refused(side: int, aspect: float) -> None:
     with pytest.raises(FoundryError, match="must be at least 1"):
-        curate(LANDED_IMAGES.empty_table(), side, aspect)
+        curate(LANDED_IMAGES.empty_table(), min_side=side, max_aspect=aspect)
