@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from training.errors import FoundryError
 from training.run_folder import RunFolder, replace_folder
 
 SHEET_PICTURES = 32
+LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -85,15 +87,18 @@ def pack_autoencoder(surroundings: Surroundings, into: Path) -> str:
 def _pack(
     surroundings: Surroundings, name: str, into: Path, scenes: Any, judge: Any, tops: dict[str, Any]
 ) -> PackedTeacher:
-    from assets.distillation.teacher_scores import Sampling, score_teacher, teacher_card
+    from assets.distillation.teacher_scores import CaptionTexts, Sampling, score_teacher, teacher_card
+    from assets.models.drawing import DrawingPlace, drawing_resources
     from evaluation.plots.contact_sheets import contact_sheet, inline_jpeg
     from training.model_folders.teachers import pack_teacher, round_weights, write_digest
 
     store, models = surroundings.store, surroundings.models
     model = store.local_folder("backbone", name, require_gate=True)
     rounded = round_weights(model, models.runs.parent / "rounded" / name)
-    sampling = Sampling(threads=models.resources.threads)
-    scored = score_teacher(rounded, scenes, judge, surroundings.perception, sampling)
+    place = DrawingPlace(
+        surroundings.compute, drawing_resources(models.resources), CaptionTexts, LOGGER.debug
+    )
+    scored = score_teacher(place, rounded, scenes, judge, surroundings.perception, Sampling())
     scores = {**scored.scores, "ceilings": tops, **_training(models.runs, model)}
     card = teacher_card((model / "model_card.md").read_text(encoding="utf-8"), scores)
     shown = slice(SHEET_PICTURES)

@@ -61,13 +61,16 @@ def step_distilled_backbone(
     """
     from assets.distillation.few_steps import built_in_guidance, compare_with_teacher, scores_markdown
     from assets.models.backbones import gate_of_model, loss_curve, student_card
+    from assets.models.drawing import drawing_place, drawing_resources
 
     key, name = context.partition_key, "step_distilled_backbone"
     child = prepare_child(store, models, name, key, config)
     run = child.train(models, compute, context.log.info)
     gate, guidance = gate_of_model(run), built_in_guidance(child.recipe)
+    place = drawing_place(store, compute, drawing_resources(models.resources), context.log.info)
     compared = compare_with_teacher(
         store,
+        place,
         child.parent_folder,
         run.folder.model,
         child.recipe,
@@ -109,6 +112,7 @@ def distilled_backbone(
         gate_of_size,
         smaller_markdown,
     )
+    from assets.models.drawing import drawing_place, drawing_resources
     from training.planning.students import planned_parameters
     from training.recipes.distillation_study import is_study
 
@@ -117,8 +121,9 @@ def distilled_backbone(
     planned = planned_parameters(child.recipe, child.parent_folder)
     run = child.train(models, compute, context.log.info)
     drawing = Drawing(config.prompts_per_split, config.num_steps, config.guidance)
+    place = drawing_place(store, compute, drawing_resources(models.resources), context.log.info)
     compared = compare_smaller(
-        store, child.parent_folder, run.folder.model, drawing,
+        store, place, child.parent_folder, run.folder.model, drawing,
         recipe=key, parent_name=child.parent_name, digest=run.done.model_digest,
     )  # fmt: skip
     table = smaller_markdown(compared.table)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from assets.graph.interfaces import Store
-from assets.models.drawing import held_out_prompts, prompts_of
+from assets.models.drawing import DrawingPlace, draw_held_out, load_denoiser, pictures_of, stored_prompts
 from assets.pages.sheets import sheet_jpeg
 from evaluation.tables.scores import FEW_STEP_SCORES
 from training.recipes.specification import Recipe
@@ -33,7 +34,13 @@ class Comparison:
 
 
 def compare_with_teacher(
-    store: Store, teacher: Path, student: Path, recipe: Recipe, student_digest: str, prompts_per_split: int
+    store: Store,
+    place: DrawingPlace,
+    teacher: Path,
+    student: Path,
+    recipe: Recipe,
+    student_digest: str,
+    prompts_per_split: int,
 ) -> Comparison:
     """Draw held-out prompts with both models, the teacher guided as it was distilled, the student not at all.
 
@@ -43,8 +50,12 @@ def compare_with_teacher(
     from evaluation.metrics.few_steps import few_step_scores
 
     judge = Judge.load(store.local_folder("judge_clip", require_gate=True))
-    shards_folder = store.local_folder("training_shards", require_gate=True)
-    prompts, images = _draw(shards_folder, teacher, student, built_in_guidance(recipe), prompts_per_split)
+    chosen = stored_prompts(store, prompts_per_split)
+    prompts = chosen["prompt"].to_pylist()
+    images = {
+        "teacher": _draw(place, teacher, chosen, built_in_guidance(recipe), TEACHER_STEPS),
+        "student": _draw(place, student, chosen, 1.0, STUDENT_STEPS),
+    }
     texts = judge.embed_texts(prompts)
     cosines = {
         model: {
@@ -106,23 +117,12 @@ def scores_markdown(table: pa.Table) -> str:
 
 
 def _draw(
-    shards_folder: Path, teacher: Path, student: Path, guidance: float, prompts_per_split: int
-) -> tuple[list[str], dict[str, dict[int, np.ndarray]]]:
-    """Prompts, and pictures [n, h, w, 3] by model and number of steps."""
-    from training.model_folders.denoiser import Denoiser, sample_with
-    from training.shards import TrainingShards
-
-    shards = TrainingShards.open(shards_folder)
-    chosen = held_out_prompts(shards.samples, prompts_per_split, seed=0)
-    prompts, seeds = prompts_of(shards, chosen["row"].to_numpy()), chosen["seed"].to_pylist()
-    images = {}
-    for name, folder, scale, steps in (
-        ("teacher", teacher, guidance, TEACHER_STEPS),
-        ("student", student, 1.0, STUDENT_STEPS),
-    ):
-        denoiser = Denoiser.load(folder)
-        images[name] = {count: sample_with(denoiser, prompts, seeds, count, scale) for count in steps}
-    return chosen["prompt"].to_pylist(), images
+    place: DrawingPlace, folder: Path, prompts: pa.Table, guidance: float, steps: tuple[int, ...]
+) -> dict[int, np.ndarray]:
+    """Pictures [n, h, w, 3] by number of steps."""
+    samplings = [(count, guidance) for count in steps]
+    drawn = pictures_of(draw_held_out(place, partial(load_denoiser, str(folder)), prompts, samplings))
+    return dict(zip(steps, np.split(drawn, len(steps)), strict=True))
 
 
 def _sheet(images: dict[str, dict[int, np.ndarray]], prompts: list[str]) -> bytes:

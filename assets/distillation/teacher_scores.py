@@ -17,11 +17,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from assets.graph.interfaces import Perception, Store
+from assets.models.drawing import DrawingPlace, draw_model
 from training.errors import FoundryError
 
 if TYPE_CHECKING:
     from evaluation.judge import Judge
     from evaluation.metrics.placement import Found, Wanted
+    from training.conditioning import Prompts
 
 SPLIT = "held_out_images"
 Looking = Literal["closed_set", "regions"]
@@ -71,15 +73,24 @@ def best_captions(store: Store) -> dict[str, str]:
 
 
 def draw_scenes(
-    model_folder: Path, scenes: CaptionedScenes, steps: int, guidance: float, threads: int
+    place: DrawingPlace, model_folder: Path, scenes: CaptionedScenes, sampling: Sampling
 ) -> np.ndarray:
     """A picture of each caption from noise of its own: [n, h, w, 3] uint8."""
-    from training.model_folders.denoiser import sample
-    from training.text_encoders import MiniLMEncoder
+    seeds = pa.array(range(len(scenes.prompts)), pa.int64())
+    prompts = pa.table({"prompt": list(scenes.prompts), "seed": seeds})
+    return draw_model(place, model_folder, prompts, (sampling.num_steps, sampling.guidance))
 
-    prompts = MiniLMEncoder().prompts(scenes.prompts)
-    seeds = list(range(len(scenes.prompts)))
-    return sample(model_folder, prompts, seeds, steps=steps, guidance=guidance, threads=threads)
+
+class CaptionTexts:
+    """Texts of any prompts, by their column ``prompt``."""
+
+    def __init__(self) -> None:
+        from training.text_encoders import MiniLMEncoder
+
+        self._encoder = MiniLMEncoder()
+
+    def __call__(self, prompts: pa.Table) -> Prompts:
+        return self._encoder.prompts(prompts["prompt"].to_pylist())
 
 
 def reconstructed(autoencoder_folder: Path, images: np.ndarray) -> np.ndarray:
@@ -92,11 +103,10 @@ def reconstructed(autoencoder_folder: Path, images: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a teacher draws when it is scored: evaluations of its scheduler, guidance scale and torch threads."""
+    """How a teacher draws when it is scored: evaluations of its scheduler and guidance scale."""
 
     num_steps: int = 16
     guidance: float = 3.0
-    threads: int = 1
 
 
 @dataclass(frozen=True)
@@ -119,10 +129,15 @@ def ceilings(
 
 
 def score_teacher(
-    folder: Path, scenes: CaptionedScenes, judge: Judge, perception: Perception, sampling: Sampling
+    place: DrawingPlace,
+    folder: Path,
+    scenes: CaptionedScenes,
+    judge: Judge,
+    perception: Perception,
+    sampling: Sampling,
 ) -> ScoredTeacher:
-    """Draw the captions with a pipeline folder and score what it drew."""
-    images = draw_scenes(folder, scenes, sampling.num_steps, sampling.guidance, sampling.threads)
+    """Draw the captions with a pipeline folder and score what it drew; ``place`` reads :class:`CaptionTexts`."""
+    images = draw_scenes(place, folder, scenes, sampling)
     own = score_pictures(images, scenes, judge, perception)
     drawn_with = {"num_steps": sampling.num_steps, "guidance": sampling.guidance}
     return ScoredTeacher({"sampling": drawn_with, "teacher": own, "verdict": verdict(own)}, images)

@@ -28,6 +28,7 @@ def fine_tuned_backbone(
     """
     from assets.models.backbones import gate_of_model, loss_curve, smaller_card
     from assets.models.comparison import SCORES, Drawing, compare_smaller, gate_of_score, smaller_markdown
+    from assets.models.drawing import drawing_place, drawing_resources
 
     key, name = context.partition_key, "fine_tuned_backbone"
     child = prepare_child(store, models, name, key, config)
@@ -35,8 +36,9 @@ def fine_tuned_backbone(
     reference = reference_version(models, key)
     run = child.train(models, compute, context.log.info)
     drawing = Drawing(config.prompts_per_split, config.num_steps, config.guidance)
+    place = drawing_place(store, compute, drawing_resources(models.resources), context.log.info)
     compared = compare_smaller(
-        store, store.local_folder(*reference, require_gate=True), run.folder.model, drawing,
+        store, place, store.local_folder(*reference, require_gate=True), run.folder.model, drawing,
         recipe=key, parent_name=" ".join(reference), digest=run.done.model_digest,
     )  # fmt: skip
     gate, score = gate_of_model(run), gate_of_score(compared.score)

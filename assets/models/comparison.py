@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from assets.graph.interfaces import GateResult, Store
-from assets.models.drawing import held_out_prompts, prompts_of
+from assets.models.drawing import DrawingPlace, as_meant, draw_model, stored_prompts
 from assets.pages.sheets import sheet_jpeg
 from evaluation.tables.scores import SMALLER_MODEL_SCORES
 
@@ -58,7 +58,15 @@ class Smaller:
 
 
 def compare_smaller(
-    store: Store, parent: Path, child: Path, drawing: Drawing, *, recipe: str, parent_name: str, digest: str
+    store: Store,
+    place: DrawingPlace,
+    parent: Path,
+    child: Path,
+    drawing: Drawing,
+    *,
+    recipe: str,
+    parent_name: str,
+    digest: str,
 ) -> Smaller:
     """Draw held-out prompts with both from the same noise, let the judge score them, and measure both backbones.
 
@@ -69,15 +77,14 @@ def compare_smaller(
     from training.shards import TrainingShards
 
     judge = Judge.load(store.local_folder("judge_clip", require_gate=True))
-    shards = TrainingShards.open(store.local_folder("training_shards", require_gate=True))
-    chosen = held_out_prompts(shards.samples, drawing.prompts_per_split, seed=0)
-    prompts, seeds = prompts_of(shards, chosen["row"].to_numpy()), chosen["seed"].to_pylist()
-    texts = judge.embed_texts(chosen["prompt"].to_pylist())
+    prompts = stored_prompts(store, drawing.prompts_per_split)
+    texts = judge.embed_texts(prompts["prompt"].to_pylist())
     images, cosines = [], []
     for folder in (parent, child):
-        drawn, steps, guidance = _draw(folder, prompts, seeds, drawing)
-        images.append(drawn)
-        cosines.append((judge.embed_images(drawn) * texts).sum(axis=1).astype(np.float64))
+        steps, guidance = as_meant(folder, drawing.num_steps, drawing.guidance)
+        images.append(draw_model(place, folder, prompts, (steps, guidance)))
+        cosines.append((judge.embed_images(images[-1]) * texts).sum(axis=1).astype(np.float64))
+    shards = TrainingShards.open(store.local_folder("training_shards", require_gate=True))
     costs = measure((parent, child), shards.description.max_tokens)
     score = smaller_score(cosines[0], cosines[1], images[0], images[1])
     about = {
@@ -85,7 +92,7 @@ def compare_smaller(
         "parent": parent_name,
         "num_steps": steps,
         "guidance": guidance,
-        "num_prompts": len(seeds),
+        "num_prompts": prompts.num_rows,
         "model_digest": digest,
     }
     sheet = _sheet(images[0], images[1])
@@ -167,15 +174,6 @@ def smaller_markdown(table: pa.Table) -> str:
         "tensors of a forward pass that are alive at once, in float32."
     )
     return "\n".join([*lines, "", note])
-
-
-def _draw(folder: Path, prompts: Any, seeds: list[int], drawing: Drawing) -> tuple[np.ndarray, int, float]:
-    from training.hardware import sampling_device
-    from training.model_folders.denoiser import Denoiser, sample_with
-
-    denoiser = Denoiser.load(folder, sampling_device())
-    steps, guidance = denoiser.steps_and_guidance(drawing.num_steps, drawing.guidance)
-    return sample_with(denoiser, prompts, seeds, steps, guidance), steps, guidance
 
 
 def _table(

@@ -54,7 +54,7 @@ def backbone(
     same weights. The result is a standard diffusers pipeline folder with its card and lineage inside.
     """
     from assets.models.backbones import backbone_card, gate_of_model, loss_curve
-    from assets.models.drawing import preview
+    from assets.models.drawing import drawing_place, drawing_resources, preview
     from training.recipes.text_encoder import encoder_digest
 
     key, step = context.partition_key, STEPS["backbone"]
@@ -73,10 +73,11 @@ def backbone(
     run = train_to_end(recipe, digests, paths, models, compute, context.log.info)
     gate = gate_of_model(run)
     manifest = publish(store, "backbone", key, run, provenance, gate, backbone_card(run, models.profile))
+    place = drawing_place(store, compute, drawing_resources(models.resources), context.log.info)
     metadata = {
         **run_metadata(run),
         "loss_curve": picture(loss_curve(run), "training loss over images seen"),
-        "samples": picture(preview(paths["dataset"], run.folder.model, key), "for held-out prompts"),
+        "samples": picture(preview(place, store, run.folder.model), "for held-out prompts"),
     }
     return materialized(store, manifest, metadata, [gate_check("finite_and_reloads", gate)])
 
@@ -125,22 +126,20 @@ def generated_samples(
 
     A model whose checks failed is refused here, so nothing downstream scores a broken one.
     """
-    from assets.models.drawing import draw_samples, sample_sheet
+    from assets.models.drawing import draw_samples, drawing_place, sample_sheet
 
     key, step = context.partition_key, STEPS["generated_samples"]
     provenance = provenance_of(store, step, key, config.model_dump())
     store.require("backbone", key, require_gate=True)
     table = draw_samples(
         store,
-        compute,
-        models.resources,
+        drawing_place(store, compute, models.resources, context.log.info),
         recipe=key,
         prompts_per_split=config.prompts_per_split,
         num_steps=config.num_steps,
         guidance=config.guidance,
         seed=config.seed,
         function_version=step.function_version,
-        log=context.log.info,
     )
     manifest = store.write_table("generated_samples", table, provenance, key)
     metadata = {"samples": picture(sample_sheet(table), "drawn for held-out prompts")}

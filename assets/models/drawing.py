@@ -1,14 +1,21 @@
-"""What a model draws for held-out prompts: the same prompts and noise for all models."""
+"""What models draw for held-out prompts: the same prompts and noise for all, wherever the profile's compute runs.
+
+Every picture that is shown or scored outside a training is drawn by :func:`draw_held_out`.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import UInt8
 
 from assets.derivation.work_items import table_items
 from assets.encodings.assembly import HELD_OUT
@@ -19,15 +26,132 @@ from training.errors import FoundryError
 
 if TYPE_CHECKING:
     from training.conditioning import Prompts
+    from training.model_folders.denoiser import Denoiser
     from training.shards import TrainingShards
 
 NUM_SHOWN = 24
+BATCH = 64
+"""Pictures that are drawn together for a comparison."""
+INLINE_PICTURES = 512
+"""Up to so many are drawn in the step's own process where there is no accelerator: starting workers takes longer."""
+Log = Callable[[str], None]
+Texts = Callable[[pa.Table], "Prompts"]
+"""From rows of prompts to what a sampler is told."""
+
+
+@dataclass(frozen=True)
+class DrawingPlace:
+    """Where pictures are drawn, and how a worker there gets at the prompts' texts; ``texts`` is picklable."""
+
+    compute: Compute
+    resources: Resources
+    texts: Callable[[], Texts]
+    log: Log
+
+
+def drawing_place(store: Store, compute: Compute, resources: Resources, log: Log) -> DrawingPlace:
+    """A place whose prompts are samples of the training shards. Raises StoreError where their gate failed."""
+    shards = store.local_folder("training_shards", require_gate=True)
+    return DrawingPlace(compute, resources, partial(ShardTexts, str(shards)), log)
+
+
+def drawing_resources(resources: Resources) -> Resources:
+    """What a comparison takes of a training's: one worker, in batches of :data:`BATCH`; this process without an
+    accelerator."""
+    inline = resources.inline_rows if resources.gpus else INLINE_PICTURES
+    return replace(resources, workers=1, actors=1, batch_size=BATCH, inline_rows=inline)
+
+
+def load_denoiser(folder: str) -> Denoiser:
+    """A model folder on the accelerator of this process, where it sees one."""
+    from training.hardware import sampling_device
+    from training.model_folders.denoiser import Denoiser
+
+    return Denoiser.load(Path(folder), sampling_device())
+
+
+def draw_held_out(
+    place: DrawingPlace,
+    load: Callable[[], Denoiser],
+    prompts: pa.Table,
+    samplings: Sequence[tuple[int, float]],
+) -> pa.Table:
+    """Draw every prompt by every sampling (evaluations of the scheduler, guidance) with one model, loaded once a worker.
+
+    Rows of ``prompts`` (which have a seed, and what ``place.texts`` reads), in order, for one sampling after the other,
+    with the columns num_steps, guidance and image (PNG). ``load`` is picklable.
+    """
+    worker = BatchWorker(PictureWorker, {"load": load, "texts": place.texts})
+    work = [_sampled(prompts, *sampling, first) for first, sampling in enumerate(samplings)]
+    items = [item for rows in work for item in table_items(rows, place.resources.batch_size)]
+    drawn = pa.concat_tables(place.compute.map_shards(worker, items, place.resources, place.log))
+    return drawn.sort_by("position").drop_columns("position")
+
+
+def draw_model(
+    place: DrawingPlace, folder: Path, prompts: pa.Table, sampling: tuple[int, float]
+) -> UInt8[np.ndarray, "n h w 3"]:
+    """The pictures of a model folder, one a prompt."""
+    return pictures_of(draw_held_out(place, partial(load_denoiser, str(folder)), prompts, [sampling]))
+
+
+def pictures_of(table: pa.Table) -> UInt8[np.ndarray, "n h w 3"]:
+    """The column ``image`` as an array."""
+    from assets.corpus.image_io import decode_rgb
+
+    return np.stack([decode_rgb(data) for data in table["image"].to_pylist()])
+
+
+def as_meant(folder: Path, num_steps: int, guidance: float) -> tuple[int, float]:
+    """How a model is sampled: as asked for, but a few-step model in 4 steps without guidance."""
+    from training.diffusion.few_step_schedulers import FEW_STEPS, is_few_step
+
+    return (FEW_STEPS, 1.0) if is_few_step(folder) else (num_steps, guidance)
+
+
+def _sampled(prompts: pa.Table, num_steps: int, guidance: float, which: int) -> pa.Table:
+    count = prompts.num_rows
+    return (
+        prompts.append_column("num_steps", pa.array([num_steps] * count, pa.int32()))
+        .append_column("guidance", pa.array([guidance] * count, pa.float64()))
+        .append_column("position", pa.array(np.arange(count) + which * count, pa.int64()))
+    )
+
+
+class PictureWorker:
+    """Batch function from prompts to pictures; loads the model once."""
+
+    def __init__(self, load: Callable[[], Denoiser], texts: Callable[[], Texts]) -> None:
+        self._denoiser, self._texts = load(), texts()
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        from assets.corpus.image_io import encode_png
+
+        parts = []
+        for num_steps, guidance in dict.fromkeys(
+            zip(batch["num_steps"].to_pylist(), batch["guidance"].to_pylist(), strict=True)
+        ):
+            equal = pc.and_(pc.equal(batch["num_steps"], num_steps), pc.equal(batch["guidance"], guidance))
+            rows = batch.filter(equal)
+            images = paint(self._denoiser, self._texts, rows, num_steps, guidance)
+            parts.append(rows.append_column("image", pa.array([encode_png(image) for image in images])))
+        return pa.concat_tables(parts)
+
+
+def paint(
+    denoiser: Denoiser, texts: Texts, prompts: pa.Table, num_steps: int, guidance: float
+) -> UInt8[np.ndarray, "n h w 3"]:
+    """Pictures of prompts, each from the noise of its seed, by a model that is loaded."""
+    from training.model_folders.denoiser import sample_with
+
+    return sample_with(
+        denoiser, texts(prompts), prompts["seed"].to_pylist(), num_steps, guidance, batch_size=BATCH
+    )
 
 
 def draw_samples(
     store: Store,
-    compute: Compute,
-    resources: Resources,
+    place: DrawingPlace,
     *,
     recipe: str,
     prompts_per_split: int,
@@ -35,39 +159,40 @@ def draw_samples(
     guidance: float,
     seed: int,
     function_version: int,
-    log: Callable[[str], None],
 ) -> pa.Table:
     """Rows of :data:`evaluation.tables.samples.GENERATED_SAMPLES` for the first held-out samples of each split."""
+    model = store.local_folder("backbone", recipe, require_gate=True)
+    prompts = stored_prompts(store, prompts_per_split, seed)
+    drawn = draw_held_out(place, partial(load_denoiser, str(model)), prompts, [(num_steps, guidance)])
+    about: dict[str, str | int] = {
+        "recipe": recipe,
+        "model_digest": store.require("backbone", recipe).digest,
+        "function_version": function_version,
+    }
+    return samples_table(drawn, about).sort_by([("split", "ascending"), ("sample_id", "ascending")])
+
+
+def samples_table(drawn: pa.Table, about: dict[str, str | int]) -> pa.Table:
+    """Rows of :data:`evaluation.tables.samples.GENERATED_SAMPLES` out of drawn prompts and what holds for all of them."""
+    digests = [hashlib.sha256(prompt.encode()).hexdigest() for prompt in drawn["prompt"].to_pylist()]
+    constants = {name: pa.array([value] * drawn.num_rows) for name, value in about.items()}
+    columns = {name: drawn[name] for name in drawn.column_names}
+    table = pa.table({**columns, **constants, "prompt_id": digests})
+    return table.select(GENERATED_SAMPLES.names).cast(GENERATED_SAMPLES)
+
+
+def preview(place: DrawingPlace, store: Store, model_folder: Path) -> bytes:
+    """A small JPEG of eight quick samples for held-out prompts, for the model's own page."""
+    prompts = stored_prompts(store, 4, seed=0)
+    return sample_sheet(draw_held_out(place, partial(load_denoiser, str(model_folder)), prompts, [(12, 3.0)]))
+
+
+def stored_prompts(store: Store, per_split: int, seed: int = 0) -> pa.Table:
+    """:func:`held_out_prompts` of the newest training shards."""
     from training.shards import TrainingShards
 
     shards = TrainingShards.open(store.local_folder("training_shards", require_gate=True))
-    model = store.local_folder("backbone", recipe, require_gate=True)
-    prompts = held_out_prompts(shards.samples, prompts_per_split, seed)
-    worker = BatchWorker(
-        SampleWorker,
-        {
-            "model": str(model),
-            "model_digest": store.require("backbone", recipe).digest,
-            "shards": str(shards.folder),
-            "recipe": recipe,
-            "num_steps": num_steps,
-            "guidance": guidance,
-            "function_version": function_version,
-        },
-    )
-    parts = list(compute.map_shards(worker, table_items(prompts, resources.batch_size), resources, log))
-    return pa.concat_tables(parts).sort_by([("split", "ascending"), ("sample_id", "ascending")])
-
-
-def preview(shards_folder: Path, model_folder: Path, recipe: str) -> bytes:
-    """A small JPEG of eight quick samples for held-out prompts, for the model's own page."""
-    from training.shards import TrainingShards
-
-    prompts = held_out_prompts(TrainingShards.open(shards_folder).samples, 4, seed=0)
-    worker = SampleWorker(
-        str(model_folder), "", str(shards_folder), recipe, num_steps=12, guidance=3.0, function_version=0
-    )
-    return sample_sheet(worker(prompts))
+    return held_out_prompts(shards.samples, per_split, seed)
 
 
 def held_out_prompts(samples: pa.Table, per_split: int, seed: int) -> pa.Table:
@@ -98,61 +223,16 @@ def held_out_prompts(samples: pa.Table, per_split: int, seed: int) -> pa.Table:
     )
 
 
-class SampleWorker:
-    """Batch function from prompts to pictures; loads the model once."""
+class ShardTexts:
+    """Texts of prompts that are samples of the training shards, by their column ``row``."""
 
-    def __init__(
-        self,
-        model: str,
-        model_digest: str,
-        shards: str,
-        recipe: str,
-        num_steps: int,
-        guidance: float,
-        function_version: int,
-    ) -> None:
-        from training.hardware import sampling_device
-        from training.model_folders.denoiser import Denoiser
+    def __init__(self, shards: str) -> None:
         from training.shards import TrainingShards
 
-        self._denoiser = Denoiser.load(Path(model), sampling_device())
         self._shards = TrainingShards.open(Path(shards))
-        self._constants = {"recipe": recipe, "model_digest": model_digest}
-        self._num_steps = num_steps
-        self._guidance = guidance
-        self._function_version = function_version
 
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        from assets.corpus.image_io import encode_png
-        from training.model_folders.denoiser import sample_with
-
-        rows = batch["row"].to_numpy()
-        images = sample_with(
-            self._denoiser,
-            prompts_of(self._shards, rows),
-            batch["seed"].to_pylist(),
-            self._num_steps,
-            self._guidance,
-        )
-        prompts, count = batch["prompt"].to_pylist(), batch.num_rows
-        return (
-            pa.table(
-                {
-                    **{name: [value] * count for name, value in self._constants.items()},
-                    "prompt_id": [hashlib.sha256(prompt.encode()).hexdigest() for prompt in prompts],
-                    "sample_id": batch["sample_id"],
-                    "split": batch["split"],
-                    "prompt": prompts,
-                    "seed": batch["seed"],
-                    "num_steps": pa.array([self._num_steps] * count, pa.int32()),
-                    "guidance": pa.array([self._guidance] * count, pa.float32()),
-                    "image": [encode_png(image) for image in images],
-                    "function_version": pa.array([self._function_version] * count, pa.int32()),
-                }
-            )
-            .select(GENERATED_SAMPLES.names)
-            .cast(GENERATED_SAMPLES)
-        )
+    def __call__(self, prompts: pa.Table) -> Prompts:
+        return prompts_of(self._shards, prompts["row"].to_numpy())
 
 
 def prompts_of(shards: TrainingShards, rows: np.ndarray) -> Prompts:

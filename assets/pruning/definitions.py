@@ -28,6 +28,7 @@ def unit_scores(
     Learned once, cut many times: its page shows the scores as a map, and what the model still draws when 10 to 50% of
     the units with the lowest ones are gone. Terminate and launch again, and learning goes on where it was.
     """
+    from assets.models.drawing import drawing_place, drawing_resources
     from assets.pages.sheets import figure_jpeg
     from assets.pruning.pruned_model import cost_markdown, learning_curve, read_cost
     from assets.pruning.unit_scores import OUTSIDE_DIGEST, SCORES_FILE, score_model, sparsities_sheet
@@ -44,7 +45,10 @@ def unit_scores(
     scores = read_scores(folder / SCORES_FILE)
     heat_map = png_bytes(mask_heat_map(scores, None))
     (folder / "heat_map.png").write_bytes(heat_map)
-    sheet = sparsities_sheet(store, store.local_folder(*parent), scores, config.num_steps, config.guidance)
+    place = drawing_place(store, compute, drawing_resources(models.resources), context.log.info)
+    sheet = sparsities_sheet(
+        store, place, store.local_folder(*parent), folder, config.num_steps, config.guidance
+    )
     (folder / "sparsities.jpg").write_bytes(sheet)
     manifest = store.publish_folder(name, folder, provenance, key, outside_digest=OUTSIDE_DIGEST)
     curve = learning_curve(recipe, folder)
@@ -64,6 +68,7 @@ def pruned_backbone(
     context: dg.AssetExecutionContext,
     config: PrunedConfig,
     store: dg.ResourceParam[Store],
+    compute: dg.ResourceParam[Compute],
     models: dg.ResourceParam[Models],
 ) -> dg.MaterializeResult:
     """A model with attention heads and neurons removed by their scores, and nothing trained afterwards (EcoDiff).
@@ -73,6 +78,7 @@ def pruned_backbone(
     the whole model's, how far its answers are off step by step, and pictures from the same noise.
     """
     from assets.models.comparison import SCORES, Drawing, compare_smaller, smaller_markdown
+    from assets.models.drawing import drawing_place, drawing_resources
     from assets.models.training_runs import publish_with_card
     from assets.pages.sheets import figure_jpeg
     from assets.pruning.pruned_model import (
@@ -97,14 +103,15 @@ def pruned_backbone(
     cut = cut_model(recipe, scores_folder, whole, models.runs / "pruned" / key)
     gates = gate_of_cut(cut)
     drawing = Drawing(config.prompts_per_split, config.num_steps, config.guidance)
+    place = drawing_place(store, compute, drawing_resources(models.resources), context.log.info)
     compared = compare_smaller(
-        store, whole, cut.folder, drawing,
+        store, place, whole, cut.folder, drawing,
         recipe=key, parent_name=" ".join(parent), digest=folder_digest(cut.folder, OUTSIDE_MODEL_DIGEST),
     )  # fmt: skip
     table = smaller_markdown(compared.table)
     score = gate_of_pruned_score(recipe, scoring, compared.score)
     gate = GateResult.all_of([*gates.values(), *([score] if config.gate_score else [])])
-    errors = errors_by_step(store, whole, cut.folder, config.num_steps, config.guidance)
+    errors = errors_by_step(store, place, whole, cut.folder, (config.num_steps, config.guidance))
     card = pruned_card(recipe, scoring, cut, table, models.profile)
     manifest = publish_with_card(store, name, key, cut.folder, provenance, gate, card)
     store.write_table(SCORES, compared.table, provenance, key)

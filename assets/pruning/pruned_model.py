@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from assets.graph.interfaces import GateResult, Store
-from assets.models.drawing import held_out_prompts, prompts_of
+import pyarrow as pa
+
+from assets.derivation.work_items import table_items
+from assets.graph.interfaces import BatchWorker, GateResult, Store
+from assets.models.drawing import DrawingPlace, Texts, as_meant, load_denoiser, stored_prompts
 from assets.pruning.unit_scores import COST_FILE, HISTORY_FILE, SCORES_FILE
 from training.recipes.pruned_models import PrunedRecipe, ScoringRecipe
 from training.recipes.pruning import LEARNED_METHODS
@@ -119,19 +122,48 @@ def gate_of_pruned_score(recipe: PrunedRecipe, scoring: ScoringRecipe, score: Sm
     return GateResult(found.passed or not gates, {**found.findings, "gates": gates})
 
 
-def errors_by_step(store: Store, parent: Path, child: Path, steps: int, guidance: float) -> StepErrors:
+def errors_by_step(
+    store: Store, place: DrawingPlace, parent: Path, child: Path, sampling: tuple[int, float]
+) -> StepErrors:
     """How far the pruned model's answers are from the whole one's, step by step, on held-out prompts."""
-    from evaluation.analysis.step_errors import step_errors
-    from training.hardware import sampling_device
-    from training.model_folders.denoiser import Denoiser
-    from training.shards import TrainingShards
+    import numpy as np
 
-    shards = TrainingShards.open(store.local_folder("training_shards", require_gate=True))
-    chosen = held_out_prompts(shards.samples, PROMPTS_OF_STEP_ERRORS // 2, seed=0)
-    dense, pruned = (Denoiser.load(folder, sampling_device()) for folder in (parent, child))
-    steps, guidance = dense.steps_and_guidance(steps, guidance)
-    prompts = prompts_of(shards, chosen["row"].to_numpy())
-    return step_errors(dense, pruned, prompts, chosen["seed"].to_pylist(), steps, guidance)
+    from evaluation.analysis.step_errors import StepErrors
+
+    prompts = stored_prompts(store, PROMPTS_OF_STEP_ERRORS // 2)
+    steps, guidance = as_meant(parent, *sampling)
+    about = {"dense": str(parent), "pruned": str(child), "texts": place.texts}
+    worker = BatchWorker(StepErrorWorker, {**about, "num_steps": steps, "guidance": guidance})
+    work, together = (
+        table_items(prompts, prompts.num_rows),
+        replace(place.resources, batch_size=prompts.num_rows),
+    )
+    found = pa.concat_tables(place.compute.map_shards(worker, work, together, place.log)).to_pydict()
+    return StepErrors(
+        np.array(found["timesteps"][0]), np.array(found["prediction"]), np.array(found["state"])
+    )
+
+
+class StepErrorWorker:
+    """Batch function from prompts to the errors of a pruned model by sampling step; loads both models once."""
+
+    def __init__(
+        self, dense: str, pruned: str, texts: Callable[[], Texts], num_steps: int, guidance: float
+    ) -> None:
+        self._models, self._texts = (load_denoiser(dense), load_denoiser(pruned)), texts()
+        self._sampling = num_steps, guidance
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        from evaluation.analysis.step_errors import step_errors
+
+        errors = step_errors(*self._models, self._texts(batch), batch["seed"].to_pylist(), *self._sampling)
+        return pa.table(
+            {
+                "timesteps": [errors.timesteps.tolist()] * batch.num_rows,
+                "prediction": errors.prediction.tolist(),
+                "state": errors.state.tolist(),
+            }
+        )
 
 
 def units_markdown(cut: Cut) -> str:

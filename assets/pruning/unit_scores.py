@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,14 @@ import pyarrow as pa
 
 from assets.derivation.work_items import table_items
 from assets.graph.interfaces import BatchWorker, Compute, Resources, Store
-from assets.models.drawing import held_out_prompts, prompts_of
+from assets.models.drawing import (
+    DrawingPlace,
+    as_meant,
+    draw_held_out,
+    load_denoiser,
+    prompts_of,
+    stored_prompts,
+)
 from assets.pages.progress_log import relayed
 from assets.pages.sheets import sheet_jpeg
 from training.digests import canonical_json, sha256_bytes
@@ -26,8 +34,8 @@ from training.run_folder import write_bytes_atomic
 if TYPE_CHECKING:
     import torch
 
+    from training.model_folders.denoiser import Denoiser
     from training.objectives.diffusion import DiffusionBatch
-    from training.pruning import Scores
     from training.shards import TrainingShards
 
 SCORES_FILE, HISTORY_FILE, COST_FILE = "unit_scores.safetensors", "history.json", "cost.json"
@@ -157,31 +165,32 @@ def training_rows(shards: TrainingShards, count: int) -> np.ndarray:
     return rows
 
 
-def sparsities_sheet(store: Store, model: Path, scores: Scores, steps: int, guidance: float) -> bytes:
-    """A JPEG: a row of the whole model's pictures, and one for each share of units that is pruned by these scores.
+def sparsities_sheet(
+    store: Store, place: DrawingPlace, model: Path, scores: Path, steps: int, guidance: float
+) -> bytes:
+    """A JPEG: a row of the whole model's pictures, and one for each share of units pruned by the scores of a folder.
 
     Held-out prompts, the same noise in every row; each kind is ranked over all modules.
     """
-    from assets.corpus.image_io import encode_png
-    from training.hardware import sampling_device
-    from training.model_folders.denoiser import Denoiser, sample_with
-    from training.pruning import keep_best, prune
-    from training.pruning.ratios import ratio_of_sparsity
-    from training.shards import TrainingShards
-
-    shards = TrainingShards.open(store.local_folder("training_shards", require_gate=True))
-    chosen = held_out_prompts(shards.samples, PICTURES_SHOWN // 2, seed=0)
-    prompts, seeds = prompts_of(shards, chosen["row"].to_numpy()), chosen["seed"].to_pylist()
-    dense = Denoiser.load(model, sampling_device())
-    steps, guidance = dense.steps_and_guidance(steps, guidance)
-    kinds = dict.fromkeys(kind for kind, _ in scores)
-    tiles, captions = [], []
+    prompts = stored_prompts(store, PICTURES_SHOWN // 2)
+    tiles: list[bytes] = []
+    captions: list[str] = []
     for sparsity in (0.0, *SPARSITIES_SHOWN):
-        ratios = dict.fromkeys(kinds, ratio_of_sparsity(sparsity))
-        pruned = dense
-        if sparsity:
-            pruned = replace(dense, backbone=prune(dense.backbone, keep_best(scores, ratios, "global")))
-        images = sample_with(pruned, prompts, seeds, steps, guidance)
-        tiles += [encode_png(image) for image in images]
-        captions += [f"-{sparsity:.0%}" if sparsity else "whole"] * len(images)
-    return sheet_jpeg(tiles, captions, columns=len(seeds))
+        load = partial(load_cut, str(model), str(scores / SCORES_FILE), sparsity)
+        drawn = draw_held_out(place, load, prompts, [as_meant(model, steps, guidance)])
+        tiles += drawn["image"].to_pylist()
+        captions += [f"-{sparsity:.0%}" if sparsity else "whole"] * drawn.num_rows
+    return sheet_jpeg(tiles, captions, columns=prompts.num_rows)
+
+
+def load_cut(model: str, scores: str, sparsity: float) -> Denoiser:
+    """A model folder in memory without the share of its units that score lowest; whole for 0."""
+    from training.pruning import keep_best, prune, read_scores
+    from training.pruning.ratios import ratio_of_sparsity
+
+    dense = load_denoiser(model)
+    if not sparsity:
+        return dense
+    found = read_scores(Path(scores))
+    ratios = dict.fromkeys([kind for kind, _ in found], ratio_of_sparsity(sparsity))
+    return replace(dense, backbone=prune(dense.backbone, keep_best(found, ratios, "global")))

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from assets.derivation.work_items import table_items
 from assets.graph.interfaces import BatchWorker, Compute, Resources
-from assets.models.drawing import held_out_prompts, prompts_of
+from assets.models.drawing import ShardTexts, held_out_prompts, paint, prompts_of
 from assets.scaling.runs import snapshot_path
 from training.errors import FoundryError
 
@@ -128,18 +128,12 @@ class SnapshotScorer:
         """The judge's cosine and top-1 of each prompt's picture: [n]."""
         from evaluation.judge import Judge
         from evaluation.metrics.alignment import score_pairs
-        from training.model_folders.denoiser import sample_with
 
         settings = self._settings
         chosen = held_out_prompts(self._shards.samples, settings.prompts_per_split, settings.seed)
         texts = chosen["prompt"].to_pylist()
-        images = sample_with(
-            denoiser,
-            prompts_of(self._shards, chosen["row"].to_numpy()),
-            chosen["seed"].to_pylist(),
-            settings.num_steps,
-            settings.guidance,
-        )
+        texts_of = ShardTexts(str(self._folders.shards))
+        images = paint(denoiser, texts_of, chosen, settings.num_steps, settings.guidance)
         judge = Judge.load(self._folders.judge)
         k = min(settings.distractors, len(set(texts)))
         scores = score_pairs(judge.embed_images(images), judge.embed_texts(texts), texts, k)

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from training.backbones import NO_CONDITIONS, Conditions, denoise
 from training.conditioning import Prompts
 from training.diffusion.few_step_schedulers import (
-    FEW_STEPS,
     few_step_scheduler_of,
     is_few_step,
     read_scheduler_config,
@@ -101,10 +100,6 @@ class Denoiser:
     def device(self) -> torch.device:
         """Where the backbone lies."""
         return device_of(self.backbone)
-
-    def steps_and_guidance(self, steps: int, guidance: float) -> tuple[int, float]:
-        """How it is sampled: as asked for, but a few-step model in 4 steps without guidance."""
-        return (FEW_STEPS, 1.0) if self.few_step else (steps, guidance)
 
 
 def initial_noise(seeds: Sequence[int], shape: Sequence[int]) -> Float[Tensor, "n c h w"]:
