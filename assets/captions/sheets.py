@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyarrow as pa
 
+from assets.pages.markdown import markdown_table
 from assets.pages.sheets import sheet_jpeg
+from assets.pages.tables import Column, Table
+from evaluation.plots.contact_sheets import safe_text
 
 NUM_SHOWN = 18
+CHARACTERS_SHOWN = 80
 
 
 def caption_sheet(images: pa.Table, recaptions: pa.Table) -> bytes:
@@ -21,18 +27,16 @@ def caption_sheet(images: pa.Table, recaptions: pa.Table) -> bytes:
 def statistics_markdown(table: pa.Table) -> str:
     """Rows of caption statistics as a Markdown table; columns of lists, which are drawn instead, are left out."""
     names = [field.name for field in table.schema if not pa.types.is_list(field.type)]
-    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
-    for row in table.select(names).to_pylist():
-        cells = (_cell(value) for value in row.values())
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    columns = [Column(name, _form(table.schema.field(name).type)) for name in names]
+    rows = [[_shortened(value) for value in row.values()] for row in table.select(names).to_pylist()]
+    return markdown_table(Table(columns, rows))
 
 
-def _cell(value: object) -> str:
-    """A figure with two decimals, or a text that cannot break the table: captions are untrusted."""
-    if isinstance(value, float):
-        return f"{value:,.2f}"
-    if isinstance(value, int):
-        return f"{value:,}"
-    plain = " ".join(str(value).split())[:80]
-    return "".join(f"\\{sign}" if sign in "\\`*_{}[]<>()#+-!|&" else sign for sign in plain)
+def _form(kind: pa.DataType) -> str:
+    if pa.types.is_floating(kind):
+        return ",.2f"
+    return "," if pa.types.is_integer(kind) else ""
+
+
+def _shortened(value: Any) -> Any:
+    return safe_text(value, CHARACTERS_SHOWN) if isinstance(value, str) else value

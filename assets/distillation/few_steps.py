@@ -12,7 +12,10 @@ import pyarrow as pa
 
 from assets.graph.interfaces import Store
 from assets.models.drawing import DrawingPlace, draw_held_out, load_denoiser, pictures_of, stored_prompts
+from assets.pages.markdown import markdown_table
+from assets.pages.measures import interval_of
 from assets.pages.sheets import sheet_jpeg
+from assets.pages.tables import Column, Table
 from evaluation.tables.scores import FEW_STEP_SCORES
 from training.recipes.specification import Recipe
 from training.recipes.step_distillation import StepDistillationOptions
@@ -97,23 +100,28 @@ def score_table(scores: list[FewStepScore], recipe: Recipe, digest: str, num_pro
     return pa.Table.from_pylist(rows, schema=FEW_STEP_SCORES)
 
 
+SCORE_COLUMNS = (
+    Column("model"),
+    Column("steps", ","),
+    Column("judge cosine", ".3f"),
+    Column("above the teacher in as many steps", "+.3f"),
+    Column("distance to the teacher's 16 steps", ".1f"),
+)
+
+
 def scores_markdown(table: pa.Table) -> str:
     """The comparison in Markdown, for the asset page and the card."""
-    lines = [
-        "| model | steps | judge cosine | above the teacher in as many steps | distance to the teacher's 16 steps |",
-        "|---|---|---|---|---|",
-    ]
-    for row in table.to_pylist():
-        cosine = (
-            f"{row['judge_cosine']:.3f} ({row['judge_cosine_low']:.3f} to {row['judge_cosine_high']:.3f})"
+    rows = [
+        (
+            row["model"],
+            row["num_steps"],
+            interval_of(row, "judge_cosine"),
+            interval_of(row, "above_teacher"),
+            row["path_error"],
         )
-        above = ""
-        if row["above_teacher"] is not None:
-            low, high = row["above_teacher_low"], row["above_teacher_high"]
-            above = f"{row['above_teacher']:+.3f} ({low:+.3f} to {high:+.3f})"
-        path = "" if row["path_error"] is None else f"{row['path_error']:.1f}"
-        lines.append(f"| {row['model']} | {row['num_steps']} | {cosine} | {above} | {path} |")
-    return "\n".join(lines)
+        for row in table.to_pylist()
+    ]
+    return markdown_table(Table(SCORE_COLUMNS, rows))
 
 
 def _draw(

@@ -11,6 +11,10 @@ import pyarrow as pa
 
 from assets.graph.interfaces import Store
 from assets.models.comparison import SCORES
+from assets.pages.markdown import markdown_table
+from assets.pages.measures import interval_of
+from assets.pages.tables import Column, Entry, Table
+from evaluation.intervals import Interval
 from evaluation.tables.scores import DISTILLATION_STUDY
 from training.recipes.distillation_study import (
     DistillationStudy,
@@ -62,7 +66,6 @@ def summarise_study(store: Store, study: DistillationStudy | None, level: float 
 
 def study_picture(rows: Sequence[dict[str, Any]]) -> bytes | None:
     """The contrasts that can be told, as PNG; None before there is one."""
-    from evaluation.intervals import Interval
     from evaluation.plots.contrasts import Contrast, contrast_plot
 
     told = [
@@ -77,29 +80,41 @@ def study_picture(rows: Sequence[dict[str, Any]]) -> bytes | None:
     )
 
 
+CELL_COLUMNS = (
+    Column("cell"),
+    Column("seeds", ","),
+    Column("parameters", ","),
+    Column("judge cosine, mean over seeds", ".4f"),
+)
+CONTRAST_COLUMNS = (
+    Column("Factor"),
+    Column("Better by the paper"),
+    Column("Than"),
+    Column("Trainings", ","),
+    Column("Difference of judge cosine", "+.4f"),
+    Column("Outcome"),
+)
+
+
 def study_markdown(rows: Sequence[dict[str, Any]]) -> str:
     """Cells, best first, then contrasts, in Markdown."""
-    lines = ["| cell | seeds | parameters | judge cosine, mean over seeds |", "|---|---|---|---|"]
     cells = sorted((row for row in rows if row["what"] == "cell"), key=lambda row: -row["value"])
-    for row in cells:
-        lines.append(f"| {row['name']} | {row['num_seeds']} | {row['parameters']:,} | {_interval(row)} |")
-    lines += [
-        "",
-        "| factor | better by the paper | than | difference of judge cosine | outcome |",
-        "|---|---|---|---|---|",
+    told = [(row["name"], row["num_seeds"], row["parameters"], _interval(row)) for row in cells]
+    tables = (Table(CELL_COLUMNS, told), Table(CONTRAST_COLUMNS, contrast_rows(rows)))
+    return "\n\n".join(markdown_table(table) for table in tables)
+
+
+def contrast_rows(rows: Sequence[Mapping[str, Any]]) -> list[tuple[Entry, ...]]:
+    """The contrasts among a study's rows, as they stand in a table."""
+    return [
+        (row["name"], row["left"], row["right"], row["num_seeds"], _interval(row), row["status"])
+        for row in rows
+        if row["what"] == "contrast"
     ]
-    for row in rows:
-        if row["what"] == "contrast":
-            value = "" if row["value"] is None else _interval(row, signed=True)
-            lines.append(f"| {row['name']} | {row['left']} | {row['right']} | {value} | {row['status']} |")
-    return "\n".join(lines)
 
 
-def _interval(row: dict[str, Any], *, signed: bool = False) -> str:
-    form = "+.4f" if signed else ".4f"
-    if row["low"] is None:
-        return f"{row['value']:{form}}"
-    return f"{row['value']:{form}} ({row['low']:{form}} to {row['high']:{form}})"
+def _interval(row: Mapping[str, Any]) -> Interval | float | None:
+    return interval_of({**row, "value_low": row["low"], "value_high": row["high"]}, "value")
 
 
 def _cell_row(cell: str, found: Sequence[dict[str, Any]], scores: Scores, level: float) -> dict[str, Any]:

@@ -18,6 +18,9 @@ import pyarrow.compute as pc
 
 from assets.graph.interfaces import Perception, Store
 from assets.models.drawing import DrawingPlace, draw_model
+from assets.pages.markdown import markdown_table
+from assets.pages.tables import Column, Entry, Table
+from evaluation.intervals import Interval
 from training.errors import FoundryError
 
 if TYPE_CHECKING:
@@ -152,29 +155,39 @@ ROWS = {
 }
 
 
+SCORE_COLUMNS = (
+    Column("Score"),
+    Column("Value", ".3f", note="95 %"),
+    Column("Floor", ".3f", "unknown"),
+    Column("Its latents", ".3f"),
+    Column("Real pictures", ".3f"),
+    Column("Bar"),
+)
+
+
+def score_rows(scores: Mapping[str, Any]) -> list[tuple[Entry, ...]]:
+    """Scores beside their chance or floor, the ceilings, and the bar that each met or missed."""
+    own = scores["teacher"]
+    return [
+        (
+            title,
+            Interval(own[key]["value"], own[key]["low"], own[key]["high"]),
+            own[key].get("chance", own[key].get("floor")),
+            *(scores["ceilings"][name][key]["value"] for name in ("reconstructed", "real")),
+            scores["verdict"].get(key, ""),
+        )
+        for key, title in ROWS.items()
+        if key in own
+    ]
+
+
 def scores_markdown(scores: Mapping[str, Any]) -> str:
     """Scores beside their chance or floor and the ceilings, in Markdown, for the asset page and the card."""
-    lines = [
-        "| score (95% interval) | teacher | chance or floor | its latents | real pictures | bar |",
-        "|---|---|---|---|---|---|",
-    ]
-    for key, title in ROWS.items():
-        if key not in scores["teacher"]:
-            continue
-        own = scores["teacher"][key]
-        base = own.get("chance", own.get("floor"))
-        tops = " | ".join(
-            f"{scores['ceilings'][name][key]['value']:.3f}" for name in ("reconstructed", "real")
-        )
-        lines.append(
-            f"| {title} | {own['value']:.3f} ({own['low']:.3f} to {own['high']:.3f}) | {base:.3f} | {tops} "
-            f"| {scores['verdict'].get(key, '')} |"
-        )
     num, objects = scores["teacher"]["num_pictures"], scores["teacher"]["num_objects"]
-    return "\n".join(lines) + (
+    return markdown_table(Table(SCORE_COLUMNS, score_rows(scores))) + (
         f"\n\n{num} held-out scenes, prompted by their generated captions, {objects} objects named; "
-        f"{scores['sampling']['num_steps']} steps, guidance {scores['sampling']['guidance']:g}. Floor: the same objects "
-        "sought in the pictures of all other prompts. Bars: judge 5 times chance, centres 60%."
+        f"{scores['sampling']['num_steps']} steps, guidance {scores['sampling']['guidance']:g}. Floor: chance, or the same "
+        "objects sought in the pictures of all other prompts. Bars: judge 5 times chance, centres 60%."
     )
 
 

@@ -10,10 +10,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from assets.entities.licenses import license_class
-from assets.entities.markdown import escape, table_of
 from assets.entities.tally import Tally
+from assets.pages.markdown import escape, markdown_table
+from assets.pages.tables import Cell, Column, Table
 
 NUM_CONCEPTS, NUM_CREDITS, NUM_SIZES = 30, 200, 8
+LICENCES = (Column("Licence"), Column("Kind"), Column("Images", ","), Column("Share", ".1%"))
+CAPTIONS = (
+    Column("Captions by"),
+    Column("Captions", ","),
+    Column("Per image", ".2f"),
+    Column("Words each", ".1f"),
+)
+ENTITIES = (Column("Entities in an image", right=True), Column("Images", ","))
+MODELS = (Column("Role"), Column("Model"), Column("Digest"), Column("Function version", right=True))
+FILTERS = (Column("Table"), Column("Reason"), Column("Rows", ","), Column("Share", ".1%"))
+FINDINGS = (Column("Finding"), Column("Value"))
 _LOADING = {
     "huggingface": 'import datasets\nrows = datasets.load_dataset("FOLDER", split="{split}")',
     "layoutsam": (
@@ -109,7 +121,7 @@ def _summary(facts: CardFacts) -> str:
 
 def _licenses(tally: Tally) -> str:
     rows = [
-        (escape(name), license_class(name), f"{count:,}", f"{count / tally.num_images:.1%}")
+        (name, license_class(name), count, count / tally.num_images)
         for name, count in tally.licenses.most_common()
     ]
     kinds = {license_class(name) for name in tally.licenses}
@@ -120,7 +132,7 @@ def _licenses(tally: Tally) -> str:
         "share-alike": "**Some images are share-alike**: what is made of them goes under the same licence.",
         "own terms": "**Some licences have terms of their own**: read them.",
     }
-    parts = ["## Licences", table_of(("Licence", "Kind", "Images", "Share"), rows)]
+    parts = ["## Licences", markdown_table(Table(LICENCES, rows))]
     parts += [text for kind, text in warnings.items() if kind in kinds]
     credits = [
         f"- {escape(text)} ({escape(name)}; {count:,} images)"
@@ -137,10 +149,10 @@ def _licenses(tally: Tally) -> str:
 
 def _statistics(tally: Tally) -> str:
     rows = [
-        (escape(name), f"{count:,}", f"{count / tally.num_images:.2f}", f"{tally.words[name] / count:.1f}")
+        (name, count, count / tally.num_images, tally.words[name] / count)
         for name, count in tally.captions.most_common()
     ]
-    per_image = [(number, f"{images:,}") for number, images in sorted(tally.entities_per_image.items())]
+    per_image = [(number, images) for number, images in sorted(tally.entities_per_image.items())]
     sizes = [
         f"{width} x {height} ({count:,})" for (width, height), count in tally.sides.most_common(NUM_SIZES)
     ]
@@ -148,8 +160,8 @@ def _statistics(tally: Tally) -> str:
     area = tally.area_sum / tally.num_entities if tally.num_entities else 0.0
     parts = [
         "## Statistics",
-        table_of(("Captions by", "Captions", "Per image", "Words each"), rows) if rows else "",
-        table_of(("Entities in an image", "Images"), per_image),
+        markdown_table(Table(CAPTIONS, rows)) if rows else "",
+        markdown_table(Table(ENTITIES, per_image)),
         f"Mean area of a box: {area:.1%} of the image. Concepts: {len(tally.concepts):,}; the most frequent: "
         f"{', '.join(concepts) or 'none'}.",
         f"Sizes in pixels, two digits: {', '.join(sizes)}.",
@@ -160,21 +172,13 @@ def _statistics(tally: Tally) -> str:
 def _models(models: Sequence[ModelRow]) -> str:
     if not models:
         return ""
-    rows = [
-        (
-            row.role,
-            escape(row.name),
-            f"`{row.digest[:16]}`",
-            "" if row.function_version is None else row.function_version,
-        )
-        for row in models
-    ]
-    return "## Models that wrote it\n\n" + table_of(("Role", "Model", "Digest", "Function version"), rows)
+    rows = [(row.role, row.name, Cell(row.digest[:16], code=True), row.function_version) for row in models]
+    return "## Models that wrote it\n\n" + markdown_table(Table(MODELS, rows))
 
 
 def _filters(facts: CardFacts) -> str:
     rows = [
-        (table, escape(reason), f"{count:,}", f"{count / max(1, sum(counts.values())):.1%}")
+        (table, reason, count, count / max(1, sum(counts.values())))
         for table, counts in facts.dropped.items()
         for reason, count in counts.items()
     ]
@@ -189,7 +193,7 @@ def _filters(facts: CardFacts) -> str:
         return ""
     return (
         "## Filters\n\nOver all splits; what was dropped is not exported.\n\n"
-        + table_of(("Table", "Reason", "Rows", "Share"), rows)
+        + markdown_table(Table(FILTERS, rows))
         + left
     )
 
@@ -251,8 +255,8 @@ def _limits(facts: CardFacts) -> str:
 def _benchmark(findings: Mapping[str, Any]) -> str:
     if not findings:
         return ""
-    rows = [(escape(name).replace("\\_", " "), escape(str(value))) for name, value in findings.items()]
-    return "## Leak check\n\n" + table_of(("Finding", "Value"), rows)
+    rows = [(name.replace("_", " "), str(value)) for name, value in findings.items()]
+    return "## Leak check\n\n" + markdown_table(Table(FINDINGS, rows))
 
 
 def _use(facts: CardFacts) -> str:

@@ -104,26 +104,6 @@ def scores_of(alignment: pa.Table, recipe: str, column: str, split: str = ALL_SP
     return rows[column].to_numpy().astype(np.float64)
 
 
-def summary_markdown(table: pa.Table) -> str:
-    """The models in Markdown, for the asset page."""
-    from assets.evaluation.summary import summary_rows
-
-    rows = summary_rows(table)
-    head = "| " + " | ".join(rows[0]) + " |\n|" + "---|" * len(rows[0])
-    lines = ["| " + " | ".join(_cell(value) for value in row.values()) + " |" for row in rows]
-    return "\n".join([head, *lines])
-
-
-def _cell(value: Any) -> str:
-    return (
-        f"{value:,.4g}"
-        if isinstance(value, float)
-        else f"{value:,}"
-        if isinstance(value, int)
-        else str(value)
-    )
-
-
 def _row(
     facts: ModelFacts, errors: pa.Table, alignment: pa.Table, kid: tuple[float, float], split: str
 ) -> dict[str, Any]:

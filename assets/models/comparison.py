@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,10 @@ import pyarrow as pa
 
 from assets.graph.interfaces import GateResult, Store
 from assets.models.drawing import DrawingPlace, as_meant, draw_model, stored_prompts
+from assets.pages.markdown import markdown_table
+from assets.pages.measures import interval_of
 from assets.pages.sheets import sheet_jpeg
+from assets.pages.tables import Cell, Column, Entry, Table
 from evaluation.tables.scores import SMALLER_MODEL_SCORES
 
 if TYPE_CHECKING:
@@ -147,33 +150,42 @@ def gate_of_score(score: SmallerScore, margin: float = MARGIN) -> GateResult:
     return GateResult(side != "fails", findings)
 
 
+COLUMNS = (
+    Column(""),
+    Column("parameters", ","),
+    Column("multiply-adds", ","),
+    Column("ms, batch of 8", ".1f"),
+    Column("peak MB, batch of 8", ".1f"),
+    Column("judge cosine", ".3f"),
+    Column("relative to the parent", "+.1%"),
+    Column("SSIM", ".3f"),
+)
+
+
 def smaller_markdown(table: pa.Table) -> str:
     """The comparison in Markdown, for the asset page and the card."""
-    lines = [
-        "| | parameters | multiply-adds | ms, batch of 8 | peak MB, batch of 8 | judge cosine | relative to the parent | SSIM |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
     rows = table.to_pylist()
     whole = rows[0]
-    for row in rows:
-        share = f" ({row['parameters'] / whole['parameters']:.2%})" if row is not whole else ""
-        cosine = (
-            f"{row['judge_cosine']:.3f} ({row['judge_cosine_low']:.3f} to {row['judge_cosine_high']:.3f})"
-        )
-        relative = ssim = ""
-        if row["relative"] is not None:
-            relative = f"{row['relative']:+.1%} ({row['relative_low']:+.1%} to {row['relative_high']:+.1%})"
-            ssim = f"{row['ssim']:.3f}"
-        lines.append(
-            f"| {row['model']} | {row['parameters']:,}{share} | {row['macs']:,} | {row['milliseconds']:.1f} "
-            f"| {row['peak_memory_bytes'] / 1e6:.1f} | {cosine} | {relative} | {ssim} |"
-        )
     note = (
-        f"{rows[0]['num_prompts']} held-out prompts, {rows[0]['num_steps']} steps, guidance {rows[0]['guidance']:g}; "
+        f"{whole['num_prompts']} held-out prompts, {whole['num_steps']} steps, guidance {whole['guidance']:g}; "
         "milliseconds hold for the machine of this run and what else it did; peak MB (1e6 bytes) are weights and the most "
         "tensors of a forward pass that are alive at once, in float32."
     )
-    return "\n".join([*lines, "", note])
+    return f"{markdown_table(Table(COLUMNS, [_cells(row, whole) for row in rows]))}\n\n{note}"
+
+
+def _cells(row: Mapping[str, Any], whole: Mapping[str, Any]) -> tuple[Entry, ...]:
+    share = "" if row is whole else f"{row['parameters'] / whole['parameters']:.2%}"
+    return (
+        row["model"],
+        Cell(row["parameters"], note=share),
+        row["macs"],
+        row["milliseconds"],
+        row["peak_memory_bytes"] / 1e6,
+        interval_of(row, "judge_cosine"),
+        interval_of(row, "relative"),
+        row["ssim"],
+    )
 
 
 def _table(

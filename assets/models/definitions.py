@@ -157,9 +157,9 @@ def backbone_analysis(
     By stage and kind of layer, the parts adding up to the model; similarity across depth on noised training latents.
     From this table people choose what to cut. Milliseconds hold for the machine of this run and what else it does.
     """
-    from assets.models.analysis import analyse_recipe, analysis_tables
+    from assets.models.analysis import analyse_recipe, analysis_markdown, analysis_tables
     from assets.pages.sheets import figure_jpeg
-    from evaluation.analysis.pictures import analysis_markdown, analysis_picture
+    from evaluation.analysis.pictures import analysis_picture
 
     key, step = context.partition_key, STEPS["backbone_analysis"]
     provenance = provenance_of(store, step, key, config.model_dump())

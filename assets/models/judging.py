@@ -12,6 +12,8 @@ import pyarrow.compute as pc
 from assets.graph.interfaces import GateResult, Store
 from assets.models.backbones import finite_losses
 from assets.models.training_runs import TrainedRun, run_metadata
+from assets.pages.markdown import markdown_table
+from assets.pages.tables import Column, Table
 from training.errors import FoundryError
 
 JUDGE_SIZE = 64
@@ -74,12 +76,15 @@ def gate_of_judge(run: TrainedRun, store: Store) -> tuple[GateResult, dict[str, 
 
 def judge_card(run: TrainedRun, ceiling: dict[str, Any], profile: str) -> str:
     """The judge's card in Markdown."""
-    rows = "\n".join(f"| {name} | {value} |" for name, value in {**run_metadata(run), **ceiling}.items())
+    figures = {**run_metadata(run), **ceiling}
+    table = Table(
+        (Column("figure"), Column("value")), [(name, str(value)) for name, value in figures.items()]
+    )
     return (
         "# judge_clip\n\nA small open_clip model trained from scratch on the split `judge` with original alt-texts "
         f"(profile {profile}). It is not CLIP: its scores compare with nothing published. It shares no weights, "
         "features or labelled examples with the captioner.\n\n"
-        f"| figure | value |\n|---|---|\n{rows}\n"
+        f"{markdown_table(table)}\n"
     )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import pyarrow as pa
 
-if TYPE_CHECKING:
-    from evaluation.intervals import Interval
+from assets.pages.tables import Column, Table
+from evaluation.intervals import Interval
 
 MEASURES = pa.schema(
     [
@@ -24,6 +25,16 @@ MEASURES = pa.schema(
         pa.field("oracle", pa.float64(), True, {"description": "what a perfect answer gets"}),
         pa.field("remark", pa.string(), False, {"description": "how to read it"}),
     ]
+)
+MEASURE_COLUMNS = (
+    Column("Measure"),
+    Column("Of"),
+    Column("Group"),
+    Column("Value", ",.3f", "unknown", note="95 %"),
+    Column("n", ","),
+    Column("Guessing", ",.3f"),
+    Column("Perfect", ",.3f"),
+    Column("Remark"),
 )
 
 
@@ -52,19 +63,25 @@ def measure(
     }
 
 
-def measures_markdown(table: pa.Table) -> str:
-    """Rows of :data:`MEASURES` as a Markdown table, figures to three digits, what cannot be known as a dash."""
-    lines = [
-        "| measure | of | on | value | 95 % interval | chance | perfect | items |",
-        "|---|---|---|---|---|---|---|---|",
+def measures_table(measured: pa.Table, title: str = "") -> Table:
+    """Rows of :data:`MEASURES` as people read them; a figure that cannot be known reads unknown."""
+    rows = [
+        (
+            row["measure"],
+            row["subject"],
+            row["split"],
+            None if row["value"] is None else Interval(row["value"], row["low"], row["high"]),
+            row["num_items"],
+            row["chance"],
+            row["oracle"],
+            row["remark"],
+        )
+        for row in measured.to_pylist()
     ]
-    for row in table.to_pylist():
-        interval = "" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"
-        figures = (_figure(row["value"]), interval, _figure(row["chance"]), _figure(row["oracle"]))
-        cells = (row["measure"], row["subject"], row["split"], *figures, row["num_items"] or "")
-        lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
-    return "\n".join(lines)
+    return Table(MEASURE_COLUMNS, rows, title)
 
 
-def _figure(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+def interval_of(row: Mapping[str, Any], name: str) -> Interval | float | None:
+    """A figure of a row with the ends that stand beside it as ``name_low`` and ``name_high``; bare where they are missing."""
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    return row[name] if row[name] is None or low is None else Interval(row[name], low, high)

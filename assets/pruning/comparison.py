@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -9,6 +10,9 @@ import pyarrow as pa
 from assets.graph.interfaces import Models, Store
 from assets.models.comparison import MARGIN, SCORES
 from assets.models.parents import scoring_of
+from assets.pages.markdown import markdown_table
+from assets.pages.measures import interval_of
+from assets.pages.tables import Column, Entry, Table
 from assets.pruning.pruned_model import read_cost
 from evaluation.intervals import Interval
 from evaluation.tables.scores import PRUNING_COMPARISON
@@ -60,29 +64,52 @@ def _row(store: Store, models: Models, key: str, pruned: str, recovery: str) -> 
     }
 
 
+COLUMNS = (
+    Column("model"),
+    Column("method"),
+    Column("recovery"),
+    Column("recipe"),
+    Column("units removed", ".0%", "by threshold"),
+    Column("parameters left", ".1%"),
+    Column("multiply-adds left", ".1%"),
+    Column("speed-up", ".2f"),
+    Column("memory left", ".1%"),
+    Column("judge, relative to the whole", "+.1%"),
+    Column("intervals overlap"),
+    Column("SSIM", ".3f"),
+    Column("scoring, s", ",.1f"),
+    Column("evaluations", ","),
+)
+
+
 def comparison_markdown(table: pa.Table) -> str:
     """The comparison in Markdown."""
     if not table.num_rows:
         return "No model was pruned yet."
-    lines = [
-        "| model | method | recovery | recipe | units removed | parameters left | multiply-adds left | speed-up | memory left "
-        "| judge, relative to the whole | intervals overlap | SSIM | scoring |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for row in table.to_pylist():
-        removed = "by threshold" if row["sparsity"] is None else f"{row['sparsity']:.0%}"
-        relative = f"{row['relative']:+.1%} ({row['relative_low']:+.1%} to {row['relative_high']:+.1%})"
-        scoring = f"{row['scoring_seconds']:,.1f} s, {row['scoring_evaluations']:,} evaluations"
-        lines.append(
-            f"| {row['model']} | {row['method']} | {row['recovery']} | {row['recipe']} | {removed} | {row['parameters_left']:.1%} "
-            f"| {row['macs_left']:.1%} | {row['speedup']:.2f}x | {row['peak_memory_left']:.1%} | {relative} "
-            f"| {'yes' if row['intervals_overlap'] else 'no'} | {row['ssim']:.3f} | {scoring} |"
-        )
     note = (
         "Minimal degradation is an interval that overlaps the whole model's. Times hold for the machine of each run and "
         "what else it did; intervals are 95% bootstrap over prompts."
     )
-    return "\n".join([*lines, "", note])
+    return f"{markdown_table(Table(COLUMNS, [_cells(row) for row in table.to_pylist()]))}\n\n{note}"
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[Entry, ...]:
+    return (
+        row["model"],
+        row["method"],
+        row["recovery"],
+        row["recipe"],
+        row["sparsity"],
+        row["parameters_left"],
+        row["macs_left"],
+        row["speedup"],
+        row["peak_memory_left"],
+        interval_of(row, "relative"),
+        row["intervals_overlap"],
+        row["ssim"],
+        row["scoring_seconds"],
+        row["scoring_evaluations"],
+    )
 
 
 def comparison_picture(table: pa.Table, margin: float = MARGIN) -> bytes:

@@ -13,6 +13,8 @@ import pyarrow as pa
 from assets.derivation.work_items import table_items
 from assets.graph.interfaces import BatchWorker, GateResult, Store
 from assets.models.drawing import DrawingPlace, Texts, as_meant, load_denoiser, stored_prompts
+from assets.pages.markdown import markdown_table
+from assets.pages.tables import Cell, Column, Table
 from assets.pruning.unit_scores import COST_FILE, HISTORY_FILE, SCORES_FILE
 from training.recipes.pruned_models import PrunedRecipe, ScoringRecipe
 from training.recipes.pruning import LEARNED_METHODS
@@ -166,15 +168,30 @@ class StepErrorWorker:
         )
 
 
+UNIT_COLUMNS = (
+    Column("kind"),
+    Column("units", ","),
+    Column("removed", ","),
+    Column("parameters removed", ","),
+    Column("of the whole model", ".2%"),
+)
+
+
 def units_markdown(cut: Cut) -> str:
     """Units and parameters that went, by kind: unit sparsity and parameter share are different things."""
-    lines = ["| kind | units | removed | parameters removed | of the whole model |", "|---|---|---|---|---|"]
     kinds = dict.fromkeys(kind for kind, _ in cut.keep)
-    for kind, plan in [*((kind, cut.plan.of_kind(kind)) for kind in kinds), ("together", cut.plan)]:
-        share = plan.removed / cut.plan.params
-        removed = f"{plan.removed_units:,} ({plan.removed_units / plan.units:.1%})"
-        lines.append(f"| {kind} | {plan.units:,} | {removed} | {plan.removed:,} | {share:.2%} |")
-    return "\n".join(lines)
+    plans = [*((kind, cut.plan.of_kind(kind)) for kind in kinds), ("together", cut.plan)]
+    rows = [
+        (
+            kind,
+            plan.units,
+            Cell(plan.removed_units, note=f"{plan.removed_units / plan.units:.1%}"),
+            plan.removed,
+            plan.removed / cut.plan.params,
+        )
+        for kind, plan in plans
+    ]
+    return markdown_table(Table(UNIT_COLUMNS, rows))
 
 
 def cost_markdown(cost: Mapping[str, Any]) -> str:

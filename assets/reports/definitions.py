@@ -69,7 +69,10 @@ def evaluation_table(
 
     The judge is scored here too, on real held-out pictures. A model whose checks failed is refused.
     """
-    from assets.evaluation.evaluation_table import evaluate, summary_markdown
+    from assets.evaluation.evaluation_table import evaluate
+    from assets.evaluation.summary import summary_rows
+    from assets.pages.markdown import markdown_table
+    from assets.pages.tables import table_of_records
 
     step = STEPS["evaluation_table"]
     inputs = other_inputs(step.name, config, surroundings)
@@ -79,7 +82,9 @@ def evaluation_table(
         if name != step.name:
             store.write_table(name, table, provenance)
     manifest = store.write_table(step.name, tables[step.name], provenance)
-    metadata = {"models": dg.MetadataValue.md(summary_markdown(tables[step.name]))}
+    metadata = {
+        "models": dg.MetadataValue.md(markdown_table(table_of_records(summary_rows(tables[step.name]))))
+    }
     return materialized(store, manifest, metadata, schema=EVALUATION_TABLE)
 
 
@@ -99,7 +104,8 @@ def data_quality(
     from assets.corpus.published import as_entity_boxes
     from assets.entities.quality import Known, quality_table
     from assets.entities.quality_figure import quality_figure
-    from assets.pages.measures import measures_markdown
+    from assets.pages.markdown import markdown_table
+    from assets.pages.measures import measures_table
 
     step = STEPS["data_quality"]
     inputs = other_inputs(step.name, config, surroundings)
@@ -111,7 +117,7 @@ def data_quality(
         images_per_split=config.images_per_split, resamples=config.resamples,
     )  # fmt: skip
     manifest = store.write_table(step.name, table, provenance)
-    metadata: dict[str, Any] = {"measures": dg.MetadataValue.md(measures_markdown(table))}
+    metadata: dict[str, Any] = {"measures": dg.MetadataValue.md(markdown_table(measures_table(table)))}
     figure = quality_figure(table)
     if figure is not None:
         kept = keep_figures(store, "data_quality_figures", {"by_number_of_objects.png": figure}, provenance)
@@ -129,14 +135,15 @@ def scaling_laws(
     models: dg.ResourceParam[Models],
 ) -> dg.MaterializeResult:
     """Power laws per family on the metric that all targets share; where the data cannot tell, that is what it says."""
-    from assets.reports.laws import fit_families, law_picture, laws_markdown, laws_table, of_recipes
+    from assets.pages.markdown import markdown_table
+    from assets.reports.laws import fit_families, law_picture, laws_table, laws_view, of_recipes
 
     provenance = provenance_of(store, STEPS["scaling_laws"], None, config.model_dump())
     observations = of_recipes(store.read_table("scaling_observations"))
     fits = fit_families(observations, config.resamples)
     manifest = store.write_table("scaling_laws", laws_table(fits), provenance)
     metadata = {
-        "laws": dg.MetadataValue.md(laws_markdown(fits)),
+        "laws": dg.MetadataValue.md(markdown_table(laws_view(fits))),
         "plot": picture(law_picture(observations, fits), "held-out denoising error over parameters"),
         "observations": observations.num_rows,
     }

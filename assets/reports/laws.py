@@ -11,6 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from assets.pages.tables import Cell, Column, Table
+
 if TYPE_CHECKING:
     from evaluation.scaling.laws import Law
 
@@ -112,14 +114,30 @@ LAWS = pa.schema(
 )
 
 
-def laws_markdown(fits: list[FamilyFit]) -> str:
-    """The laws in Markdown, for the asset page."""
-    head = "| metric | family | over | form | sizes | law |\n|---|---|---|---|---|---|"
+COLUMNS = (
+    Column("Family"),
+    Column("Metric"),
+    Column("Form"),
+    Column("Points", ","),
+    Column("Sizes", ","),
+    Column("Law"),
+)
+
+
+def laws_view(fits: Sequence[FamilyFit]) -> Table:
+    """The laws as people read them, with the reason where there is none."""
     rows = [
-        f"| {fit.metric} | {fit.family} | {fit.abscissa} | {fit.law.form} | {fit.law.num_sizes} | {fit.law.equation()} |"
+        (
+            fit.family,
+            f"{fit.metric} over {fit.abscissa}",
+            fit.law.form,
+            fit.law.num_points,
+            fit.law.num_sizes,
+            Cell(fit.law.equation(), tone="" if fit.law.identifiable else "unknown"),
+        )
         for fit in fits
     ]
-    return "\n".join([head, *rows])
+    return Table(COLUMNS, rows)
 
 
 def law_plot(fits: Sequence[FamilyFit], metric: str, abscissa: str) -> bytes:

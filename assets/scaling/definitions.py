@@ -150,7 +150,8 @@ def scaling_grid(
     """
     import tempfile
 
-    from assets.scaling.summary import markdown, summarise, write_page
+    from assets.pages.markdown import markdown_table
+    from assets.scaling.summary import efficiency_view, points_table, summarise, write_page
 
     step = STEPS["scaling_grid"]
     provenance = provenance_of(store, step, None, config.model_dump())
@@ -159,11 +160,10 @@ def scaling_grid(
     with tempfile.TemporaryDirectory(prefix="foundry-grid-") as scratch:
         page = write_page(Path(scratch), summary)
         manifest = store.publish_folder(step.name, page.parent, provenance)
-    efficiency = summary.efficiency.drop_columns(["images", "images_low", "images_high", "metric"])
     metadata: dict[str, Any] = {
         **{f"points_{state}": count for state, count in summary.totals.items()},
-        "points": dg.MetadataValue.md(markdown([row.cells() for row in summary.rows][: config.points_shown])),
-        "efficiency": dg.MetadataValue.md(markdown(efficiency.to_pylist())),
+        "points": dg.MetadataValue.md(markdown_table(points_table(summary.rows[: config.points_shown]))),
+        "efficiency": dg.MetadataValue.md(markdown_table(efficiency_view(summary.efficiency))),
         "page": dg.MetadataValue.path(str(store.local_folder(step.name) / page.name)),
     }
     if summary.figure is not None:

@@ -7,12 +7,12 @@ import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from assets.graph.interfaces import Models, Store
+from assets.pages.tables import Cell, Column, Table
 from assets.scaling.learning import curves_by_cell, efficiency_of, efficiency_table, grid_claims
 from assets.scaling.points import check_grid, grid_of
 from assets.scaling.progress import PointRow, grid_rows, totals
@@ -103,19 +103,53 @@ def write_page(folder: Path, summary: GridSummary) -> Path:
     return path
 
 
-def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as a Markdown table; a sentence where there are none."""
-    if not rows:
-        return "nothing yet"
-    head = "| " + " | ".join(rows[0]) + " |\n|" + "---|" * len(rows[0])
-    return "\n".join(
-        [head, *("| " + " | ".join(_cell(value) for value in row.values()) + " |" for row in rows)]
-    )
+POINT_COLUMNS = (
+    Column("Point"),
+    Column("State"),
+    Column("Images seen", ","),
+    Column("Of", ","),
+    Column("Seconds", ",.1f"),
+    Column("Seconds left", ",.1f"),
+    Column("Denoising error", ".4f"),
+    Column(""),
+)
+EFFICIENCY_COLUMNS = (
+    Column("Cell"),
+    Column("Score to reach", ",.4f"),
+    Column("Seeds there", right=True),
+    Column("Images"),
+    Column("GFLOP", ",.0f", "unknown"),
+)
 
 
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:,.4g}"
-    return f"{value:,}" if isinstance(value, int) else str(value).replace("|", "/")
+def points_table(rows: Sequence[PointRow]) -> Table:
+    """Where every point stands."""
+    cells = [
+        (
+            row.name,
+            Cell(row.state, tone=row.state),
+            row.images_seen,
+            row.images_total,
+            row.seconds,
+            row.seconds_left,
+            row.score,
+            row.error,
+        )
+        for row in rows
+    ]
+    return Table(POINT_COLUMNS, cells)
+
+
+def efficiency_view(efficiency: pa.Table) -> Table:
+    """What each cell needs to reach a score, from rows of :data:`evaluation.tables.scaling.SCALING_EFFICIENCY`."""
+    cells = [
+        (
+            f"{row['size']}.{row['data']}.{row['mix']}",
+            row["target"],
+            f"{row['reached']} of {row['seeds']}",
+            row["outcome"],
+            row["gflops"],
+        )
+        for row in efficiency.to_pylist()
+    ]
+    return Table(EFFICIENCY_COLUMNS, cells)

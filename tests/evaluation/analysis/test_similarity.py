@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from evaluation.analysis.backbone import analyze, analyze_folder
-from evaluation.analysis.pictures import analysis_markdown, analysis_picture, part_rows, similarity_rows
+from evaluation.analysis.pictures import analysis_picture, part_rows, similarity_rows
 from evaluation.analysis.similarity import NOISE_LEVELS, NoisedBatch, block_similarities, cka_matrix
 from training.backbones import Backbone, build_backbone, count_parameters, example_inputs
 from training.diffusion.noise_process import Noising
@@ -109,9 +109,6 @@ def test_a_model_folder_is_analysed(tmp_path: Path) -> None:
     assert all(row["milliseconds"] is not None for row in part_rows(found))
     assert {row["noise_level"] for row in similarity_rows(found)} == set(NOISE_LEVELS)
     assert analysis_picture(found).startswith(b"\x89PNG")
-    text = analysis_markdown(found)
-    assert "| all | 77,808 | 100.0% |" in text
-    assert "Blocks that change their input least" in text
     same = analyze(str(tmp_path / "model"))
     assert [(c.parameters, c.macs) for c in same.cells if c.macs or c.parameters] == [
         (c.parameters, c.macs) for c in found.cells if c.macs or c.parameters
