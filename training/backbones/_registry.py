@@ -17,6 +17,7 @@ from training.backbones._unets import (
     sd2,
     sdxl,
     small_if_xl,
+    small_released_sdxl,
     small_unet,
     two_level_if_xl,
 )
@@ -56,6 +57,7 @@ BACKBONES: Mapping[str, Variant] = {
     "PixArt-tiny": small_pixart(32, 1, heads=2),
     "UNet-tiny": small_unet((8, 16), 1, text_width=16),
     "SDXL-tiny": small_unet((8, 16), (1, 3), text_width=16, attention=(False, True), layers=2),
+    "SDXL-stock-tiny": small_released_sdxl((8, 16), (1, 2), text_width=16),
     "SD3-tiny": small_sd3(2, heads=1, head_width=32),
     "FLUX-tiny": small_flux(1, 1, heads=1),
     # 16x8x8 latents, 0.1 to 3 million parameters.
@@ -77,6 +79,7 @@ BACKBONES: Mapping[str, Variant] = {
     "UNet-demo-w64-outer": small_unet((64, 64), 2, text_width=64, attention=(True, False)),
     "UNet-demo-w64-inner": small_unet((64, 64), 2, text_width=64, attention=(False, True)),
     "UNet-demo-c48-l2": small_unet((48, 64), (1, 3), text_width=64, layers=2),
+    "SDXL-stock-demo-c32": small_released_sdxl((32, 64), (1, 2), text_width=64, layers=2),
     "IF-XL-demo-c32": two_level_if_xl(32),
     "SD3-demo-h128-d4": small_sd3(4, heads=2),
     "FLUX-demo-h64-d2-s4": small_flux(2, 4, heads=2),

@@ -124,6 +124,21 @@ def small_unet(
     return Variant("SD2" if attention[0] else "SDXL", "UNet2DConditionModel", config)
 
 
+def small_released_sdxl(
+    widths: tuple[int, int], depth: tuple[int, int], text_width: int, layers: int = 1
+) -> Variant:
+    """SDXL's layout for 16x8x8 latents with its real conditioning: 384-d pooled text and six size numbers beside the
+    384-d states."""
+    size_width = 8  # of the embedding of each size number
+    told = {
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": size_width,
+        "projection_class_embeddings_input_dim": TEXT_DIM + 6 * size_width,
+    }
+    layout = small_unet(widths, depth, text_width, attention=(False, True), layers=layers)
+    return Variant("SDXL", "UNet2DConditionModel", {**layout.config, **told})
+
+
 def gpu_unet(width: int, depth: tuple[int, int] = (2, 4)) -> Variant:
     """SDXL's layout for 16x32x32 latents; 384-d text states are projected to 4 C inside the model."""
     config = {**_sdxl_config(width, depth), **_GPU, **_text_projection(4 * width)}
