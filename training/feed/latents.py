@@ -23,7 +23,8 @@ from training.recipes.execution import Execution, input_place
 from training.recipes.specification import TrainingSpecification
 from training.recipes.text_encoder import EncoderSettings
 from training.shards import TrainingShards
-from training.shards.description import SAMPLE_ARRAYS, SAMPLES_FILE, STATE_ARRAYS, WORD_ARRAYS
+from training.shards.arrays import arrays_of
+from training.shards.description import SAMPLES_FILE
 from training.shards.reading import rows_of
 from training.shards.selection import CONCEPT_RANK, CURATED
 
@@ -159,9 +160,9 @@ class LatentFeed:
         shards = TrainingShards(folder, remote.description)
         if {CURATED, CONCEPT_RANK} & {*remote.description.columns}:  # which samples take part is told there
             remote.obtain(SAMPLES_FILE, folder)
-        texts = STATE_ARRAYS if execution.text_mode == "stored" else WORD_ARRAYS
+        arrays = arrays_of("samples", "states" if execution.text_mode == "stored" else "words")
         limit = int(execution.local_cache_gib * 2**30)
-        self._stager = Stager(remote, folder, limit, (*SAMPLE_ARRAYS, *texts), shards.arrays)
+        self._stager = Stager(remote, folder, limit, arrays, shards.arrays)
         return shards
 
     def _text_source(self, execution: Execution, pooled: bool) -> StoredTexts | EncodedInStep | EncodedAhead:

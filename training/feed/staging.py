@@ -113,9 +113,8 @@ class Stager:
             target=_fetch_wanted, args=(weakref.ref(self), self._condition, self._closed), daemon=True
         )
         self.seconds_waited = 0.0
-        for name in about.files:
-            if name.endswith("-null.npy"):
-                remote.obtain(name, cache)
+        for name in about.shared_files():
+            remote.obtain(name, cache)
         weakref.finalize(self, self._closed.set)
         self._thread.start()
 

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from training.errors import FoundryError
+from training.shards.arrays import shard_array
 from training.shards.parts import SamplePart, TextRows
 
 
@@ -27,6 +28,13 @@ def check_part(folder: Path, part: SamplePart, max_tokens: int) -> None:
     check_samples(folder, part.samples, len(part.latents))
     check_texts(folder, part.texts, max_tokens)
     check_captions(folder, len(part.latents), part.caption_offsets, part.caption_text_index, len(part.texts))
+    for name, rows in part.more.items():
+        row = shard_array(name)
+        if row.part == "samples" or row.per != "sample" or row.counts or len(rows) != len(part.latents):
+            raise FoundryError(
+                f"{folder}: {name} has {len(rows)} rows for {len(part.latents)} samples; give an array of a part of its "
+                "own, with one row each"
+            )
 
 
 def check_captions(

@@ -13,16 +13,13 @@ from pydantic import BaseModel, ConfigDict
 
 from training.digests import canonical_json, sha256_bytes, sha256_file
 from training.errors import FoundryError
+from training.shards.arrays import array_file, array_in
 from training.validation import validate
 
 LATENT_FORMAT = "latents-2"
 IMAGE_FORMAT = "images-1"
 DESCRIPTION_FILE = "dataset.json"
 SAMPLES_FILE = "samples.parquet"
-
-SAMPLE_ARRAYS = ("latents", "caption_offsets", "caption_text_index", "sample_keys")
-STATE_ARRAYS = ("text_states", "text_offsets", "pooled")
-WORD_ARRAYS = ("text_bytes", "text_starts")
 
 
 class ShardDescription(BaseModel):
@@ -84,14 +81,21 @@ class DatasetDescription(BaseModel):
 
     def shard_files(self, shard: int, arrays: Sequence[str] | None = None) -> list[str]:
         """Names of a shard's files, or of those that hold some arrays."""
-        suffix = f"-{shard:05d}.npy"
-        names = [name for name in self.files if name.endswith(suffix)]
-        return [name for name in names if arrays is None or name.removesuffix(suffix) in arrays]
+        return self._files(shard, arrays)
 
+    def shared_files(self) -> list[str]:
+        """Names of the files of the empty text, which all shards share."""
+        return self._files(None, None)
 
-def array_file(name: str, shard: int | None) -> str:
-    """File name of an array of a shard; None stands for the empty text, which all shards share."""
-    return f"{name}-null.npy" if shard is None else f"{name}-{shard:05d}.npy"
+    def stores(self, array: str) -> bool:
+        """Whether the dataset was written with an array."""
+        return array_file(array, 0) in self.files
+
+    def _files(self, shard: int | None, arrays: Sequence[str] | None) -> list[str]:
+        held = {file: array_in(file, shard) for file in self.files}
+        return [
+            file for file, name in held.items() if name is not None and (arrays is None or name in arrays)
+        ]
 
 
 def parse_description(text: str, where: str, expected_format: str) -> DatasetDescription:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Int, Int64
 
 from training.errors import FoundryError
-from training.shards.description import array_file
+from training.shards.arrays import array_file
 
 MAX_OPEN_ARRAYS = 640  # a mapped array holds a file descriptor; processes have 1024 by default
 

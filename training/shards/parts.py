@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +22,19 @@ class TextRows:
     lengths: Int32[np.ndarray, " texts"] | None = None
     states: Float16[np.ndarray, "tokens dim"] | None = None
     pooled: Float16[np.ndarray, "texts pooled_dim"] | None = None
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What is stored of the texts, by the names of :data:`training.shards.arrays.SHARD_ARRAYS`."""
+        arrays: dict[str, np.ndarray] = {}
+        if self.lengths is not None and self.states is not None and self.pooled is not None:
+            arrays["text_states"] = self.states
+            arrays["text_offsets"] = np.cumsum(self.lengths, dtype=np.int64)
+            arrays["pooled"] = self.pooled
+        if self.words is not None:
+            encoded = [word.encode("utf-8", "surrogatepass") for word in self.words]
+            arrays["text_bytes"] = np.frombuffer(b"".join(encoded), np.uint8)
+            arrays["text_starts"] = np.cumsum([len(word) for word in encoded], dtype=np.int64)
+        return arrays
 
     def __len__(self) -> int:
         return len(self.words) if self.words is not None else len(self.lengths)  # type: ignore[arg-type]
@@ -42,7 +55,8 @@ class SamplePart:
     """Samples of one latent shape. ``samples`` has ``sample_id`` and ``split``, one row per latent.
 
     Captions of sample ``i`` are ``caption_text_index[caption_offsets[i]:caption_offsets[i + 1]]``, the alt-text first:
-    numbers of this part's own ``texts``.
+    numbers of this part's own ``texts``. ``more`` holds arrays of a row per sample that only some datasets store, by the
+    names of :data:`training.shards.arrays.SHARD_ARRAYS`.
     """
 
     samples: pa.Table
@@ -51,10 +65,17 @@ class SamplePart:
     caption_text_index: Int64[np.ndarray, " m"]
     texts: TextRows
     resolution: int | None = None
+    more: Mapping[str, np.ndarray] = field(default_factory=dict)
 
-    def sample_keys(self) -> Int64[np.ndarray, " n"]:
-        """:func:`training.randomness.sample_keys` of the samples."""
-        return sample_keys(self.samples["sample_id"].to_pylist())
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What is stored of the samples without their texts, ends without the 0 before them; see :meth:`TextRows.arrays`."""
+        return {
+            "latents": self.latents,
+            "caption_offsets": self.caption_offsets[1:],
+            "caption_text_index": self.caption_text_index,
+            "sample_keys": sample_keys(self.samples["sample_id"].to_pylist()),
+            **self.more,
+        }
 
     def by_split(self) -> Iterator[tuple[str, SamplePart]]:
         """Pieces of at most :data:`SAMPLES_AT_ONCE` samples of one split each, order kept within a split."""
@@ -76,6 +97,7 @@ class SamplePart:
             renumbered.astype(np.int64),
             self.texts.take(used.astype(np.int64)),
             self.resolution,
+            {name: array[rows] for name, array in self.more.items()},
         )
 
 

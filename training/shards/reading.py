@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Bool, Float, Float16, Int, Int64
+from jaxtyping import Bool, Float, Float16, Int, Int64, Shaped
 
 from training.errors import FoundryError
 from training.shards.description import (
@@ -140,7 +140,19 @@ class TrainingShards:
 
     def sample_keys(self, rows: Int[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
         """:func:`training.randomness.sample_keys` of some samples."""
-        return gather(self._rows, rows, self._of("sample_keys"), np.empty(len(rows), np.int64))
+        return self.of_samples("sample_keys", rows, np.empty(len(rows), np.int64))
+
+    def of_samples(
+        self, name: str, rows: Int[np.ndarray, " n"], out: Shaped[np.ndarray, "n ..."] | None = None
+    ) -> Shaped[np.ndarray, "n ..."]:
+        """Rows of an array that has one per sample, into ``out`` where given; at least one row, all of one shape.
+
+        Raises FoundryError when the dataset was written without the array.
+        """
+        if out is None:
+            first = self.arrays.get(name, self.shards_of(rows[:1])[0])
+            out = np.empty((len(rows), *first.shape[1:]), first.dtype)
+        return gather(self._rows, rows, self._of(name), out)
 
     def shards_of(self, rows: Int[np.ndarray, " b"]) -> list[int]:
         """Numbers of the shards that some rows lie in, ascending."""
@@ -152,7 +164,7 @@ class TrainingShards:
         """Latents as they are stored, into ``out`` where given. Raises FoundryError for rows of several shapes."""
         if out is None:
             out = np.empty((len(rows), *self._shape_of(rows)), np.float16)
-        return gather(self._rows, rows, self._of("latents"), out)
+        return self.of_samples("latents", rows, out)
 
     def gather_latents(self, rows: Int[np.ndarray, " b"]) -> Float[np.ndarray, "b c h w"]:
         """Latents as float32, scaled as the backbone sees them. Raises FoundryError for rows of several shapes."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from jaxtyping import Float16, Int32, Int64, UInt8
 from training.digests import sha256_file
 from training.errors import FoundryError
 from training.run_folder import write_error, write_text_atomic
+from training.shards.array_file import ArrayFile
+from training.shards.arrays import Item, array_file, shard_array
 from training.shards.checks import check_part, check_samples, check_texts
 from training.shards.description import (
     DESCRIPTION_FILE,
@@ -26,9 +29,7 @@ from training.shards.description import (
     SAMPLES_FILE,
     DatasetDescription,
     ShardDescription,
-    array_file,
 )
-from training.shards.files import ArrayFile
 from training.shards.parts import SamplePart, TextRows
 
 SHARD_BYTES = 4 * 2**30
@@ -154,45 +155,33 @@ def write_image_shards(
 
 @dataclass
 class _OpenShard:
-    """Files of a shard that still grows."""
+    """Files of a shard that still grows. ``counts`` says how many samples, captions, texts, tokens and bytes it has."""
 
     number: int
     kind: _Kind
-    arrays: dict[str, ArrayFile]
+    files: dict[str, ArrayFile]
     samples: Any  # pq.ParquetWriter
-    counts: dict[str, int] = field(
-        default_factory=lambda: {"captions": 0, "texts": 0, "tokens": 0, "bytes": 0}
-    )
+    counts: Counter[Item] = field(default_factory=Counter)
 
     def num_bytes(self) -> int:
-        return sum(array.num_bytes for array in self.arrays.values())
+        return sum(file.num_bytes for file in self.files.values())
 
-    def append(self, piece: SamplePart) -> None:
-        counts = self.counts
-        new: dict[str, np.ndarray] = {
-            "latents": piece.latents,
-            "caption_offsets": piece.caption_offsets[1:] + counts["captions"],
-            "caption_text_index": piece.caption_text_index + counts["texts"],
-            "sample_keys": piece.sample_keys(),
-            **_text_arrays(piece.texts, counts["tokens"], counts["bytes"]),
-        }
-        for name, rows in new.items():
-            self.arrays[name].append(rows)
-        self.samples.write_table(piece.samples)
-        counts["captions"] += len(piece.caption_text_index)
-        counts["texts"] += len(piece.texts)
-        counts["tokens"] += len(new.get("text_states", ()))
-        counts["bytes"] += len(new.get("text_bytes", ()))
+    def append(self, samples: pa.Table, arrays: Mapping[str, np.ndarray]) -> None:
+        for name, rows in arrays.items():
+            counted = shard_array(name).counts
+            self.files[name].append(rows if counted is None else rows + self.counts[counted])
+        self.counts.update({shard_array(name).per: len(rows) for name, rows in arrays.items()})
+        self.samples.write_table(samples)
 
     def close(self) -> ShardDescription:
         self.samples.close()
-        for array in self.arrays.values():
-            array.close()
+        for file in self.files.values():
+            file.close()
         split, shape, resolution = self.kind
         return ShardDescription(
             split=split,
-            num_samples=self.arrays["latents"].num_rows,
-            num_texts=self.counts["texts"],
+            num_samples=self.counts["sample"],
+            num_texts=self.counts["text"],
             latent_shape=shape,
             resolution=resolution,
         )
@@ -207,21 +196,22 @@ class _Writer(ExitStack):
         self._descriptions: dict[int, ShardDescription] = {}
         self._open: dict[_Kind, _OpenShard] = {}
         self._folder, self._temporary, self._shard_bytes = folder, temporary, shard_bytes
-        self._null = null_text
         (temporary / _SCRATCH).mkdir()
-        for name, rows in _text_arrays(null_text, 0, 0).items():
-            first = [0] if name in ("text_offsets", "text_starts") else []
-            np.save(
-                temporary / array_file(name, None),
-                np.concatenate([first, rows]).astype(rows.dtype) if first else rows,
-            )
+        null = null_text.arrays()
+        self._of_texts = _row_shapes(null)
+        self._of_samples: dict[str, tuple[int, ...]] | None = None  # as the first samples store
+        for name, rows in null.items():
+            whole = np.concatenate([[0], rows]) if shard_array(name).ends_of else rows
+            np.save(temporary / array_file(name, None), whole)
 
     def add(self, split: str, piece: SamplePart) -> None:
         """Append samples of one split. Raises FoundryError when they store other things than those before."""
-        self._check_alike(piece.texts)
+        texts = piece.texts.arrays()
+        self._check_alike(texts, piece.more)
+        arrays = {**piece.arrays(), **texts}
         kind = (split, piece.latents.shape[1:], piece.resolution)
-        shard = self._open.get(kind) or self._start(kind, piece)
-        shard.append(piece)
+        shard = self._open.get(kind) or self._start(kind, piece.samples, arrays)
+        shard.append(piece.samples, arrays)
         if shard.num_bytes() >= self._shard_bytes:
             self._descriptions[shard.number] = self._open.pop(kind).close()
 
@@ -232,55 +222,35 @@ class _Writer(ExitStack):
         self.shards = [self._descriptions[number] for number in sorted(self._descriptions)]
         return super().__exit__(*details)
 
-    def _start(self, kind: _Kind, piece: SamplePart) -> _OpenShard:
+    def _start(self, kind: _Kind, samples: pa.Table, arrays: Mapping[str, np.ndarray]) -> _OpenShard:
         number = len(self._descriptions) + len(self._open)
-        rows = {
-            "latents": piece.latents,
-            "caption_offsets": piece.caption_offsets,
-            "caption_text_index": piece.caption_text_index,
-            "sample_keys": np.empty(0, np.int64),
-            **_text_arrays(piece.texts, 0, 0),
-        }
-        arrays = {
-            name: ArrayFile(self._temporary / array_file(name, number), first.dtype, first.shape[1:])
-            for name, first in rows.items()
-        }
-        for name in ("caption_offsets", "text_offsets", "text_starts"):
-            if name in arrays:
-                arrays[name].append(np.zeros(1, np.int64))
+        files = {}
+        for name, rows in arrays.items():
+            row, path = shard_array(name), self._temporary / array_file(name, number)
+            files[name] = ArrayFile(path, row.dtype, rows.shape[1:])
+            if row.ends_of:
+                files[name].append(np.zeros(1, row.dtype))
         scratch = self._temporary / _SCRATCH / f"{number:05d}.parquet"
-        shard = _OpenShard(number, kind, arrays, pq.ParquetWriter(scratch, piece.samples.schema))
+        shard = _OpenShard(number, kind, files, pq.ParquetWriter(scratch, samples.schema))
         self._open[kind] = shard
         return shard
 
-    def _check_alike(self, texts: TextRows) -> None:
-        null = self._null
-        alike = (texts.words is None) == (null.words is None) and (texts.states is None) == (
-            null.states is None
-        )
-        if not alike or (
-            texts.states is not None
-            and null.states is not None
-            and texts.states.shape[1] != null.states.shape[1]
-        ):
+    def _check_alike(self, texts: Mapping[str, np.ndarray], more: Mapping[str, np.ndarray]) -> None:
+        if _row_shapes(texts) != self._of_texts:
             raise FoundryError(
                 f"{self._folder}: texts must store the same as the empty text (words, and states of one width); "
                 "encode all with one encoder"
             )
+        self._of_samples = _row_shapes(more) if self._of_samples is None else self._of_samples
+        if _row_shapes(more) != self._of_samples:
+            raise FoundryError(
+                f"{self._folder}: one part of the samples stores {_row_shapes(more)} beside latents and captions, those before "
+                f"{self._of_samples}; give all of them the same"
+            )
 
 
-def _text_arrays(texts: TextRows, num_tokens: int, num_bytes: int) -> dict[str, np.ndarray]:
-    """The arrays of some texts that follow ``num_tokens`` tokens and ``num_bytes`` bytes of words."""
-    arrays: dict[str, np.ndarray] = {}
-    if texts.lengths is not None and texts.states is not None and texts.pooled is not None:
-        arrays["text_states"] = texts.states
-        arrays["text_offsets"] = np.cumsum(texts.lengths, dtype=np.int64) + num_tokens
-        arrays["pooled"] = texts.pooled
-    if texts.words is not None:
-        encoded = [word.encode("utf-8", "surrogatepass") for word in texts.words]
-        arrays["text_bytes"] = np.frombuffer(b"".join(encoded), np.uint8)
-        arrays["text_starts"] = np.cumsum([len(word) for word in encoded], dtype=np.int64) + num_bytes
-    return arrays
+def _row_shapes(arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
+    return {name: rows.shape[1:] for name, rows in arrays.items()}
 
 
 def _words(folder: Path, part: SamplePart) -> list[str]:

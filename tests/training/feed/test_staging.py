@@ -21,7 +21,7 @@ from training.recipes.execution import Execution
 from training.recipes.files import load_recipe
 from training.recipes.specification import TrainingSpecification
 from training.shards import TrainingShards
-from training.shards.description import SAMPLE_ARRAYS, STATE_ARRAYS
+from training.shards.arrays import arrays_of
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def remote(tmp_path: Path) -> Iterator[tuple[TrainingShards, str]]:
 def shard_bytes(shards: TrainingShards) -> int:
     """Bytes that the largest shard takes in a cache."""
     about = shards.description
-    names = [about.shard_files(shard, (*SAMPLE_ARRAYS, *STATE_ARRAYS)) for shard in range(len(about.shards))]
+    names = [about.shard_files(shard, arrays_of("samples", "states")) for shard in range(len(about.shards))]
     return max(sum(about.sizes[name] for name in each) for each in names)
 
 
@@ -47,7 +47,7 @@ def stager(
     cache.mkdir(exist_ok=True)
     dataset = RemoteDataset(url)
     reader = TrainingShards(cache, dataset.description)
-    return Stager(dataset, cache, limit, (*SAMPLE_ARRAYS, *STATE_ARRAYS), reader.arrays), reader
+    return Stager(dataset, cache, limit, arrays_of("samples", "states"), reader.arrays), reader
 
 
 def size_of(cache: Path) -> int:
