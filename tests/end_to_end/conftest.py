@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -47,12 +48,28 @@ def foundry(workspace: Workspace, *arguments: str, timeout: float = 280) -> Fini
 
 
 @pytest.fixture(scope="session")
-def smoke(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """A workspace in which the whole graph has been materialized at smoke scale."""
-    workspace = Workspace(tmp_path_factory.mktemp("foundry"), "smoke", "scenes")
-    done = foundry(workspace, "demo")
-    assert done.code == 0, done.out + done.err
+def built(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A workspace in which the whole graph has been materialized at smoke scale; nobody changes it.
+
+    The processes of a parallel run share it: the first that asks builds it, the others wait for that.
+    """
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "built"
+    folder.mkdir(exist_ok=True)
+    workspace, outcome = Workspace(folder, "smoke", "scenes"), folder / "outcome.txt"
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not outcome.exists():
+            done = foundry(workspace, "demo")
+            outcome.write_text("" if done.code == 0 else done.out + done.err)
+    assert not outcome.read_text(), outcome.read_text()
     return workspace
+
+
+@pytest.fixture(scope="session")
+def smoke(built: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """This process's own copy of the smoke workspace. Tests that spoil it take another copy."""
+    return copy_of(built, tmp_path_factory.mktemp("foundry"))
 
 
 @pytest.fixture(scope="session")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -30,9 +32,9 @@ pytestmark = pytest.mark.timeout(420)
 
 
 @pytest.fixture(scope="module")
-def smoke(smoke: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+def smoke(built: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A copy of the finished smoke workspace, for what is launched and landed here changes it."""
-    return copy_of(smoke, tmp_path_factory.mktemp("served"))
+    return copy_of(built, tmp_path_factory.mktemp("served"))
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +42,16 @@ def store(smoke: Workspace) -> ManifestStore:
     return ManifestStore(smoke.store)
 
 
+@dataclass(frozen=True)
+class Served:
+    """A client of the real webserver and daemon over this file's workspace, and their process."""
+
+    client: DagsterClient
+    process: psutil.Process
+
+
 @pytest.fixture(scope="module")
-def dagster(smoke: Workspace) -> Iterator[DagsterClient]:
-    """The real webserver and daemon over this file's workspace."""
+def served(smoke: Workspace) -> Iterator[Served]:
     port = free_port()
     before = dict(os.environ)
     os.environ.update(smoke.environment())
@@ -50,7 +59,7 @@ def dagster(smoke: Workspace) -> Iterator[DagsterClient]:
     try:
         client = DagsterClient(port)
         client.wait_until_up(server)
-        yield client
+        yield Served(client, psutil.Process(server.pid))
     finally:
         os.environ.clear()
         os.environ.update(before)
@@ -58,13 +67,24 @@ def dagster(smoke: Workspace) -> Iterator[DagsterClient]:
     assert stopped == 0, "webserver and daemon did not stop by themselves"
 
 
-def ray_workers() -> list[psutil.Process]:
-    """Ray worker processes on this machine."""
-    return [
-        process
-        for process in psutil.process_iter(["name", "cmdline"])
-        if any("ray::" in part for part in process.info["cmdline"] or [])
-    ]
+@pytest.fixture
+def dagster(served: Served) -> DagsterClient:
+    return served.client
+
+
+@pytest.fixture
+def server(served: Served) -> psutil.Process:
+    return served.process
+
+
+def ray_workers(server: psutil.Process) -> set[psutil.Process]:
+    """Ray's worker processes of the runs that this server launched; those of other tests are none of ours."""
+    found = set()
+    for process in server.children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if any("ray::" in part for part in process.cmdline()):
+                found.add(process)
+    return found
 
 
 def test_pages_show_the_graph_with_groups_and_descriptions(dagster: DagsterClient) -> None:
@@ -77,13 +97,14 @@ def test_pages_show_the_graph_with_groups_and_descriptions(dagster: DagsterClien
 def test_a_backbone_partition_trains_as_a_ray_task_and_is_traced_back(
     dagster: DagsterClient, store: ManifestStore
 ) -> None:
-    run_id = dagster.launch("train_model", ["backbone"], "transformer-tiny", {"images_total": 240})
+    key = "transformer-tiny-seed1"  # from which no other model is made: what follows need not be made again
+    run_id = dagster.launch("train_model", ["backbone"], key, {"images_total": 240})
     assert dagster.wait_for_end(run_id) == "SUCCESS", dagster.messages(run_id)[-5:]
     messages = dagster.messages(run_id)
     assert any("dispatched to Ray (1 CPUs, 0 GPUs)" in message for message in messages)
     assert any("240 of 240 images (100%)" in message and "loss" in message for message in messages)
 
-    page = dagster.asset("backbone", "transformer-tiny")
+    page = dagster.asset("backbone", key)
     materialization = page["assetMaterializations"][0]
     assert materialization["runId"] == run_id
     entries = {entry["label"]: entry for entry in materialization["metadataEntries"]}
@@ -94,37 +115,33 @@ def test_a_backbone_partition_trains_as_a_ray_task_and_is_traced_back(
     assert checks["finite_and_reloads"]["executionForLatestMaterialization"]["status"] == "SUCCEEDED"
 
     tags = tags_of(materialization)
-    assert tags["dagster/data_version"] == store.require("backbone", "transformer-tiny").digest
+    assert tags["dagster/data_version"] == store.require("backbone", key).digest
     assert tags["dagster/input_data_version/training_shards"] == store.require("training_shards").digest
-    upstream, key = "training_shards", None
-    for upstream, key in (
+    for upstream, group in (
         ("training_shards", None),
         ("recaptions", "group-00"),
         ("landed_images", "group-00"),
     ):
-        found = tags_of(dagster.asset(upstream, key)["assetMaterializations"][0])
-        assert found["dagster/data_version"] == store.require(upstream, key).digest
-    assert (upstream, key) == ("landed_images", "group-00")
-    restored = dagster.launch("train_model", ["backbone"], "transformer-tiny")
-    assert dagster.wait_for_end(restored) == "SUCCESS"
+        found = tags_of(dagster.asset(upstream, group)["assetMaterializations"][0])
+        assert found["dagster/data_version"] == store.require(upstream, group).digest
 
 
 def test_terminating_a_run_stops_its_training_within_15_seconds(
-    dagster: DagsterClient, smoke: Workspace
+    dagster: DagsterClient, server: psutil.Process, smoke: Workspace
 ) -> None:
-    before = {process.pid for process in ray_workers()}
     run_id = dagster.launch("train_model", ["backbone"], "unet-tiny", {"images_total": 5_000_000})
     wait_for(
         lambda: any("of 5,000,000 images" in m for m in dagster.messages(run_id)),
         120,
         "the training to start",
     )
-    assert {process.pid for process in ray_workers()} - before
+    workers = ray_workers(server)
+    assert workers
     start = time.monotonic()
     dagster.ask(TERMINATE, {"id": run_id})
     wait_for(lambda: dagster.run(run_id)["status"] == "CANCELED", 15, "the run to be cancelled")
     wait_for(
-        lambda: not {p.pid for p in ray_workers()} - before,
+        lambda: not any(_lives(worker) for worker in workers),
         15 - (time.monotonic() - start),
         "workers to leave",
     )
@@ -161,28 +178,38 @@ def test_one_changed_shard_of_150_is_refreshed_and_changes_the_models_recorded_i
     )
 
 
-def test_a_pruned_model_is_recovered_and_held_beside_the_whole_one(
+def test_the_schedules_tick_starts_runs_that_succeed_beside_a_recovery_of_a_pruned_model(
     dagster: DagsterClient, store: ManifestStore
 ) -> None:
+    """One wait for both: the clock's next minute, and a run that trains what a pruned model has left."""
     key = "transformer-tiny-recovered"
     run_id = dagster.launch("fine_tune", ["fine_tuned_backbone"], key, {"images_total": 16})
+    selector = {**REPOSITORY, "scheduleName": "data_refresh"}
+    started = dagster.ask(START_SCHEDULE, {"selector": selector})["startSchedule"]
+    assert started["__typename"] == "ScheduleStateResult", started
+    wait_for(lambda: _of_schedule(dagster), 90, "the schedule's tick")
+    stopped = dagster.ask(STOP_SCHEDULE, {"id": dagster.schedule_state_id("data_refresh")})
+    assert stopped["stopRunningSchedule"]["__typename"] == "ScheduleStateResult", stopped
+
     assert dagster.wait_for_end(run_id) == "SUCCESS"
     whole, recovered = store.read_table("smaller_model_scores", key).to_pylist()
     assert whole["parent"] == "backbone transformer-tiny"
     pruned = store.read_table("smaller_model_scores", "transformer-tiny-ecodiff-20").to_pylist()[1]
     assert recovered["parameters"] == pruned["parameters"] < whole["parameters"]
     assert recovered["model_digest"] != pruned["model_digest"]
-
-
-def test_the_schedules_tick_starts_runs_that_succeed(dagster: DagsterClient) -> None:
-    selector = {**REPOSITORY, "scheduleName": "data_refresh"}
-    started = dagster.ask(START_SCHEDULE, {"selector": selector})["startSchedule"]
-    assert started["__typename"] == "ScheduleStateResult", started
     wait_for(
         lambda: _succeeded(dagster, "dagster/schedule_name", "data_refresh") >= 2, 180, "the schedule's runs"
     )
-    stopped = dagster.ask(STOP_SCHEDULE, {"id": dagster.schedule_state_id("data_refresh")})
-    assert stopped["stopRunningSchedule"]["__typename"] == "ScheduleStateResult", stopped
+
+
+def _lives(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def _of_schedule(dagster: DagsterClient) -> bool:
+    return len(dagster.runs(tags=[{"key": "dagster/schedule_name", "value": "data_refresh"}])) >= 2
 
 
 def _shown_version(dagster: DagsterClient, name: str) -> str:

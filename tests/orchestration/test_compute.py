@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -27,14 +26,6 @@ from training.recipes.files import load_recipe
 from training.recipes.specification import TrainingSpecification
 from training.run_folder import RunFolder, prepare
 from training.shards import write_image_shards
-
-
-@pytest.fixture(scope="module")
-def ray_compute() -> Iterator[RayCompute]:
-    import ray
-
-    yield RayCompute(cpus=2)
-    ray.shutdown()
 
 
 def run_folder(root: Path, images_total: int = 64) -> RunFolder:
@@ -79,7 +70,7 @@ def test_ray_and_inline_make_the_same_model_and_tell_how_it_goes(
 
 
 def test_a_killed_driver_leaves_a_run_that_ends_bit_equal(ray_compute: RayCompute, tmp_path: Path) -> None:
-    whole, killed = run_folder(tmp_path / "whole", 4000), run_folder(tmp_path / "killed", 4000)
+    whole, killed = run_folder(tmp_path / "whole", 1600), run_folder(tmp_path / "killed", 1600)
     InlineCompute().train(whole.path, Resources(), lambda _: None)
     code = (
         "import sys; from pathlib import Path; from assets.graph.interfaces import Resources\n"

@@ -5,12 +5,11 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pytest
 
 from assets.derivation.deriving import refresh_table
 from assets.derivation.units import Derivation, Units
@@ -25,14 +24,6 @@ from tests.end_to_end.dagster_client import wait_for
 from tests.orchestration.pool_workers import SlowCaptioner
 
 NAMES = [f"s{index:04d}" for index in range(600)]
-
-
-@pytest.fixture(scope="module")
-def ray_compute() -> Iterator[RayCompute]:
-    import ray
-
-    yield RayCompute(cpus=2)
-    ray.shutdown()
 
 
 def refreshed(root: Path, compute: Compute, calls: str, names: Sequence[str] = NAMES, **options: Any) -> Any:

@@ -29,19 +29,10 @@ from tests.orchestration.pool_workers import (
 from training.errors import FoundryError
 
 TWO = Resources(cpus=1.0, actors=2, batch_size=8)
-OBJECT_STORE_BYTES = 80 * 2**20
 
 
 def quiet(_: str) -> None:
     """A log that nobody reads."""
-
-
-@pytest.fixture(scope="module")
-def ray_compute() -> Iterator[RayCompute]:
-    import ray
-
-    yield RayCompute(cpus=2, object_store_bytes=OBJECT_STORE_BYTES)
-    ray.shutdown()
 
 
 def values_of(tables: Iterator[pa.Table]) -> list[int]:
