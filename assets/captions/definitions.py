@@ -29,10 +29,11 @@ from assets.graph.definitions import (
     settings,
     with_defaults,
 )
-from assets.graph.interfaces import Compute, Perception, Role, Store, Surroundings
+from assets.graph.interfaces import Compute, Perception, Store, Surroundings
 from assets.graph.schemas import RECAPTIONS
 from assets.graph.steps import STEPS, provenance_of
 from assets.pages.sheets import figure_jpeg
+from evaluation.perception.roles import Role
 from evaluation.tables.perception import CAPTIONS, NOUNS, REGIONS
 
 

@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from assets.derivation.units import input_digest
-from assets.graph.interfaces import Perception, PerceptionModel, Role, Store
+from assets.graph.interfaces import Perception, PerceptionModel, Store
+from evaluation.perception.roles import Role
 from training.errors import FoundryError
 
 

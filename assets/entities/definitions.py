@@ -25,7 +25,7 @@ from assets.graph.definitions import (
     settings,
     with_defaults,
 )
-from assets.graph.interfaces import Compute, Landing, Perception, Role, Store, Surroundings
+from assets.graph.interfaces import Compute, Landing, Perception, Store, Surroundings
 from assets.graph.schemas import (
     ENTITY_ANNOTATIONS,
     ENTITY_BOXES,
@@ -35,6 +35,7 @@ from assets.graph.schemas import (
 )
 from assets.graph.steps import STEPS, provenance_of
 from assets.pages.sheets import figure_jpeg
+from evaluation.perception.roles import Role
 from evaluation.tables.perception import MASKS, PHRASES
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import pyarrow as pa
 
+from evaluation.perception.roles import Role
 from training.digests import OUTSIDE_MODEL_DIGEST
 from training.recipes.distillation_study import DistillationStudy
 from training.recipes.grid import Grid
@@ -313,28 +314,9 @@ class Compute(Protocol):
         ...
 
 
-Role = Literal["regions", "closed_set", "captioner", "phrases", "nouns", "detector", "describer", "masks"]
-"""What a perception model is asked for. Input columns and answers, by role:
-
-========== ==================================================== ==========================================
-regions    sample_id, image                                     :data:`evaluation.tables.perception.REGIONS`
-closed_set the same, of generated pictures                      the same, every region named
-captioner  sample_id, and image or regions                      :data:`evaluation.tables.perception.CAPTIONS`
-phrases    sample_id, caption                                   :data:`evaluation.tables.perception.PHRASES`
-nouns      text_id, text                                        :data:`evaluation.tables.perception.NOUNS`
-detector   sample_id, phrases, and image or regions             :data:`evaluation.tables.perception.BOXES`
-describer  entity_id, phrase, box_xyxy_norm, and image, regions :data:`evaluation.tables.perception.DESCRIPTIONS`
-masks      entity_id, box_xyxy_norm, and image or regions       :data:`evaluation.tables.perception.MASKS`
-========== ==================================================== ==========================================
-
-``image`` is encoded bytes, ``phrases`` a list of strings, ``regions`` a list of structs with the columns of
-:data:`evaluation.tables.perception.REGIONS` but for sample_id.
-"""
-
-
 @runtime_checkable
 class PerceptionModel(Protocol):
-    """One model in one role. Cheap to ask for its identity; loads nothing before a worker is built."""
+    """One model in one role of :data:`evaluation.perception.roles.ROLES`. Cheap to ask for its identity; loads nothing before a worker is built."""
 
     @property
     def name(self) -> str:

@@ -8,7 +8,8 @@ from typing import Any, get_args
 import pytest
 
 from assets.entities.definitions import annotation_inputs
-from assets.graph.interfaces import Perception, PerceptionModel, Role
+from assets.graph.interfaces import Perception, PerceptionModel
+from evaluation.perception.roles import Role
 from orchestration.perception_profile import PerceptionProfile
 from orchestration.profile import load_profile
 from orchestration.resources.perception import ProfilePerception

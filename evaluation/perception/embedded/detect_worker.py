@@ -11,7 +11,7 @@ import pyarrow as pa
 from jaxtyping import Float
 
 from evaluation.perception.embedded.grounding import ground
-from evaluation.perception.embedded.roles import DETECTOR_NAME, DETECTOR_VERSION
+from evaluation.perception.embedded.models import DETECTOR_NAME, DETECTOR_VERSION
 from evaluation.tables.perception import BOXES
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from evaluation.perception.embedded.descriptions import (
     look_of_region,
     matching_region,
 )
-from evaluation.perception.embedded.roles import DESCRIBER_NAME, DESCRIBER_VERSION, MASKS_NAME, MASKS_VERSION
+from evaluation.perception.embedded.models import DESCRIBER_NAME, DESCRIBER_VERSION, MASKS_NAME, MASKS_VERSION
 from evaluation.tables.perception import DESCRIPTIONS, MASKS
 
 if TYPE_CHECKING:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from evaluation.perception.hub import florence, grounding_dino, owlv2
 from evaluation.perception.hub.boxes import has_area
 from evaluation.perception.hub.found import Found, Query
 from evaluation.perception.hub.images import open_image
@@ -18,15 +16,8 @@ from evaluation.perception.hub.rows import Maker
 from evaluation.perception.hub.settings import HubModel
 from evaluation.tables.perception import BOXES
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 Detect = Callable[[Loaded, HubModel, Sequence[Query]], list[Found]]
-DETECTORS: Mapping[str, Detect] = {
-    "grounding_dino": grounding_dino.detect,
-    "owlv2": owlv2.detect,
-    "florence2": florence.detect,
-}
+"""How a family finds boxes for every query."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +30,7 @@ class HubDetector:
     loaded: Loaded
     settings: HubModel
     maker: Maker
+    detect: Detect
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         """Boxes of the rows' phrases. Raises FoundryError naming the sample whose image is broken."""
@@ -47,7 +39,7 @@ class HubDetector:
             image = open_image(row["image"], f"sample {row['sample_id']}", settings.max_image_side)
             if any(phrase.strip() for phrase in row["phrases"]):
                 queries.append(Query(row["sample_id"], tuple(row["phrases"]), image))
-        answers = DETECTORS[settings.family](self.loaded, settings, queries)
+        answers = self.detect(self.loaded, settings, queries)
         found = [
             row
             for query, answer in zip(queries, answers, strict=True)

@@ -1,16 +1,15 @@
-"""The model families that perception can load, by name: their classes, roles and prompts. Light: no torch."""
+"""The model families that perception can load, one row each: their classes, roles and prompts. Light: no torch.
+
+A new family is a row here and, where none of the workers fits, a module with a worker of its own.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
 
 from training.errors import FoundryError
 from training.validation import nearest
-
-HubRole = Literal["captioner", "describer", "phrases", "detector", "masks"]
-DESCRIBING: tuple[HubRole, ...] = ("captioner", "describer")
 
 _CAPTION = "Describe this image in detail."
 _DESCRIBE = (
@@ -22,63 +21,119 @@ _PHRASES = (
     "adjectives. Leave out abstract things, places and the background. Answer with a JSON list only, such as "
     '[{"phrase": "a red apple", "head": "apple"}].\nCaption: {caption}'
 )
-_CHAT = {"captioner": (_CAPTION,), "describer": (_DESCRIBE,)}
+_HUB = "evaluation.perception.hub"
+
+
+@dataclass(frozen=True)
+class FamilyRole:
+    """How a family takes a role.
+
+    ``worker`` is "module:function", called with (:class:`evaluation.perception.hub.loading.Loaded`,
+    :class:`evaluation.perception.hub.settings.HubModel`, :class:`evaluation.perception.hub.rows.Maker`); it gives the
+    batch function. ``prompts`` are the family's own.
+    """
+
+    worker: str
+    prompts: tuple[str, ...] = ("",)
 
 
 @dataclass(frozen=True)
 class Family:
     """What belongs to a family.
 
-    ``classes`` maps ``model_type`` of config.json to the transformers class; empty means any causal language model.
-    ``prompts`` are the defaults by role. ``uses_chat`` says that the checkpoint's chat template wraps the prompt.
+    Args:
+        roles: the roles that a model of the family can take.
+        classes: ``model_type`` of config.json -> the transformers class; empty for any ``model_type``.
+        any_class: the class where ``classes`` is empty.
+        processor: the transformers class that prepares inputs.
+        uses_chat: whether the checkpoint's chat template wraps the prompt.
+        reads_images: whether it is asked about images; else about text alone.
+        reads_text: whether it is asked with words; else with images and boxes alone, and prompts and decoding
+            change nothing.
+        generates: whether it answers in words; else decoding changes nothing.
+        settings: fields of :class:`evaluation.perception.hub.settings.HubModel` that change answers in families that
+            list them, and in no other.
     """
 
+    roles: Mapping[str, FamilyRole]
     classes: Mapping[str, str]
-    prompts: Mapping[str, tuple[str, ...]]
+    any_class: str = ""
+    processor: str = "AutoProcessor"
     uses_chat: bool = False
     reads_images: bool = True
-    needs: tuple[str, ...] = field(default=())
+    reads_text: bool = True
+    generates: bool = True
+    settings: tuple[str, ...] = ()
 
     @property
-    def roles(self) -> tuple[str, ...]:
-        """Roles that a model of this family can take."""
-        return tuple(self.prompts)
+    def ignored_settings(self) -> frozenset[str]:
+        """Settings that change nothing, whatever the role."""
+        decoding = () if self.generates and self.reads_text else ("decoding",)
+        prompts = () if self.reads_text else ("prompts",)
+        return frozenset((*decoding, *prompts, *(() if self.reads_images else ("max_image_side",))))
 
+    def class_of(self, model_type: str) -> str:
+        """Name of the transformers class of a checkpoint."""
+        return self.classes[model_type] if self.classes else self.any_class
+
+
+_CAPTIONER, _DESCRIBER = f"{_HUB}.captioning:HubCaptioner", f"{_HUB}.captioning:HubDescriber"
+_CHAT = {
+    "captioner": FamilyRole(_CAPTIONER, (_CAPTION,)),
+    "describer": FamilyRole(_DESCRIBER, (_DESCRIBE,)),
+}
+_MASKS = {"masks": FamilyRole(f"{_HUB}.masking:HubMasker")}
 
 FAMILIES: dict[str, Family] = {
     "smolvlm": Family(
-        {"smolvlm": "SmolVLMForConditionalGeneration", "idefics3": "Idefics3ForConditionalGeneration"},
         _CHAT,
+        {"smolvlm": "SmolVLMForConditionalGeneration", "idefics3": "Idefics3ForConditionalGeneration"},
         uses_chat=True,
     ),
-    "qwen2_vl": Family({"qwen2_vl": "Qwen2VLForConditionalGeneration"}, _CHAT, uses_chat=True),
-    "qwen2_5_vl": Family({"qwen2_5_vl": "Qwen2_5_VLForConditionalGeneration"}, _CHAT, uses_chat=True),
-    "llava": Family({"llava": "LlavaForConditionalGeneration"}, _CHAT, uses_chat=True),
+    "qwen2_vl": Family(_CHAT, {"qwen2_vl": "Qwen2VLForConditionalGeneration"}, uses_chat=True),
+    "qwen2_5_vl": Family(_CHAT, {"qwen2_5_vl": "Qwen2_5_VLForConditionalGeneration"}, uses_chat=True),
+    "llava": Family(_CHAT, {"llava": "LlavaForConditionalGeneration"}, uses_chat=True),
     # An empty prompt is BLIP-2's own way of captioning; the question is the form it was tuned on (paper, section 4.1).
     "blip2": Family(
-        {"blip-2": "Blip2ForConditionalGeneration"},
         {
-            "captioner": ("", "a photo of"),
-            "describer": ("Question: what does {phrase} look like? Answer:",),
+            "captioner": FamilyRole(_CAPTIONER, ("", "a photo of")),
+            "describer": FamilyRole(_DESCRIBER, ("Question: what does {phrase} look like? Answer:",)),
         },
+        {"blip-2": "Blip2ForConditionalGeneration"},
     ),
     # Florence-2 knows tasks, not instructions: a phrase cannot be part of them, so the crop alone is described.
     "florence2": Family(
-        {"florence2": "Florence2ForConditionalGeneration"},
         {
-            "captioner": ("<MORE_DETAILED_CAPTION>", "<DETAILED_CAPTION>"),
-            "describer": ("<DETAILED_CAPTION>",),
-            "detector": ("<CAPTION_TO_PHRASE_GROUNDING>",),
+            "captioner": FamilyRole(_CAPTIONER, ("<MORE_DETAILED_CAPTION>", "<DETAILED_CAPTION>")),
+            "describer": FamilyRole(_DESCRIBER, ("<DETAILED_CAPTION>",)),
+            "detector": FamilyRole(f"{_HUB}.florence:florence_detector", ("<CAPTION_TO_PHRASE_GROUNDING>",)),
         },
+        {"florence2": "Florence2ForConditionalGeneration"},
     ),
     "grounding_dino": Family(
-        {"grounding-dino": "GroundingDinoForObjectDetection"}, {"detector": ("{phrase}",)}
+        {"detector": FamilyRole(f"{_HUB}.grounding_dino:grounding_dino_detector", ("{phrase}",))},
+        {"grounding-dino": "GroundingDinoForObjectDetection"},
+        generates=False,
+        settings=("text_threshold",),
     ),
-    "owlv2": Family({"owlv2": "Owlv2ForObjectDetection"}, {"detector": ("a photo of {phrase}",)}),
-    "llm": Family({}, {"phrases": (_PHRASES,)}, uses_chat=True, reads_images=False),
-    "sam": Family({"sam": "SamModel"}, {"masks": ("",)}),
+    "owlv2": Family(
+        {"detector": FamilyRole(f"{_HUB}.owlv2:owlv2_detector", ("a photo of {phrase}",))},
+        {"owlv2": "Owlv2ForObjectDetection"},
+        generates=False,
+    ),
+    "llm": Family(
+        {"phrases": FamilyRole(f"{_HUB}.phrases:HubPhraseFinder", (_PHRASES,))},
+        {},
+        any_class="AutoModelForCausalLM",
+        processor="AutoTokenizer",
+        uses_chat=True,
+        reads_images=False,
+    ),
+    "sam": Family(_MASKS, {"sam": "SamModel"}, reads_text=False, generates=False),
     # The published SAM 2 checkpoints call themselves sam2_video; Sam2Model is their part for single images.
-    "sam2": Family({"sam2": "Sam2Model", "sam2_video": "Sam2Model"}, {"masks": ("",)}),
+    "sam2": Family(
+        _MASKS, {"sam2": "Sam2Model", "sam2_video": "Sam2Model"}, reads_text=False, generates=False
+    ),
 }
 
 

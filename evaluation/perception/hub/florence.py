@@ -12,9 +12,11 @@ import numpy as np
 
 from evaluation.perception.hub.boxes import from_places
 from evaluation.perception.hub.captioning import Ask, batches, make_ask, prepare
+from evaluation.perception.hub.detecting import HubDetector
 from evaluation.perception.hub.found import Found, Query, join
 from evaluation.perception.hub.generation import Answer, generate
 from evaluation.perception.hub.loading import Loaded
+from evaluation.perception.hub.rows import Maker
 from evaluation.perception.hub.settings import HubModel
 
 GROUNDING, OPEN_VOCABULARY = "<CAPTION_TO_PHRASE_GROUNDING>", "<OPEN_VOCABULARY_DETECTION>"
@@ -27,6 +29,11 @@ class Grounded:
 
     words: tuple[int, ...]
     places: tuple[tuple[int, int, int, int], ...]
+
+
+def florence_detector(loaded: Loaded, settings: HubModel, maker: Maker) -> HubDetector:
+    """Florence-2 in the role detector."""
+    return HubDetector(loaded, settings, maker, detect)
 
 
 def detect(loaded: Loaded, settings: HubModel, queries: Sequence[Query]) -> list[Found]:

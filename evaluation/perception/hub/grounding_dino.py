@@ -11,8 +11,10 @@ import torch
 from jaxtyping import Float
 
 from evaluation.perception.hub.boxes import from_center_norm
+from evaluation.perception.hub.detecting import HubDetector
 from evaluation.perception.hub.found import Found, Query, alike, join
 from evaluation.perception.hub.loading import Loaded
+from evaluation.perception.hub.rows import Maker
 from evaluation.perception.hub.settings import HubModel
 
 if TYPE_CHECKING:
@@ -28,6 +30,11 @@ class Grounding:
     text: str
     tokens: dict[int, list[int]]
     num_tokens: int
+
+
+def grounding_dino_detector(loaded: Loaded, settings: HubModel, maker: Maker) -> HubDetector:
+    """Grounding DINO in the role detector."""
+    return HubDetector(loaded, settings, maker, detect)
 
 
 def detect(loaded: Loaded, settings: HubModel, queries: Sequence[Query]) -> list[Found]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from evaluation.perception.hub.families import FAMILIES
+from evaluation.perception.hub.families import FAMILIES, Family
 from evaluation.perception.hub.settings import HubModel
 from evaluation.perception.hub.weights import check_checkpoint
 from training.errors import FoundryError
@@ -63,11 +63,15 @@ def load(folder: Path, settings: HubModel) -> Loaded:
     Raises FoundryError when the folder is of another family, holds pickles, needs its own code to be run, lacks
     files of the processor, or does not hold every weight of the model.
     """
+    import transformers
+
+    family = FAMILIES[settings.family]
     config = check_checkpoint(folder, settings.family)
     device, dtype = pick_device(settings.device), DTYPES[settings.dtype]
-    processor = _load_processor(folder, settings.family)
-    model = _load_weights(folder, _model_class(settings.family, config), dtype).to(device).eval()
-    tokenizer = getattr(processor, "tokenizer", processor) if settings.family not in ("sam", "sam2") else None
+    processor = _load_processor(folder, family)
+    model_class = getattr(transformers, family.class_of(str(config.get("model_type", ""))))
+    model = _load_weights(folder, model_class, dtype).to(device).eval()
+    tokenizer = getattr(processor, "tokenizer", processor) if family.reads_text else None
     loaded = Loaded(model, processor, tokenizer, device, dtype)
     if tokenizer is not None:
         _prepare_tokenizer(tokenizer, left=not loaded.is_encoder_decoder and hasattr(model, "generate"))
@@ -82,19 +86,11 @@ def _prepare_tokenizer(tokenizer: Any, *, left: bool) -> None:
             tokenizer.pad_token = tokenizer.eos_token
 
 
-def _model_class(family: str, config: dict[str, Any]) -> Any:
+def _load_processor(folder: Path, family: Family) -> Any:
     import transformers
 
-    classes = FAMILIES[family].classes
-    name = classes[str(config["model_type"])] if classes else "AutoModelForCausalLM"
-    return getattr(transformers, name)
-
-
-def _load_processor(folder: Path, family: str) -> Any:
-    import transformers
-
-    is_text = not FAMILIES[family].reads_images
-    kind = transformers.AutoTokenizer if is_text else transformers.AutoProcessor
+    is_text = not family.reads_images
+    kind = getattr(transformers, family.processor)
     try:
         processor = kind.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError, KeyError, ImportError) as error:
@@ -102,7 +98,7 @@ def _load_processor(folder: Path, family: str) -> Any:
             f"{folder}: its {'tokenizer' if is_text else 'processor'} cannot be loaded ({_first_line(error)}). "
             "Complete the folder with the checkpoint's tokenizer and processor files, or install what is named."
         ) from error
-    if not is_text and not hasattr(processor, "image_processor"):
+    if family.processor == "AutoProcessor" and not hasattr(processor, "image_processor"):
         raise FoundryError(
             f"{folder}: no image processor came with it. Complete the folder with the checkpoint's "
             "processor_config.json or preprocessor_config.json."

@@ -8,21 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import pyarrow as pa
-
+from evaluation.perception.by_name import load_by_name
 from evaluation.perception.hub.families import FAMILIES
 from evaluation.perception.hub.rows import Maker
 from evaluation.perception.hub.settings import HubModel, read_settings
 from evaluation.perception.hub.weights import check_checkpoint, resolve_folder, weights_digest
+from evaluation.perception.role_models import BatchFunction, Nomination, RoleModel, Workplace
+from evaluation.perception.roles import ROLES
 from training.errors import FoundryError
-
-if TYPE_CHECKING:
-    from evaluation.perception.hub.loading import Loaded
-
-BatchFunction = Callable[[pa.Table], pa.Table]
-HUB_ROLES = ("captioner", "describer", "phrases", "detector", "masks")
 
 
 class HubPerceptionModel:
@@ -31,7 +26,7 @@ class HubPerceptionModel:
     Args:
         name: the profile's name of the model, written into rows.
         settings: fields of :class:`evaluation.perception.hub.settings.HubModel`.
-        role: captioner, describer, phrases, detector or masks.
+        role: one of those that the family can take.
         digest_cache: JSON file in which digests of weight files are kept, so that they are hashed once a machine.
 
     Raises FoundryError for unknown or contradictory settings; the checkpoint is first looked at for its digest.
@@ -77,6 +72,20 @@ class HubPerceptionModel:
         }
 
 
+def hub_model(nomination: Nomination, workplace: Workplace) -> RoleModel:
+    """The model by path or hub id that a profile names. Raises FoundryError for a role that none can fill."""
+    role = nomination.role
+    if role.hub is None:
+        able = ", ".join(row.name for row in ROLES.values() if row.hub is not None)
+        raise FoundryError(
+            f"{nomination.said}, of the family '{nomination.family}'; the role '{role.name}' is filled by an embedded "
+            f"model. Models by path fill: {able}."
+        )
+    settings = {"family": nomination.family, **nomination.own_settings}
+    model = HubPerceptionModel(nomination.name, settings, role.name, workplace.cache / "weight-digests.json")
+    return RoleModel(model.name, model.reads, lambda: model.digest, model.worker, model.resources)
+
+
 def build_hub_worker(
     name: str, settings: Mapping[str, Any], role: str, digest: str, digest_cache: str | None = None
 ) -> BatchFunction:
@@ -106,23 +115,6 @@ def _build(folder: Path, settings: HubModel, role: str, maker: Maker) -> BatchFu
     from evaluation.perception.hub.loading import load
 
     torch.set_num_threads(settings.threads)
-    loaded: Loaded = load(folder, settings)
-    if role == "captioner":
-        from evaluation.perception.hub.captioning import HubCaptioner
-
-        return HubCaptioner(loaded, settings, maker)
-    if role == "describer":
-        from evaluation.perception.hub.captioning import HubDescriber
-
-        return HubDescriber(loaded, settings, maker)
-    if role == "phrases":
-        from evaluation.perception.hub.phrases import HubPhraseFinder
-
-        return HubPhraseFinder(loaded, settings, maker)
-    if role == "detector":
-        from evaluation.perception.hub.detecting import HubDetector
-
-        return HubDetector(loaded, settings, maker)
-    from evaluation.perception.hub.masking import HubMasker
-
-    return HubMasker(loaded, settings, maker)
+    worker = load_by_name(FAMILIES[settings.family].roles[role].worker)
+    answer: BatchFunction = worker(load(folder, settings), settings, maker)
+    return answer

@@ -8,9 +8,16 @@ import numpy as np
 import torch
 
 from evaluation.perception.hub.boxes import from_center_on_square
+from evaluation.perception.hub.detecting import HubDetector
 from evaluation.perception.hub.found import Found, Query
 from evaluation.perception.hub.loading import Loaded
+from evaluation.perception.hub.rows import Maker
 from evaluation.perception.hub.settings import HubModel
+
+
+def owlv2_detector(loaded: Loaded, settings: HubModel, maker: Maker) -> HubDetector:
+    """OWLv2 in the role detector."""
+    return HubDetector(loaded, settings, maker, detect)
 
 
 def detect(loaded: Loaded, settings: HubModel, queries: Sequence[Query]) -> list[Found]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from evaluation.perception.hub.families import DESCRIBING, FAMILIES, check_role
+from evaluation.perception.hub.families import FAMILIES, check_role
+from evaluation.perception.roles import ROLES, HubPart
 from training.digests import canonical_json, sha256_bytes
 from training.errors import FoundryError
 from training.recipes.section import Fraction, Section
@@ -17,9 +18,15 @@ HUB_VERSION = 1  # raise when answers change though weights and settings do not
 _EXECUTION = {"device", "batch_size", "cpus", "gpus", "actors", "threads"}
 _PLACE = {"path", "revision"}  # the digest of the weights stands for them
 
-FamilyName = Literal[
-    "smolvlm", "qwen2_vl", "qwen2_5_vl", "llava", "blip2", "florence2", "grounding_dino", "owlv2", "llm", "sam", "sam2"
-]  # fmt: skip
+
+def _known_family(value: object) -> object:
+    if isinstance(value, str) and value in FAMILIES:
+        return value
+    *most, last = (repr(name) for name in FAMILIES)
+    raise ValueError(f"input should be {', '.join(most)} or {last}")
+
+
+FamilyName = Annotated[str, BeforeValidator(_known_family)]
 
 
 class Decoding(Section):
@@ -97,12 +104,12 @@ class HubModel(Section):
 
     def prompts_for(self, role: str) -> tuple[str, ...]:
         """The prompts asked in a role: the settings' own, or the family's."""
-        return self.prompts if self.prompts is not None else FAMILIES[self.family].prompts[role]
+        return self.prompts if self.prompts is not None else FAMILIES[self.family].roles[role].prompts
 
     def candidates_per_prompt(self, role: str) -> list[int]:
         """How many candidates each prompt gives; the first prompts give one more where it does not come out even."""
         count = len(self.prompts_for(role))
-        wanted = self.num_candidates if role == "captioner" else 1
+        wanted = self.num_candidates if _hub_part(role).several else 1
         return [wanted // count + (index < wanted % count) for index in range(count)]
 
     def digest(self, role: str, weights: str) -> str:
@@ -134,10 +141,10 @@ def read_settings(values: Mapping[str, Any], role: str, where: str = "perception
 
 def _check_prompts(settings: HubModel, role: str) -> None:
     prompts = settings.prompts_for(role)
-    if len(prompts) > 1 and role != "captioner":
+    if len(prompts) > 1 and not _hub_part(role).several:
         raise FoundryError(f"'prompts' has {len(prompts)} entries; role '{role}' takes one")
-    needed = {"phrases": "{caption}"}.get(role)
-    if needed and needed not in prompts[0]:
+    needed = _hub_part(role).prompt_holds
+    if needed not in prompts[0]:
         raise FoundryError(f"'prompts' is {prompts[0]!r}; for role '{role}' it must hold {needed}")
 
 
@@ -154,25 +161,21 @@ def _check_candidates(settings: HubModel, role: str) -> None:
             f"'decoding.num_beams' is {settings.decoding.num_beams}, less than the {most} candidates of a prompt; "
             "raise it or lower 'num_candidates'"
         )
-    if role in ("detector", "phrases") and mode != "greedy":
+    if _hub_part(role).is_greedy and mode != "greedy":
         raise FoundryError(f"'decoding.mode' is '{mode}'; role '{role}' decodes greedily only")
 
 
 def _unused(role: str, family: str) -> set[str]:
     """Settings that do not take part in a role, so that changing them recomputes nothing."""
-    unused = set()
-    if role not in DESCRIBING:
-        unused |= {"num_candidates", "seed"}
-    if role != "describer":
-        unused.add("crop_margin")
-    if role != "detector":
-        unused |= {"box_threshold", "max_boxes"}
-    if family != "grounding_dino":
-        unused.add("text_threshold")
-    if family in ("grounding_dino", "owlv2", "sam", "sam2"):
-        unused.add("decoding")
-    if family in ("sam", "sam2"):
-        unused.add("prompts")
-    if family == "llm":
-        unused.add("max_image_side")
-    return unused
+    owned = {name for row in ROLES.values() if row.hub is not None for name in row.hub.settings}
+    owned |= {name for row in FAMILIES.values() for name in row.settings}
+    used = {*_hub_part(role).settings, *FAMILIES[family].settings}
+    return (owned - used) | FAMILIES[family].ignored_settings
+
+
+def _hub_part(role: str) -> HubPart:
+    """How hub models are asked in a role that their family can take."""
+    part = ROLES[role].hub
+    if part is None:
+        raise FoundryError(f"role '{role}': models by path cannot fill it.")
+    return part

@@ -17,10 +17,11 @@ from assets.distillation.teacher_scores import (
     teacher_card,
     verdict,
 )
-from assets.graph.interfaces import BatchWorker, Model, Perception, PerceptionModel, Role
+from assets.graph.interfaces import BatchWorker, Model, Perception, PerceptionModel
 from evaluation.metrics.placement import Wanted
 from evaluation.perception.embedded.bank import build_bank
 from evaluation.perception.embedded.perceiver import build_embedded_perceiver
+from evaluation.perception.roles import Role
 from orchestration.profile import load_profile
 from training.errors import FoundryError
 

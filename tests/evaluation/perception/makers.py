@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from evaluation.perception.role_models import (
+    BankInputs,
+    BatchFunction,
+    Nomination,
+    RoleModel,
+    Workplace,
+    make_model,
+)
+from evaluation.perception.roles import ROLES
 from evaluation.perception.run_lengths import encode_mask
 from evaluation.tables.perception import REGIONS
 
@@ -44,3 +54,20 @@ def region(
 def regions_column(*samples: list[dict[str, Any]]) -> pa.Array:
     """The column ``regions`` of a worker's input, one list a row."""
     return pa.array(samples, pa.list_(REGION_STRUCT))
+
+
+def no_bank(art: str) -> BankInputs:
+    """For models that need no concept bank."""
+    raise AssertionError(f"the bank of {art} is not needed here")
+
+
+def embedded(role: str, **settings: Any) -> RoleModel:
+    """The embedded model of a role, made as a profile makes it."""
+    nomination = Nomination("own", ROLES[role], {"family": "embedded", **settings})
+    return make_model(nomination, Workplace(no_bank, Path("nowhere"), threads=1))
+
+
+def worker_of(model: RoleModel) -> BatchFunction:
+    """The model's batch function."""
+    factory, arguments = model.worker()
+    return factory(**arguments)

@@ -7,12 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluation.metrics.layout_questions import attributes_of
-from evaluation.perception.embedded import roles as embedded_roles
 from evaluation.perception.embedded.descriptions import Look, describe, look_at_crop, matching_region
 from evaluation.perception.run_lengths import decode_mask
 from evaluation.tables.perception import DESCRIPTIONS, MASKS
 from tests.evaluation.perception.composites import background, paste, png
-from tests.evaluation.perception.makers import region, regions_column
+from tests.evaluation.perception.makers import embedded, region, regions_column, worker_of
 from training.errors import FoundryError
 
 TOP_LEFT = (0.1, 0.1, 0.4, 0.4)
@@ -75,8 +74,8 @@ def entities(**columns: list) -> pa.Table:
 
 
 def test_the_describer_reads_regions_first_and_pixels_else() -> None:
-    role = embedded_roles.describer()
-    worker = role.factory(**role.kwargs)
+    role = embedded("describer")
+    worker = worker_of(role)
     picture = png(background("plain", "green", "green"))
     batch = entities(
         phrase=["an apple", "a thing"], image=[b"not looked at", picture],
@@ -98,10 +97,8 @@ def test_the_describer_reads_regions_first_and_pixels_else() -> None:
 
 
 def test_masks_are_those_of_the_matching_region_or_none() -> None:
-    role = embedded_roles.masks()
-    rows = role.factory(**role.kwargs)(
-        entities(regions=regions_column([region(box=TOP_LEFT)], [region(box=TOP_LEFT)]))
-    )
+    role = embedded("masks")
+    rows = worker_of(role)(entities(regions=regions_column([region(box=TOP_LEFT)], [region(box=TOP_LEFT)])))
     assert rows.schema.equals(MASKS, check_metadata=True)
     assert rows["entity_id"].to_pylist() == ["e"]
     row = rows.to_pylist()[0]

@@ -7,11 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.perception.embedded import roles as embedded_roles
 from evaluation.perception.embedded.detect_worker import DetectWorker
 from evaluation.perception.embedded.grounding import GroundedBox, ground, says
 from evaluation.tables.perception import BOXES
-from tests.evaluation.perception.makers import region, regions_column
+from tests.evaluation.perception.makers import embedded, region, regions_column, worker_of
 
 LEFT, RIGHT, LOW = (0.0, 0.0, 0.3, 0.3), (0.6, 0.0, 0.9, 0.3), (0.0, 0.6, 0.3, 0.9)
 LIKE = {frozenset(("fruit", "apple")): 0.6, frozenset(("cat", "dog")): 0.5}
@@ -114,8 +113,8 @@ def test_every_region_once_each_phrase_at_most_as_often_as_it_counts(phrases: li
 
 
 def test_the_worker_knows_kinds_by_sentence_vectors() -> None:
-    role = embedded_roles.detector()
-    worker = role.factory(**role.kwargs)
+    role = embedded("detector")
+    worker = worker_of(role)
     assert isinstance(worker, DetectWorker)
     batch = pa.table(
         {
