@@ -1,29 +1,139 @@
-"""What a sampler is given: token states of texts and of the empty text."""
+"""What a backbone is told beside noisy latents and their noise level: one type for training, sampling and measuring."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+import torch
+from jaxtyping import Bool, Float, Shaped
+from torch import Tensor
+
+from training.errors import FoundryError
+from training.hardware import to_device
+
+EMBEDDED_GUIDANCE = 3.5  # FLUX.1-dev's pipeline asks for it
 
 
 @dataclass(frozen=True)
-class Prompts:
-    """Token states of texts and of the empty text, padded with zeros to one length (the dataset's max_tokens).
+class Condition:
+    """Conditions of ``b`` pictures, one a row. A family takes what it knows; see :func:`training.backbones.denoise`.
 
-    SDXL, SD3 and FLUX take pooled text beside.
+    ``states`` and ``mask``: token states of the texts, zero where the mask is false. ``pooled``: pooled text, for
+    SDXL, SD3 and FLUX. ``time_ids``: SDXL's original height and width, crop top and left, target height and width in
+    pixels; None for uncropped pictures of the latent's own size. ``guidance``: the scale that guidance-distilled
+    models (FLUX.1-dev) embed. ``layout``: tokens of placed entities. ``control``: latents of a control picture.
+    ``attention_mask``: which query may look at which key. ``null``: what stands for "no condition", one row, which
+    classifier-free guidance extrapolates from.
     """
 
-    states: Float[np.ndarray, "n tokens dim"]
-    mask: Bool[np.ndarray, "n tokens"]
-    null_states: Float[np.ndarray, "tokens dim"]
-    null_mask: Bool[np.ndarray, " tokens"]
-    pooled: Float[np.ndarray, "n pooled_dim"] | None = None
-    null_pooled: Float[np.ndarray, " pooled_dim"] | None = None
+    states: Float[Tensor, "b tokens dim"]
+    mask: Shaped[Tensor, "b tokens"]
+    pooled: Float[Tensor, "b pooled_dim"] | None = None
+    time_ids: Float[Tensor, "b 6"] | None = None
+    guidance: float = EMBEDDED_GUIDANCE
+    layout: Float[Tensor, "b items layout_dim"] | None = None
+    control: Float[Tensor, "b control_channels h w"] | None = None
+    attention_mask: Shaped[Tensor, "b queries keys"] | None = None
+    null: Condition | None = None
 
-    def part(self, start: int, stop: int) -> Prompts:
-        """Some of the prompts, with the same empty text."""
-        pooled = None if self.pooled is None else self.pooled[start:stop]
-        states, mask = self.states[start:stop], self.mask[start:stop]
-        return Prompts(states, mask, self.null_states, self.null_mask, pooled, self.null_pooled)
+    @classmethod
+    def of_arrays(
+        cls,
+        states: Float[np.ndarray, "b tokens dim"],
+        mask: Bool[np.ndarray, "b tokens"],
+        pooled: Float[np.ndarray, "b pooled_dim"] | None = None,
+    ) -> Condition:
+        """Texts that lie in the host's memory, which is shared."""
+        own = None if pooled is None else torch.from_numpy(pooled)
+        return cls(torch.from_numpy(states), torch.from_numpy(mask), own)
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+    def part(self, start: int, stop: int) -> Condition:
+        """Some of the rows, with the same null."""
+        return self._each(lambda rows: rows[start:stop])
+
+    def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> Condition:
+        """All of it, null included, on ``device``; numbers, but for the mask, in ``dtype``. None leaves it as it is."""
+
+        def moved(rows: Tensor) -> Tensor:
+            placed = rows if device is None else to_device(rows, device)
+            return placed if dtype is None or not placed.is_floating_point() else placed.to(dtype)
+
+        own = replace(self._each(moved), mask=self.mask if device is None else to_device(self.mask, device))
+        return own if self.null is None else replace(own, null=self.null.to(device, dtype))
+
+    def with_null(self, null: Condition) -> Condition:
+        """The same beside another null, one row of it."""
+        return replace(self, null=null)
+
+    def last_as_null(self) -> Condition:
+        """The rows but the last, which becomes their null."""
+        most = len(self) - 1
+        return self.part(0, most).with_null(self.part(most, most + 1))
+
+    def doubled(self) -> Condition:
+        """The null once a row, then the rows themselves, as stock pipelines stack them for classifier-free guidance.
+
+        Sizes, control latents, layout and attention mask that the null does not name hold for both halves.
+        Raises FoundryError where the null is missing, or one of the two has pooled text and the other has none.
+        """
+        null = self._require_null()
+        return self._each_with(null, lambda empty, given: torch.cat([empty.expand_as(given), given]))
+
+    def dropped(self, rows: Bool[Tensor, " b"]) -> Condition:
+        """The same with the null in place of some rows. Raises FoundryError as :meth:`doubled` does."""
+        null = self._require_null()
+
+        def chosen(empty: Tensor, given: Tensor) -> Tensor:
+            return torch.where(rows.reshape(-1, *[1] * (given.ndim - 1)), empty.to(given.dtype), given)
+
+        return replace(self._each_with(null, chosen), null=null)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Condition:
+        """Every tensor changed."""
+        changed: dict[str, Any] = {name: change(rows) for name, rows in self._tensors().items()}
+        return replace(self, **changed)
+
+    def _each_with(self, null: Condition, join: Callable[[Tensor, Tensor], Tensor]) -> Condition:
+        """Every tensor joined with its counterpart in the null; what comes out has no null."""
+        empty = null._fitted(self.states.shape[1])._tensors()
+        found: dict[str, Any] = {
+            name: join(empty.get(name, rows), rows) for name, rows in self._tensors().items()
+        }
+        return replace(self, null=None, **found)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """Every tensor there is, by the name of its field."""
+        own = {
+            "states": self.states,
+            "mask": self.mask,
+            "pooled": self.pooled,
+            "time_ids": self.time_ids,
+            "layout": self.layout,
+            "control": self.control,
+            "attention_mask": self.attention_mask,
+        }
+        return {name: rows for name, rows in own.items() if rows is not None}
+
+    def _fitted(self, tokens: int) -> Condition:
+        """Padded with zeros, or cut, to so many tokens."""
+        missing = tokens - self.states.shape[1]
+        if not missing:
+            return self
+        pad = torch.nn.functional.pad  # which also cuts
+        return replace(self, states=pad(self.states, (0, 0, 0, missing)), mask=pad(self.mask, (0, missing)))
+
+    def _require_null(self) -> Condition:
+        if self.null is None:
+            raise FoundryError(
+                "'null' of the condition is missing, and guidance extrapolates from it; give the empty text by with_null"
+            )
+        if (self.pooled is None) != (self.null.pooled is None):
+            has, lacks = ("null", "condition") if self.pooled is None else ("condition", "null")
+            raise FoundryError(f"the {has} has pooled text and the {lacks} has none; encode both alike")
+        return self.null

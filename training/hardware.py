@@ -1,4 +1,4 @@
-"""What work runs on: a name that stands beside its wall seconds, and how many threads torch may take."""
+"""What work runs on: its name, how many threads torch may take, and how data get there."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 _CPU_INFO = Path("/proc/cpuinfo")
 
@@ -51,3 +52,14 @@ def device_of(module: nn.Module) -> torch.device:
     """Where a model computes: where its trained weights lie, or else its first."""
     parameters = list(module.parameters())
     return next((p for p in parameters if p.requires_grad), parameters[0]).device
+
+
+def to_device(array: np.ndarray | Tensor, device: str | torch.device) -> Tensor:
+    """The array as a tensor on ``device``. To a GPU through pinned memory, since a copy from pageable memory blocks.
+
+    On the CPU the tensor shares the array's memory.
+    """
+    tensor = torch.from_numpy(array) if isinstance(array, np.ndarray) else array
+    if torch.device(device).type != "cuda" or tensor.is_cuda:
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)

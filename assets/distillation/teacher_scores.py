@@ -26,7 +26,7 @@ from training.errors import FoundryError
 if TYPE_CHECKING:
     from evaluation.judge import Judge
     from evaluation.metrics.placement import Found, Wanted
-    from training.conditioning import Prompts
+    from training.conditioning import Condition
 
 SPLIT = "held_out_images"
 Looking = Literal["closed_set", "regions"]
@@ -92,7 +92,7 @@ class CaptionTexts:
 
         self._encoder = MiniLMEncoder()
 
-    def __call__(self, prompts: pa.Table) -> Prompts:
+    def __call__(self, prompts: pa.Table) -> Condition:
         return self._encoder.prompts(prompts["prompt"].to_pylist())
 
 

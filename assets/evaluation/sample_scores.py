@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +18,9 @@ from assets.models.judging import decoded, held_out_pairs
 from evaluation.judge import Embedder
 from evaluation.tables.scores import ALIGNMENT_SCORES, DENOISING_ERRORS
 
+if TYPE_CHECKING:
+    from training.conditioning import Condition
+
 Log = Callable[[str], None]
 REAL = "real"
 KID_SIDE_PX = 128  # twice the pictures' own side; 224 costs three times as much and adds nothing to 64 pixels
@@ -24,17 +28,17 @@ KID_SIDE_PX = 128  # twice the pictures' own side; 224 costs three times as much
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Held-out latents with their alt-text's states, the same for every model."""
+    """Held-out latents with what their alt-texts tell a model, the same for every model."""
 
     sample_ids: list[str]
     splits: list[str]
     latents: np.ndarray  # [n, c, h, w] float32
-    states: np.ndarray  # [n, tokens, dim] float32
-    mask: np.ndarray  # [n, tokens] bool
+    condition: Condition
 
 
 def read_held_out(store: Store) -> HeldOut:
     """All held-out samples of the training shards, the original alt-text as condition."""
+    from training.feed.conditions import alt_texts
     from training.shards import TrainingShards
     from training.shards.reading import rows_of
 
@@ -46,16 +50,12 @@ def read_held_out(store: Store) -> HeldOut:
         if shards.description.shards[part.shard].latent_shape == shape
     ]
     rows = rows_of(ranges)
-    texts = shards.gather_text(
-        shards.text_of(rows, np.zeros(len(rows), np.int64)), shards.description.max_tokens
-    )
     chosen = shards.samples.take(pa.array(rows))
     return HeldOut(
         chosen["sample_id"].to_pylist(),
         chosen["split"].to_pylist(),
         shards.gather_latents(rows),
-        texts.states,
-        texts.mask,
+        alt_texts(shards, rows),
     )
 
 
@@ -138,11 +138,11 @@ def _measure(
     import torch
 
     from evaluation.metrics.clean_predictor import load_predictor
-    from evaluation.metrics.denoising import TextCondition, denoising_errors, noise_levels
+    from evaluation.metrics.denoising import denoising_errors, noise_levels
 
-    text = TextCondition(torch.from_numpy(held_out.states), torch.from_numpy(held_out.mask))
     predict = load_predictor(store.local_folder("backbone", manifest.partition))
-    errors = denoising_errors(predict, held_out.sample_ids, torch.from_numpy(held_out.latents), text)
+    latents = torch.from_numpy(held_out.latents)
+    errors = denoising_errors(predict, held_out.sample_ids, latents, held_out.condition)
     log(f"{manifest.partition}: denoising error {errors.mean():.4f} over {len(errors)} held-out samples")
     sigmas = noise_levels()
     num_samples, num_levels = errors.shape

@@ -25,9 +25,8 @@ from evaluation.tables.samples import GENERATED_SAMPLES
 from training.errors import FoundryError
 
 if TYPE_CHECKING:
-    from training.conditioning import Prompts
+    from training.conditioning import Condition
     from training.model_folders.denoiser import Denoiser
-    from training.shards import TrainingShards
 
 NUM_SHOWN = 24
 BATCH = 64
@@ -35,7 +34,7 @@ BATCH = 64
 INLINE_PICTURES = 512
 """Up to so many are drawn in the step's own process where there is no accelerator: starting workers takes longer."""
 Log = Callable[[str], None]
-Texts = Callable[[pa.Table], "Prompts"]
+Texts = Callable[[pa.Table], "Condition"]
 """From rows of prompts to what a sampler is told."""
 
 
@@ -231,18 +230,10 @@ class ShardTexts:
 
         self._shards = TrainingShards.open(Path(shards))
 
-    def __call__(self, prompts: pa.Table) -> Prompts:
-        return prompts_of(self._shards, prompts["row"].to_numpy())
+    def __call__(self, prompts: pa.Table) -> Condition:
+        from training.feed.conditions import alt_texts
 
-
-def prompts_of(shards: TrainingShards, rows: np.ndarray) -> Prompts:
-    """The original alt-texts of some samples and the empty text, as the sampler takes them."""
-    from training.conditioning import Prompts
-
-    tokens = shards.description.max_tokens
-    texts = shards.gather_text(shards.text_of(rows, np.zeros(len(rows), np.int64)), tokens)
-    null = shards.gather_text(shards.null_text(1), tokens)
-    return Prompts(texts.states, texts.mask, null.states[0], null.mask[0])
+        return alt_texts(self._shards, prompts["row"].to_numpy())
 
 
 def sample_sheet(table: pa.Table) -> bytes:

@@ -20,7 +20,6 @@ from assets.models.drawing import (
     as_meant,
     draw_held_out,
     load_denoiser,
-    prompts_of,
     stored_prompts,
 )
 from assets.pages.progress_log import relayed
@@ -34,8 +33,8 @@ from training.run_folder import write_bytes_atomic
 if TYPE_CHECKING:
     import torch
 
+    from training.feed.latents import LatentBatch
     from training.model_folders.denoiser import Denoiser
-    from training.objectives.diffusion import DiffusionBatch
     from training.shards import TrainingShards
 
 SCORES_FILE, HISTORY_FILE, COST_FILE = "unit_scores.safetensors", "history.json", "cost.json"
@@ -102,6 +101,7 @@ class ScoringWorker:
         self._recipe, self._folder = ScoringRecipe.model_validate(recipe), Path(folder)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
+        from training.feed.conditions import alt_texts
         from training.hardware import sampling_device
         from training.model_folders.denoiser import Denoiser
         from training.model_folders.parents import check_text_encoder
@@ -116,7 +116,7 @@ class ScoringWorker:
         scored = score_units(
             recipe.method,
             denoiser,
-            prompts_of(shards, training_rows(shards, prompts_needed(recipe))),
+            alt_texts(shards, training_rows(shards, prompts_needed(recipe))),
             captioned_latents(shards, recipe, denoiser.device) if recipe.method == "taylor" else None,
             recipe.pruning,
             kinds=recipe.kinds,
@@ -141,18 +141,16 @@ def prompts_needed(recipe: ScoringRecipe) -> int:
     return recipe.pruning.prompts if recipe.method in LEARNED_METHODS else 1
 
 
-def captioned_latents(shards: TrainingShards, recipe: ScoringRecipe, device: torch.device) -> DiffusionBatch:
+def captioned_latents(shards: TrainingShards, recipe: ScoringRecipe, device: torch.device) -> LatentBatch:
     """Latents of training samples with their alt-texts, for Taylor scores."""
     import torch
 
-    from training.objectives.diffusion import DiffusionBatch
+    from training.feed.conditions import alt_texts
+    from training.feed.latents import LatentBatch
 
     rows = training_rows(shards, recipe.pruning.taylor.samples)
-    captions = np.zeros(len(rows), np.int64)
-    texts = shards.gather_text(shards.text_of(rows, captions), shards.description.max_tokens)
-    latents = torch.from_numpy(shards.gather_latents(rows))
-    states, mask = torch.from_numpy(texts.states), torch.from_numpy(texts.mask)
-    return DiffusionBatch(latents.to(device), states.to(device), mask.to(device), captions, None)
+    latents = torch.from_numpy(shards.gather_latents(rows)).to(device)
+    return LatentBatch(latents, alt_texts(shards, rows).to(device), np.zeros(len(rows), np.int64))
 
 
 def training_rows(shards: TrainingShards, count: int) -> np.ndarray:

@@ -12,12 +12,12 @@ import pyarrow as pa
 
 from assets.derivation.work_items import table_items
 from assets.graph.interfaces import BatchWorker, Compute, Resources
-from assets.models.drawing import ShardTexts, held_out_prompts, paint, prompts_of
+from assets.models.drawing import ShardTexts, held_out_prompts, paint
 from assets.scaling.runs import snapshot_path
 from training.errors import FoundryError
 
 if TYPE_CHECKING:
-    from evaluation.metrics.denoising import TextCondition
+    from training.conditioning import Condition
     from training.model_folders.denoiser import Denoiser
 
 METRICS = ("denoising_error", "judge_cosine", "judge_top1")
@@ -117,12 +117,12 @@ class SnapshotScorer:
         latents = torch.from_numpy(self._shards.gather_latents(rows))
         return denoising_errors(CleanPredictor(denoiser), ids, latents, text).mean(axis=1)
 
-    def _held_out(self) -> tuple[np.ndarray, list[str], TextCondition]:
-        from evaluation.metrics.clean_predictor import text_condition
+    def _held_out(self) -> tuple[np.ndarray, list[str], Condition]:
+        from training.feed.conditions import alt_texts
 
         chosen = held_out_prompts(self._shards.samples, self._settings.samples_per_split, self._settings.seed)
         rows = chosen["row"].to_numpy()
-        return rows, chosen["sample_id"].to_pylist(), text_condition(prompts_of(self._shards, rows))
+        return rows, chosen["sample_id"].to_pylist(), alt_texts(self._shards, rows)
 
     def _judged(self, denoiser: Denoiser) -> dict[str, np.ndarray]:
         """The judge's cosine and top-1 of each prompt's picture: [n]."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 import torch
 
@@ -19,18 +18,17 @@ from evaluation.metrics.denoising import evaluation_noise
 from training.backbones import (
     BACKBONES,
     Backbone,
-    Conditions,
     blueprint,
     build_backbone,
     count_parameters,
     example_inputs,
     layer_costs,
-    pooled_dim,
     variant_costs,
 )
 from training.diffusion.noise_process import Noising
 from training.diffusion.schedulers import noising_of
 from training.errors import FoundryError
+from training.feed.conditions import alt_texts
 from training.hardware import torch_threads
 from training.model_folders.classes import backbone_part
 from training.shards import TrainingShards
@@ -138,7 +136,7 @@ def analyze_folder(
             if runs:
                 timing = time_parts(model, example_inputs(model, 1, latent, num_tokens), runs=runs)
             if shards:
-                batch = noised_batch(shards, model, samples)
+                batch = noised_batch(shards, samples)
                 alike = tuple(block_similarities(model, _noising(folder), batch))
     return Analysis(
         name or folder.name,
@@ -151,7 +149,7 @@ def analyze_folder(
     )
 
 
-def noised_batch(shards_folder: Path, model: Backbone, samples: int = SAMPLES) -> NoisedBatch:
+def noised_batch(shards_folder: Path, samples: int = SAMPLES) -> NoisedBatch:
     """The first training samples with their original captions and noise that is theirs alone."""
     shards = TrainingShards.open(shards_folder)
     rows = shards.select(("train",), samples)
@@ -159,19 +157,11 @@ def noised_batch(shards_folder: Path, model: Backbone, samples: int = SAMPLES) -
         raise FoundryError(
             f"{shards_folder}: {len(rows)} training samples; similarity needs at least 2; add pictures"
         )
-    texts = shards.text_of(rows, np.zeros_like(rows))
-    text = shards.gather_text(texts, shards.description.max_tokens)
     latents = torch.from_numpy(shards.gather_latents(rows)).float()
     identities = shards.samples["sample_id"].take(rows).to_pylist()
     channels, height, width = latents.shape[1:]
-    pooled = torch.from_numpy(shards.pooled(texts)).float() if pooled_dim(model.config) else None
-    return NoisedBatch(
-        latents,
-        evaluation_noise(identities, 1, (channels, height, width))[:, 0],
-        torch.from_numpy(text.states).float(),
-        torch.from_numpy(text.mask),
-        Conditions(pooled=pooled),
-    )
+    noise = evaluation_noise(identities, 1, (channels, height, width))[:, 0]
+    return NoisedBatch(latents, noise, alt_texts(shards, rows))
 
 
 def undisturbed(timing: Timing | None) -> int | None:

@@ -16,7 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from training.backbones import Conditions, denoise
+from training.backbones import denoise
+from training.conditioning import Condition
 from training.diffusion.noise_process import Noising
 from training.errors import FoundryError
 
@@ -33,13 +34,11 @@ NOISE_LEVELS = (0.2, 0.5, 0.8)
 
 @dataclass(frozen=True)
 class NoisedBatch:
-    """Clean latents with their texts and fixed noise, shared by all noise levels."""
+    """Clean latents, what is told of them, and fixed noise, shared by all noise levels."""
 
     latents: Float[Tensor, "b c h w"]
     noise: Float[Tensor, "b c h w"]
-    states: Float[Tensor, "b tokens dim"]
-    mask: Tensor
-    conditions: Conditions = Conditions()  # noqa: RUF009  # frozen
+    condition: Condition
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ def _features(model: nn.Module, noising: Noising, batch: NoisedBatch, level: flo
     t = torch.full((len(batch.latents),), level, device=batch.latents.device)
     noisy = noising.add_noise(batch.latents, batch.noise, t)
     with _captured(model, captured):
-        denoise(model, noisy, noising.timestep(t), batch.states, batch.mask, conditions=batch.conditions)
+        denoise(model, noisy, noising.timestep(t), batch.condition)
     return captured
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from evaluation.intervals import Interval, mean_interval
 from evaluation.tables.scores import PRUNING_STEP_ERRORS
-from training.conditioning import Prompts
+from training.conditioning import Condition
 from training.errors import FoundryError
 from training.sampling.denoising_loop import Sampled, Start, extra_keywords, scaled_input, start_sampling
 
@@ -60,7 +60,7 @@ class StepErrors:
 def step_errors(
     dense: Sampled,
     pruned: Sampled,
-    prompts: Prompts,
+    prompts: Condition,
     seeds: Sequence[int],
     steps: int,
     guidance: float,
@@ -74,9 +74,9 @@ def step_errors(
     Raises FoundryError when seeds and prompts differ in number, the models are not sampled alike, or the dense one
     predicts nothing but zeros, of which no error can be a share.
     """
-    if len(seeds) != len(prompts.states) or not seeds:
+    if len(seeds) != len(prompts) or not seeds:
         raise FoundryError(
-            f"step errors: {len(prompts.states)} prompts and {len(seeds)} seeds; give one seed a prompt, one at least"
+            f"step errors: {len(prompts)} prompts and {len(seeds)} seeds; give one seed a prompt, one at least"
         )
     parts = []
     for first in range(0, len(seeds), BATCH):

@@ -4,19 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from evaluation.metrics.denoising import TextCondition
-from training.conditioning import Prompts
+from training.conditioning import Condition
 from training.diffusion.noise_process import NUM_TIMESTEPS, Noising, alphas_cumprod
 from training.model_folders.denoiser import Denoiser
-
-
-def text_condition(prompts: Prompts) -> TextCondition:
-    """The texts of prompts, without the empty text: measured unguided."""
-    return TextCondition(torch.from_numpy(prompts.states), torch.from_numpy(prompts.mask))
 
 
 def level_of_sigma(noising: Noising, sigma: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
@@ -39,14 +32,13 @@ class CleanPredictor:
         self.denoiser = denoiser
 
     def __call__(
-        self, x_noisy: Float[Tensor, "b c h w"], sigma: Float[Tensor, " b"], text: TextCondition
+        self, x_noisy: Float[Tensor, "b c h w"], sigma: Float[Tensor, " b"], condition: Condition
     ) -> Float[Tensor, "b c h w"]:
         """Clean latents seen in ``x_noisy = x + sigma * noise``, scaled to what the model was trained on."""
         device = self.denoiser.device
         level = level_of_sigma(self.denoiser.noising, sigma.to(device))
         alpha, _ = self.denoiser.noising.coefficients(level)
-        states, mask = text.states.to(device), text.mask.to(device)
-        return self.denoiser.predict_clean(alpha * x_noisy.to(device), level, states, mask).cpu()
+        return self.denoiser.predict_clean(alpha * x_noisy.to(device), level, condition.to(device)).cpu()
 
 
 def load_predictor(model_folder: Path, *, raw: bool = False, device: str = "cpu") -> CleanPredictor:

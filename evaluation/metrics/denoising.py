@@ -8,35 +8,23 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 
 from evaluation.intervals import Interval, mean_interval
+from training.conditioning import Condition
 from training.errors import FoundryError
 
 NOISE_SEED = 20240402
 SIGMA_MIN, SIGMA_MAX, NUM_LEVELS = 0.2, 5.0, 8
 
 
-@dataclass(frozen=True)
-class TextCondition:
-    """What a backbone reads of the text. Shapes: b samples, t tokens, d text channels."""
-
-    states: Float[Tensor, "b t d"]
-    mask: Bool[Tensor, "b t"]
-
-    def rows(self, which: slice) -> TextCondition:
-        """The same for a slice of the samples."""
-        return TextCondition(self.states[which], self.mask[which])
-
-
-PredictClean = Callable[[Tensor, Tensor, TextCondition], Tensor]
-"""``predict_clean(x_noisy, sigma, text) -> x_clean`` with ``x_noisy = x + sigma * noise``: [b, c, h, w], [b].
+PredictClean = Callable[[Tensor, Tensor, Condition], Tensor]
+"""``predict_clean(x_noisy, sigma, condition) -> x_clean`` with ``x_noisy = x + sigma * noise``: [b, c, h, w], [b].
 
 The signal stands unscaled (alpha = 1), so sigma is the noise-to-signal ratio; adapters rescale as their
 target needs: flow t = sigma / (1 + sigma), variance preserving alpha = (1 + sigma^2)^-1/2.
@@ -67,7 +55,7 @@ def denoising_errors(
     predict_clean: PredictClean,
     sample_ids: Sequence[str],
     latents: Float[Tensor, "n c h w"],
-    text: TextCondition,
+    condition: Condition,
     *,
     sigmas: Float[ndarray, " levels"] | None = None,
     batch_size: int = 64,
@@ -78,20 +66,20 @@ def denoising_errors(
     Raises FoundryError when lengths differ or the model returns values that are not finite.
     """
     sigmas = noise_levels() if sigmas is None else sigmas
-    if not len(sample_ids) == len(latents) == len(text.states):
+    if not len(sample_ids) == len(latents) == len(condition):
         raise FoundryError(
             f"denoising error: found {len(sample_ids)} sample ids, {len(latents)} latents and "
-            f"{len(text.states)} texts; there must be one of each per sample; rebuild the training shards"
+            f"{len(condition)} texts; there must be one of each per sample; rebuild the training shards"
         )
     _, channels, height, width = latents.shape
     noise = evaluation_noise(sample_ids, len(sigmas), (channels, height, width), seed)
     errors = np.empty((len(latents), len(sigmas)), dtype=np.float64)
     for start in range(0, len(latents), batch_size):
         rows = slice(start, min(start + batch_size, len(latents)))
-        clean = latents[rows].float()
+        clean, own = latents[rows].float(), condition.part(rows.start, rows.stop)
         for level, sigma in enumerate(sigmas):
             sigma_b = torch.full((len(clean),), float(sigma))
-            predicted = predict_clean(clean + float(sigma) * noise[rows, level], sigma_b, text.rows(rows))
+            predicted = predict_clean(clean + float(sigma) * noise[rows, level], sigma_b, own)
             errors[rows, level] = (predicted.float() - clean).square().mean(dim=(1, 2, 3)).numpy()
     if not np.all(np.isfinite(errors)):
         raise FoundryError(

@@ -28,7 +28,7 @@ from diffusers import (
     UNet2DConditionModel,
 )
 
-from training.conditioning import Prompts
+from training.conditioning import Condition
 from training.digests import OUTSIDE_MODEL_DIGEST, folder_digest
 from training.model_folders.pretrained import fine_tuning_inputs
 from training.recipes.execution import Execution
@@ -273,22 +273,24 @@ class FineTuning:
         return prepare(self.root / root, spec, Execution.model_validate({**values, **dict(execution or {})}))
 
 
-def prompts(name: str) -> Prompts:
+def prompts(name: str) -> Condition:
     """Two texts and the empty one, with pooled vectors where the family takes them."""
     random = np.random.default_rng(1)
     states = random.normal(size=(3, TOKENS, TEXT)).astype(np.float32)
     mask = np.ones((3, TOKENS), bool)
     mask[2, 1:] = False
     pooled = random.normal(size=(3, POOLED)).astype(np.float32)
-    more = (pooled[:2], pooled[2]) if name in ("sdxl", "sd3", "flux") else ()
-    return Prompts(states[:2], mask[:2], states[2], mask[2], *more)
+    own = pooled if name in ("sdxl", "sd3", "flux") else None
+    return Condition.of_arrays(states, mask, own).last_as_null()
 
 
-def stock_pictures(name: str, pipeline: Any, texts: Prompts, guidance: float) -> np.ndarray:
+def stock_pictures(name: str, pipeline: Any, texts: Condition, guidance: float) -> np.ndarray:
     """The pipeline's own pictures of two prompts with seeds 0 and 1, as bytes."""
+    null = texts.null
+    assert null is not None
     given: dict[str, Any] = {
-        "prompt_embeds": torch.from_numpy(texts.states),
-        "negative_prompt_embeds": torch.from_numpy(texts.null_states).expand(2, -1, -1),
+        "prompt_embeds": texts.states,
+        "negative_prompt_embeds": null.states.expand(2, -1, -1),
         "num_inference_steps": STEPS,
         "guidance_scale": guidance,
         "height": 8 * SIDE,
@@ -296,16 +298,16 @@ def stock_pictures(name: str, pipeline: Any, texts: Prompts, guidance: float) ->
         "output_type": "pil",
         "generator": [torch.Generator().manual_seed(seed) for seed in range(2)],
     }
-    if texts.pooled is not None and texts.null_pooled is not None:
-        given["pooled_prompt_embeds"] = torch.from_numpy(texts.pooled)
-        given["negative_pooled_prompt_embeds"] = torch.from_numpy(texts.null_pooled).expand(2, -1)
+    if texts.pooled is not None and null.pooled is not None:
+        given["pooled_prompt_embeds"] = texts.pooled
+        given["negative_pooled_prompt_embeds"] = null.pooled.expand(2, -1)
     if name == "flux":
         del given["negative_prompt_embeds"], given["negative_pooled_prompt_embeds"]
     if name == "pixart":
         given |= {
             "negative_prompt": None,
-            "prompt_attention_mask": torch.from_numpy(texts.mask),
-            "negative_prompt_attention_mask": torch.from_numpy(texts.null_mask).expand(2, -1),
+            "prompt_attention_mask": texts.mask,
+            "negative_prompt_attention_mask": null.mask.expand(2, -1),
             "use_resolution_binning": False,
         }
     return np.stack([np.asarray(image) for image in pipeline(**given).images])

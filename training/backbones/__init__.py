@@ -14,9 +14,8 @@ from training.backbones._counting import example_inputs as example_inputs
 from training.backbones._counting import layer_costs as layer_costs
 from training.backbones._counting import macs_per_image as macs_per_image
 from training.backbones._counting import variant_costs as variant_costs
-from training.backbones._forward import NO_CONDITIONS as NO_CONDITIONS
-from training.backbones._forward import Conditions as Conditions
 from training.backbones._forward import bare as bare
+from training.backbones._forward import control_channels as control_channels
 from training.backbones._forward import denoise as denoise
 from training.backbones._forward import latent_shape as latent_shape
 from training.backbones._forward import model_parameters as model_parameters

@@ -19,8 +19,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from training.backbones._building import Backbone, blueprint, collector_paused
-from training.backbones._forward import Conditions, denoise, latent_shape, pooled_dim, text_dim
+from training.backbones._forward import control_channels, denoise, latent_shape, pooled_dim, text_dim
 from training.backbones._variant import Conditioning
+from training.conditioning import Condition
 
 WEIGHTED = (nn.Linear, nn.Conv2d)
 SHAPE_KEEPING = (nn.GroupNorm, nn.LayerNorm, nn.SiLU, nn.GELU, nn.Dropout)
@@ -52,13 +53,11 @@ class Inputs:
 
     noisy: Tensor
     timestep: Tensor
-    states: Tensor
-    mask: Tensor
-    conditions: Conditions
+    condition: Condition
 
     def call(self, model: nn.Module) -> Tensor:
         """One forward pass."""
-        return denoise(model, self.noisy, self.timestep, self.states, self.mask, conditions=self.conditions)
+        return denoise(model, self.noisy, self.timestep, self.condition)
 
 
 def example_inputs(
@@ -70,14 +69,15 @@ def example_inputs(
         height = width = latent_size
     first = next(model.parameters())
     options: dict[str, Any] = {"device": first.device, "dtype": first.dtype}
-    pooled = pooled_dim(model.config)
-    return Inputs(
-        torch.randn(batch, channels, height, width, **options),
-        torch.full((batch,), 500.0, device=first.device),
+    pooled, control = pooled_dim(model.config), control_channels(model)
+    noisy = torch.randn(batch, channels, height, width, **options)
+    condition = Condition(
         torch.randn(batch, num_tokens, text_dim(model.config), **options),
         torch.ones(batch, num_tokens, device=first.device),
-        Conditions(pooled=None if pooled is None else torch.randn(batch, pooled, **options)),
+        None if pooled is None else torch.randn(batch, pooled, **options),
+        control=torch.randn(batch, control, height, width, **options) if control else None,
     )
+    return Inputs(noisy, torch.full((batch,), 500.0, device=first.device), condition)
 
 
 def layer_costs(model: Backbone, inputs: Inputs) -> dict[str, LayerCost]:

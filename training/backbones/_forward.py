@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,27 +17,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from training.backbones._variant import GPU_LATENT_SIZE
+from training.conditioning import Condition
 from training.errors import FoundryError
 
 PIXELS_PER_LATENT = 8  # of every autoencoder that these pipelines use
 FLUX_TIMESTEPS = 1000.0
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """What some families are told beside noise level and token states; the others ignore it.
-
-    ``pooled``: pooled text, for SDXL, SD3 and FLUX. ``time_ids``: SDXL's original height and width, crop top and
-    left, target height and width in pixels; None for uncropped pictures of the latent's own size. ``guidance``:
-    the scale that guidance-distilled models (FLUX.1-dev) embed.
-    """
-
-    pooled: Float[Tensor, "b pooled_dim"] | None = None
-    time_ids: Float[Tensor, "b 6"] | None = None
-    guidance: float = 3.5
-
-
-NO_CONDITIONS = Conditions()
 
 
 def bare(model: nn.Module) -> nn.Module:
@@ -77,33 +60,63 @@ def latent_shape(model: nn.Module) -> tuple[int, int, int]:
     inner = bare(model)
     config: Any = inner.config
     if isinstance(inner, FluxTransformer2DModel):
-        return config.in_channels // 4, GPU_LATENT_SIZE, GPU_LATENT_SIZE
-    return config.in_channels, config.sample_size, config.sample_size
+        return config.in_channels // 4 - control_channels(inner), GPU_LATENT_SIZE, GPU_LATENT_SIZE
+    return config.in_channels - control_channels(inner), config.sample_size, config.sample_size
 
 
 def denoise(
-    model: nn.Module,
-    noisy: Float[Tensor, "b c h w"],
-    timestep: Shaped[Tensor, " b"],
-    states: Float[Tensor, "b tokens dim"],
-    mask: Shaped[Tensor, "b tokens"],
-    *,
-    conditions: Conditions = NO_CONDITIONS,
+    model: nn.Module, noisy: Float[Tensor, "b c h w"], timestep: Shaped[Tensor, " b"], condition: Condition
 ) -> Float[Tensor, "b c h w"]:
     """One forward pass as the stock pipeline makes it: ``timestep`` in [0, 1000), mask only where it is passed.
 
     FLUX gets its 2x2 packed latents, position ids and timestep / 1000 here, and its answer is unpacked. Channels
-    beyond the latent's (PixArt's learned variance) are left out. Raises FoundryError when pooled text is missing.
+    beyond the latent's (PixArt's learned variance) are left out. Of the text a family takes what it knows; what else
+    a condition holds is never passed over. Raises FoundryError when pooled text or control latents are missing, and
+    naming what the family cannot take.
     """
     inner = bare(model)
+    given = _with_control(inner, noisy, condition)
     if isinstance(inner, FluxTransformer2DModel):
-        return _denoise_flux(model, inner.config, noisy, timestep, states, conditions)
-    extra = _keywords(inner)(inner.config, noisy, mask, conditions)
-    output = model(noisy, timestep=timestep, encoder_hidden_states=states, return_dict=False, **extra)[0]
+        return _denoise_flux(model, inner.config, noisy, given, timestep, condition)
+    extra = _keywords(inner)(inner.config, noisy, condition)
+    output = model(
+        given, timestep=timestep, encoder_hidden_states=condition.states, return_dict=False, **extra
+    )[0]
     return output if output.shape[1] == noisy.shape[1] else output[:, : noisy.shape[1]]
 
 
-Keywords = Callable[[Any, Tensor, Tensor, Conditions], dict[str, Any]]
+def control_channels(model: nn.Module) -> int:
+    """Channels of the control latents that a model reads beside the noisy ones; 0 for most.
+
+    What goes in beyond what comes out, as in FLUX.1's control models (128 in, 64 out, both 2x2 packed).
+    """
+    inner = bare(model)
+    config: Any = inner.config
+    taken, given = getattr(config, "in_channels", 0), getattr(config, "out_channels", None)
+    return max(0, taken - (given or taken)) // (4 if isinstance(inner, FluxTransformer2DModel) else 1)
+
+
+def _with_control(inner: nn.Module, noisy: Tensor, condition: Condition) -> Tensor:
+    """Noisy latents with control latents behind them. Raises FoundryError for what the family cannot take."""
+    refused = ["layout", "attention_mask"]
+    if condition.time_ids is not None and getattr(inner.config, "addition_embed_type", None) != "text_time":
+        refused.append("time_ids")
+    for name in refused:
+        if getattr(condition, name) is not None:
+            raise FoundryError(
+                f"'{name}' is given, which a {type(inner).__name__} of this configuration cannot take; leave it out"
+            )
+    wanted, control = control_channels(inner), condition.control
+    found = 0 if control is None else control.shape[1]
+    if found != wanted:
+        raise FoundryError(
+            f"'control' has {found} channels of latents, this {type(inner).__name__} takes {wanted or 'none'}; "
+            "give a condition with as many"
+        )
+    return noisy if control is None else torch.cat([noisy, control], dim=1)
+
+
+Keywords = Callable[[Any, Tensor, Condition], dict[str, Any]]
 
 
 def _keywords(model: nn.Module) -> Keywords:
@@ -117,8 +130,8 @@ def _keywords(model: nn.Module) -> Keywords:
     return _no_keywords
 
 
-def _pixart_keywords(config: Any, noisy: Tensor, mask: Tensor, conditions: Conditions) -> dict[str, Any]:
-    extra: dict[str, Any] = {"encoder_attention_mask": mask}
+def _pixart_keywords(config: Any, noisy: Tensor, condition: Condition) -> dict[str, Any]:
+    extra: dict[str, Any] = {"encoder_attention_mask": condition.mask}
     if config.use_additional_conditions:
         height, width = (PIXELS_PER_LATENT * side for side in noisy.shape[-2:])
         size, ratio = noisy.new_tensor([height, width]), noisy.new_tensor([height / width])
@@ -129,18 +142,18 @@ def _pixart_keywords(config: Any, noisy: Tensor, mask: Tensor, conditions: Condi
     return extra
 
 
-def _sd3_keywords(config: Any, noisy: Tensor, mask: Tensor, conditions: Conditions) -> dict[str, Any]:
-    return {"pooled_projections": _pooled(config, conditions)}
+def _sd3_keywords(config: Any, noisy: Tensor, condition: Condition) -> dict[str, Any]:
+    return {"pooled_projections": _pooled(config, condition)}
 
 
-def _unet_keywords(config: Any, noisy: Tensor, mask: Tensor, conditions: Conditions) -> dict[str, Any]:
+def _unet_keywords(config: Any, noisy: Tensor, condition: Condition) -> dict[str, Any]:
     if config.addition_embed_type != "text_time":
         return {}
-    time_ids = _sizes(noisy) if conditions.time_ids is None else conditions.time_ids
-    return {"added_cond_kwargs": {"text_embeds": _pooled(config, conditions), "time_ids": time_ids}}
+    time_ids = _sizes(noisy) if condition.time_ids is None else condition.time_ids
+    return {"added_cond_kwargs": {"text_embeds": _pooled(config, condition), "time_ids": time_ids}}
 
 
-def _no_keywords(config: Any, noisy: Tensor, mask: Tensor, conditions: Conditions) -> dict[str, Any]:
+def _no_keywords(config: Any, noisy: Tensor, condition: Condition) -> dict[str, Any]:
     return {}
 
 
@@ -150,28 +163,28 @@ def _sizes(noisy: Tensor) -> Float[Tensor, "b 6"]:
     return noisy.new_tensor([height, width, 0.0, 0.0, height, width]).repeat(len(noisy), 1)
 
 
-def _pooled(config: Any, conditions: Conditions) -> Tensor:
-    if conditions.pooled is None:
+def _pooled(config: Any, condition: Condition) -> Tensor:
+    if condition.pooled is None:
         raise FoundryError(
             f"'pooled' is missing; this backbone takes pooled text of width {pooled_dim(config)}; "
-            "pass Conditions(pooled=...)"
+            "encode the texts with the encoders that it was trained with"
         )
-    return conditions.pooled
+    return condition.pooled
 
 
 def _denoise_flux(
-    model: nn.Module, config: Any, noisy: Tensor, timestep: Tensor, states: Tensor, conditions: Conditions
+    model: nn.Module, config: Any, noisy: Tensor, given: Tensor, timestep: Tensor, condition: Condition
 ) -> Tensor:
     batch, _, height, width = noisy.shape
-    guidance = noisy.new_full((batch,), conditions.guidance) if config.guidance_embeds else None
+    guidance = noisy.new_full((batch,), condition.guidance) if config.guidance_embeds else None
     output = model(
-        pack(noisy),
+        pack(given),
         timestep=timestep / FLUX_TIMESTEPS,
-        encoder_hidden_states=states,
-        pooled_projections=_pooled(config, conditions),
+        encoder_hidden_states=condition.states,
+        pooled_projections=_pooled(config, condition),
         guidance=guidance,
         img_ids=_image_ids(height // 2, width // 2, noisy),
-        txt_ids=noisy.new_zeros(states.shape[1], 3),
+        txt_ids=noisy.new_zeros(condition.states.shape[1], 3),
         return_dict=False,
     )[0]
     return unpack(output, height, width)

@@ -10,15 +10,15 @@ import queue
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float16, Int64
-from torch import Tensor
+from jaxtyping import Int64
 
+from training.conditioning import Condition
 from training.errors import FoundryError
-from training.feed.transfer import to_device
 from training.randomness import Draw
 from training.shards import TrainingShards
 from training.text_encoders import TextEncoder, TokenStates
@@ -26,19 +26,11 @@ from training.text_encoders import TextEncoder, TokenStates
 SECONDS_BETWEEN_LOOKS = 0.2
 
 
-class TextTensors(NamedTuple):
-    """States of a batch's texts on the training's device, zero where ``mask`` is false."""
-
-    states: Float16[Tensor, "b tokens dim"]
-    mask: Bool[Tensor, "b tokens"]
-    pooled: Float16[Tensor, "b pooled_dim"] | None
-
-
 @runtime_checkable
 class TextSource(Protocol):
-    """Gives the states of texts by their numbers in the dataset."""
+    """Gives texts by their numbers in the dataset, float16 on the training's device."""
 
-    def get(self, texts: Int64[np.ndarray, " b"], pad_to: int | None) -> TextTensors:
+    def get(self, texts: Int64[np.ndarray, " b"], pad_to: int | None) -> Condition:
         """States padded with zeros to the longest text, or to ``pad_to`` tokens."""
         ...
 
@@ -55,7 +47,7 @@ class StoredTexts:
         self._shards, self._device, self._with_pooled = shards, device, pooled
         self._buffer = np.empty(0, np.float16)
 
-    def get(self, texts: Int64[np.ndarray, " b"], pad_to: int | None) -> TextTensors:
+    def get(self, texts: Int64[np.ndarray, " b"], pad_to: int | None) -> Condition:
         """See :class:`TextSource`."""
         most = (
             len(texts) * (pad_to or self._shards.description.max_tokens) * self._shards.description.text_dim
@@ -63,12 +55,21 @@ class StoredTexts:
         if len(self._buffer) < most:
             self._buffer = np.empty(most, np.float16)
         batch = self._shards.text_states(texts, pad_to, pooled=self._with_pooled, out=self._buffer)
-        pooled = None if batch.pooled is None else to_device(batch.pooled, self._device)
-        return TextTensors(
-            to_device(torch.from_numpy(batch.states).clone(), self._device),
-            to_device(batch.mask, self._device),
-            pooled,
-        )
+        shared = Condition.of_arrays(batch.states, batch.mask, batch.pooled)
+        return replace(shared, states=shared.states.clone()).to(self._device)  # the buffer is used again
+
+
+def stored_texts(shards: TrainingShards, texts: Int64[np.ndarray, " b"]) -> Condition:
+    """Texts by their numbers as a sampler takes them, on the CPU: float32, padded to the dataset's longest, with pooled
+    text, and the empty text as their null. Raises FoundryError for a dataset without states."""
+    every = np.append(texts, shards.null_text(1))
+    found = StoredTexts(shards, "cpu", pooled=True).get(every, shards.description.max_tokens)
+    return found.to(dtype=torch.float32).last_as_null()
+
+
+def alt_texts(shards: TrainingShards, rows: Int64[np.ndarray, " b"]) -> Condition:
+    """:func:`stored_texts` of the original alt-texts of some samples."""
+    return stored_texts(shards, shards.text_of(rows, np.zeros(len(rows), np.int64)))
 
 
 class EncodedInStep:
@@ -95,7 +96,7 @@ class EncodedInStep:
         self._device, self._with_pooled = device, pooled
         self._one_at_a_time = threading.Lock()  # tokenizers and models are not made for two threads
 
-    def get(self, texts: Int64[np.ndarray, " b"], pad_to: int | None) -> TextTensors:
+    def get(self, texts: Int64[np.ndarray, " b"], pad_to: int | None) -> Condition:
         """See :class:`TextSource`."""
         distinct, places = np.unique(texts, return_inverse=True)
         with self._one_at_a_time:
@@ -103,20 +104,20 @@ class EncodedInStep:
         return self._spread(encoded, places.astype(np.int64), pad_to)
 
     @torch.inference_mode()
-    def _spread(self, encoded: TokenStates, places: np.ndarray, pad_to: int | None) -> TextTensors:
+    def _spread(self, encoded: TokenStates, places: np.ndarray, pad_to: int | None) -> Condition:
         width = pad_to or encoded.states.shape[1]
         chosen = torch.from_numpy(places).to(encoded.states.device)
         states = encoded.states.index_select(0, chosen)
         states = torch.nn.functional.pad(states, (0, 0, 0, width - states.shape[1])).to(self._device)
         mask = torch.from_numpy(encoded.mask(width)[places]).to(self._device)
         pooled = encoded.pooled.index_select(0, chosen).to(self._device) if self._with_pooled else None
-        return TextTensors(states, mask, pooled)
+        return Condition(states, mask, pooled)
 
 
 class _Ready(NamedTuple):
     first_image: int
     texts: np.ndarray
-    tensors: TextTensors
+    tensors: Condition
 
 
 class EncodedAhead:
@@ -150,11 +151,11 @@ class EncodedAhead:
         """End the thread."""
         self._stop.set()
 
-    def get(self, texts: Int64[np.ndarray, " b"], pad_to: int | None) -> TextTensors:
+    def get(self, texts: Int64[np.ndarray, " b"], pad_to: int | None) -> Condition:
         """States of texts that belong to no batch: encoded now."""
         return self._source.get(texts, pad_to)
 
-    def get_for(self, draw: Draw, texts: Int64[np.ndarray, " b"], pad_to: int | None) -> TextTensors:
+    def get_for(self, draw: Draw, texts: Int64[np.ndarray, " b"], pad_to: int | None) -> Condition:
         """States of a batch's texts, from the thread where it foresaw them. Raises what the thread raised."""
         while (ready := self._next()) is not None and ready.first_image <= draw.first_image:
             self._waiting = None

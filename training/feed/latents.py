@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 import numpy as np
-from jaxtyping import Bool, Float, Float16, Int64
+import torch
+from jaxtyping import Float, Int64
 from torch import Tensor
 
-from training.conditioning import Prompts
+from training.conditioning import Condition
 from training.errors import FoundryError
 from training.feed.conditions import EncodedAhead, EncodedInStep, StoredTexts
 from training.feed.order import ShardOrder, build_order, selected
 from training.feed.staging import RemoteDataset, Stager, claim_cache
-from training.feed.transfer import to_device
+from training.hardware import to_device
 from training.randomness import Draw
 from training.recipes.execution import Execution, input_place
 from training.recipes.specification import TrainingSpecification
@@ -33,13 +34,11 @@ NULL_CAPTION = -1
 
 @dataclass(frozen=True)
 class LatentBatch:
-    """Latents with the token states of the captions drawn; caption -1 is the empty text."""
+    """Latents with what is told of them; ``captions``: which of its captions each is told, -1 for the empty text."""
 
     latents: Float[Tensor, "b c h w"]
-    states: Float[Tensor, "b tokens dim"]
-    mask: Bool[Tensor, "b tokens"]
+    condition: Condition
     captions: Int64[np.ndarray, " b"]
-    pooled: Float[Tensor, "b pooled_dim"] | None = None
 
 
 class LatentFeed:
@@ -61,7 +60,7 @@ class LatentFeed:
         self.pad_to: int | None = None
         self._order = self.build_order()
         self._texts = self._text_source(execution, pooled)
-        self._prompts: tuple[int, Prompts] | None = None
+        self._prompts: tuple[int, Condition] | None = None
 
     def build_order(self) -> ShardOrder:
         """The order of samples that the recipe asks for; each caller has its own, since orders remember."""
@@ -84,7 +83,7 @@ class LatentFeed:
             found = self._texts.get_for(draw, texts, self.pad_to)
         else:
             found = self._texts.get(texts, self.pad_to)
-        return LatentBatch(latents, found.states.float(), found.mask, captions, _float(found.pooled))
+        return LatentBatch(latents, found.to(dtype=torch.float32), captions)
 
     def draw_captions(self, draw: Draw, caption_dropout: float) -> Int64[np.ndarray, " b"]:
         """Caption numbers of a batch, -1 where the caption is dropped."""
@@ -97,26 +96,23 @@ class LatentFeed:
         )
         return np.where(draw.uniform("caption_dropout") < caption_dropout, NULL_CAPTION, captions)
 
-    def prompts(self, count: int) -> Prompts:
-        """The first alt-texts of the data and the empty text, as the sampler takes them."""
+    def prompts(self, count: int) -> Condition:
+        """The first alt-texts of the data, with the empty text as their null."""
         if self._prompts is None or self._prompts[0] != count:
             rows = self.rows[:count]
             if self._stager is not None:
                 self._stager.require(self.shards.shards_of(rows))
             texts = self.shards.text_of(rows, np.zeros_like(rows))
-            found = self._texts.get(np.append(texts, 0), self.shards.description.max_tokens)
-            states, mask = found.states.float().cpu().numpy(), found.mask.cpu().numpy()
-            own = Prompts(states[:-1], mask[:-1], states[-1], mask[-1])
-            if found.pooled is not None:
-                pooled = found.pooled.float().cpu().numpy()
-                own = replace(own, pooled=pooled[:-1], null_pooled=pooled[-1])
-            self._prompts = count, own
+            found = self._texts.get(
+                np.append(texts, self.shards.null_text(1)), self.shards.description.max_tokens
+            )
+            self._prompts = count, found.to(dtype=torch.float32).last_as_null()
         return self._prompts[1]
 
-    def null_text(self) -> tuple[Float[Tensor, "1 tokens dim"], Bool[Tensor, "1 tokens"]]:
-        """States and mask of the empty text, padded to the dataset's longest."""
+    def null(self) -> Condition:
+        """The empty text, one row, padded to the dataset's longest."""
         found = self._texts.get(self.shards.null_text(1), self.shards.description.max_tokens)
-        return found.states.float(), found.mask
+        return found.to(dtype=torch.float32)
 
     def close(self) -> None:
         """End the threads, if any, and leave the cache to others."""
@@ -191,7 +187,3 @@ def check_input_digests(spec: TrainingSpecification, shards: TrainingShards) -> 
                 f"{shards.folder}: made with {name} {str(digest)[:12]}…, the specification names {wanted[:12]}…; "
                 "write the training shards again or name that model"
             )
-
-
-def _float(pooled: Float16[Tensor, "b d"] | None) -> Float[Tensor, "b d"] | None:
-    return None if pooled is None else pooled.float()

@@ -129,7 +129,7 @@ def _loop_flops(loop: Any, case: Case) -> float:
     timestep = torch.full((case.batch_size,), 500.0, device=batch.latents.device)
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
-        denoise(loop.module, batch.latents, timestep, batch.states, batch.mask)
+        denoise(loop.module, batch.latents, timestep, batch.condition)
     return float(counter.get_total_flops())
 
 

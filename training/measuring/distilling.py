@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 
-from training.backbones import Conditions, denoise
+from training.backbones import denoise
 from training.distillation import build_student
 from training.loop.loop import Loop
 from training.loop.optimizer import build_optimizer
@@ -119,13 +119,13 @@ def floor_step(loop: Loop, case: Case, *, copies: bool = False) -> Callable[[], 
     precision = Precision(case.precision, loop.device_type)
     batch = fixed_batch(loop, case.batch_size)
     timestep = torch.rand(case.batch_size, device=batch.latents.device) * 999
-    arguments, conditions = (batch.latents, timestep, batch.states, batch.mask), Conditions(batch.pooled)
+    arguments = (batch.latents, timestep, batch.condition)
 
     def step() -> None:
         with precision.autocast():
             with torch.no_grad():
-                wanted = denoise(teacher, *arguments, conditions=conditions)
-            output = denoise(student, *arguments, conditions=conditions)
+                wanted = denoise(teacher, *arguments)
+            output = denoise(student, *arguments)
         (output.float() - wanted.float()).square().mean().backward()
         torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0, foreach=True)
         optimizer.step()

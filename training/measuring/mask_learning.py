@@ -12,7 +12,7 @@ from diffusers import EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
 from training.backbones import Backbone, latent_shape, pooled_dim, text_dim
-from training.conditioning import Prompts
+from training.conditioning import Condition
 from training.diffusion.noise_process import Noising
 from training.measuring.devices import Timing, time_calls
 from training.measuring.models import random_model
@@ -126,18 +126,12 @@ def _denoiser(name: str, backbone: Backbone) -> Denoiser:
     return Denoiser(backbone, None, Noising("epsilon"), scheduler=scheduler)
 
 
-def _prompt(backbone: Backbone) -> Prompts:
+def _prompt(backbone: Backbone) -> Condition:
     random = np.random.default_rng(0)
     width, pooled = text_dim(backbone.config), pooled_dim(backbone.config)
 
     def normal(*shape: int) -> Any:
         return random.normal(size=shape).astype(np.float32)
 
-    return Prompts(
-        normal(1, TOKENS, width),
-        np.ones((1, TOKENS), np.bool_),
-        normal(TOKENS, width),
-        np.ones(TOKENS, np.bool_),
-        normal(1, pooled) if pooled else None,
-        normal(pooled) if pooled else None,
-    )
+    states, mask = normal(2, TOKENS, width), np.ones((2, TOKENS), np.bool_)
+    return Condition.of_arrays(states, mask, normal(2, pooled) if pooled else None).last_as_null()

@@ -9,7 +9,8 @@ import torch
 from diffusers import FluxTransformer2DModel
 from torch import Tensor
 
-from training.backbones import Backbone, Conditions, denoise, latent_shape, pooled_dim, text_dim
+from training.backbones import Backbone, denoise, latent_shape, pooled_dim, text_dim
+from training.conditioning import Condition
 from training.measuring.devices import time_calls
 from training.measuring.models import parameters_of, pruned_at_random, random_model
 from training.measuring.rows import Measurement, Row, backbone_of, release_memory, time_and_memory
@@ -109,5 +110,5 @@ def guided_step(model: Backbone, images: int, smoke: bool) -> Callable[[], Tenso
     noisy, states = normal(count, channels, side, side), normal(count, TOKENS, text_dim(model.config))
     timestep = torch.full((count,), 500.0, device=like.device, dtype=like.dtype)
     mask = torch.ones(count, TOKENS, dtype=torch.bool, device=like.device)
-    conditions = Conditions(normal(count, width) if width else None)
-    return lambda: denoise(model, noisy, timestep, states, mask, conditions=conditions)
+    condition = Condition(states, mask, normal(count, width) if width else None)
+    return lambda: denoise(model, noisy, timestep, condition)

@@ -43,7 +43,7 @@ def floor_step(loop: Loop, case: Case) -> Callable[[], None]:
 
     def step() -> None:
         with precision.autocast():
-            output = denoise(model, batch.latents, timestep, batch.states, batch.mask)
+            output = denoise(model, batch.latents, timestep, batch.condition)
         (output.float() - target).square().mean().backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0, foreach=True)
         optimizer.step()
@@ -72,10 +72,14 @@ class ExampleStep:
     def loss(self, noise: Tensor, timesteps: Tensor) -> Tensor:
         """Mean squared error of the predicted noise."""
         noisy = self.noise_scheduler.add_noise(self.batch.latents, noise, timesteps)
-        mask = {"encoder_attention_mask": self.batch.mask} if takes_mask(self.model) else {}
+        mask = {"encoder_attention_mask": self.batch.condition.mask} if takes_mask(self.model) else {}
         with self.precision.autocast():
             prediction = self.forward(
-                noisy, timestep=timesteps, encoder_hidden_states=self.batch.states, return_dict=False, **mask
+                noisy,
+                timestep=timesteps,
+                encoder_hidden_states=self.batch.condition.states,
+                return_dict=False,
+                **mask,
             )[0]
         return functional.mse_loss(prediction[:, : noise.shape[1]].float(), noise.float(), reduction="mean")
 

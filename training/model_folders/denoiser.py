@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from training.backbones import NO_CONDITIONS, Conditions, denoise
-from training.conditioning import Prompts
+from training.backbones import denoise
+from training.conditioning import Condition
 from training.diffusion.few_step_schedulers import (
     few_step_scheduler_of,
     is_few_step,
@@ -87,13 +87,11 @@ class Denoiser:
         self,
         noisy: Float[Tensor, "b c h w"],
         level: Float[Tensor, " b"],
-        states: Float[Tensor, "b tokens dim"],
-        mask: Bool[Tensor, "b tokens"],
-        conditions: Conditions = NO_CONDITIONS,
+        condition: Condition,
     ) -> Float[Tensor, "b c h w"]:
         """The clean latent the model sees in noisy ones; ``level`` is t in [0, 1), see :mod:`training.diffusion.noise_process`."""
         timestep = self.noising.timestep(level)
-        output = denoise(self.backbone, noisy, timestep, states, mask, conditions=conditions)
+        output = denoise(self.backbone, noisy, timestep, condition)
         return self.noising.clean(noisy, output, level)
 
     @property
@@ -109,7 +107,7 @@ def initial_noise(seeds: Sequence[int], shape: Sequence[int]) -> Float[Tensor, "
 
 def sample(
     model_folder: Path,
-    prompts: Prompts,
+    prompts: Condition,
     seeds: Sequence[int],
     *,
     steps: int = 20,
@@ -130,7 +128,7 @@ def sample(
 @torch.inference_mode()
 def sample_with(
     denoiser: Denoiser,
-    prompts: Prompts,
+    prompts: Condition,
     seeds: Sequence[int],
     steps: int,
     guidance: float,
@@ -138,8 +136,8 @@ def sample_with(
     latent_size: tuple[int, int] | None = None,
 ) -> UInt8[np.ndarray, "n height width 3"]:
     """Like :func:`sample`, for a loaded denoiser; ``latent_size`` is height and width, None for the backbone's own."""
-    if len(seeds) != len(prompts.states):
-        raise FoundryError(f"{len(prompts.states)} prompts but {len(seeds)} seeds; give one seed a prompt")
+    if len(seeds) != len(prompts):
+        raise FoundryError(f"{len(prompts)} prompts but {len(seeds)} seeds; give one seed a prompt")
     pictures = []
     for start in range(0, len(seeds), batch_size):
         chosen = slice(start, start + batch_size)

@@ -10,7 +10,8 @@ from diffusers import FluxTransformer2DModel
 from safetensors.torch import load_file
 from torch import Tensor
 
-from training.backbones import Conditions, bare, denoise, latent_shape, pooled_dim, text_dim
+from training.backbones import bare, control_channels, denoise, latent_shape, pooled_dim, text_dim
+from training.conditioning import Condition
 from training.errors import FoundryError
 from training.hardware import device_of
 from training.model_folders.denoiser import Denoiser
@@ -33,9 +34,11 @@ def probe(backbone: Any) -> Tensor:
     mask = torch.arange(PROBE_TOKENS) < torch.tensor([[PROBE_TOKENS], [3]])
     timestep = torch.tensor([100.0, 900.0])
     pooled_width = pooled_dim(backbone.config)
-    pooled = torch.randn(2, pooled_width, generator=generator).to(device) if pooled_width else None
-    parts = [part.to(device) for part in (noisy, timestep, states, mask)]
-    return denoise(backbone, *parts, conditions=Conditions(pooled=pooled)).float().cpu().contiguous()
+    pooled = torch.randn(2, pooled_width, generator=generator) if pooled_width else None
+    channels = control_channels(backbone)
+    control = torch.randn(2, channels, height, width, generator=generator) if channels else None
+    condition = Condition(states, mask, pooled, control=control).to(device)
+    return denoise(backbone, noisy.to(device), timestep.to(device), condition).float().cpu().contiguous()
 
 
 def reload_equals_saved(folder: Path, tolerance: float = 1e-4) -> float:

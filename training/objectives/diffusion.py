@@ -12,13 +12,13 @@ from diffusers import FluxTransformer2DModel, UNet2DConditionModel
 from jaxtyping import Float
 from torch import Tensor
 
-from training.backbones import Conditions, bare, denoise, latent_shape, pooled_dim, takes_mask, text_dim
+from training.backbones import bare, denoise, latent_shape, pooled_dim, takes_mask, text_dim
 from training.diffusion.noise_process import Noising
 from training.errors import FoundryError
 from training.feed.latents import LatentBatch, LatentFeed
 from training.feed.order import Order
 from training.feed.shapes import check_latent_sizes
-from training.feed.transfer import to_device
+from training.hardware import to_device
 from training.randomness import Draw
 from training.recipes.diffusion import DiffusionOptions
 from training.recipes.execution import Execution, input_folder
@@ -94,8 +94,7 @@ class DiffusionObjective:
         noise = self._to_device(draw.normal("noise", batch.latents.shape[1:]))
         level = self.draw_levels(draw)
         noisy = self.noising.add_noise(batch.latents, noise, level)
-        timestep, conditions = self.noising.timestep(level), Conditions(pooled=batch.pooled)
-        output = self.forward(self.module, noisy, timestep, batch.states, batch.mask, conditions=conditions)
+        output = self.forward(self.module, noisy, self.noising.timestep(level), batch.condition)
         target = self.noising.target(batch.latents, noise, level)
         squared = (output.float() - target).square()
         if self.options.min_snr_gamma is not None:
@@ -143,7 +142,7 @@ class DiffusionObjective:
             (FEW_STEPS, 1.0) if self.few_step else (execution.sample_steps, execution.sample_guidance)
         )
         _, height, width = self.shards.description.latent_shapes[0]
-        seeds = list(range(len(prompts.states)))
+        seeds = list(range(len(prompts)))
         images = sample_with(denoiser, prompts, seeds, steps, guidance, latent_size=(height, width))
         write_sheet(path, images)
 

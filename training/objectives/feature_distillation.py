@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.backbones import Conditions
 from training.diffusion.few_step_schedulers import is_few_step
 from training.distillation import FeaturePair, FeatureTaps, build_student, feature_pairs
 from training.model_folders.parents import check_backbone, load_parent
@@ -65,12 +64,11 @@ class FeatureDistillationObjective(DiffusionObjective):
         noise = self._to_device(draw.normal("noise", batch.latents.shape[1:]))
         level = self.draw_levels(draw)
         noisy = self.noising.add_noise(batch.latents, noise, level)
-        arguments = (noisy, self.noising.timestep(level), batch.states, batch.mask)
-        conditions = Conditions(pooled=batch.pooled)
+        arguments = (noisy, self.noising.timestep(level), batch.condition)
         with torch.no_grad(), self.teacher_taps.recording() as taught:
-            wanted = self.forward(self.teacher, *arguments, conditions=conditions).float()
+            wanted = self.forward(self.teacher, *arguments).float()
         with self.student_taps.recording() as own:
-            output = self.forward(self.module, *arguments, conditions=conditions).float()
+            output = self.forward(self.module, *arguments).float()
         options = self.distillation
         task = (output - self.noising.target(batch.latents, noise, level)).square().mean()
         imitation = (output - wanted).square().mean()

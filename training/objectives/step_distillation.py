@@ -46,7 +46,7 @@ class StepDistillationObjective(DiffusionObjective):
         half_life = options.target_half_life_images
         self.average = WeightAverage(self.module, half_life_decay(half_life)) if half_life else None
         self.target = self._target_network()
-        self.null_state, self.null_mask = self._null_text()
+        self.null = self.feed.null()
 
     def start(self, spec: TrainingSpecification, execution: Execution) -> tuple[DiffusionOptions, Any]:
         """The teacher's weights are where the student starts, and its prediction is the student's."""
@@ -87,12 +87,10 @@ class StepDistillationObjective(DiffusionObjective):
         """The clean latent that the guided teacher sees; one pass where nothing is guided."""
         timestep = self.noising.timestep(level)
         if bool((guidance == 1).all()):
-            output = denoise(self.teacher, noisy, timestep, batch.states, batch.mask)
+            output = denoise(self.teacher, noisy, timestep, batch.condition)
             return self.noising.clean(noisy, output.float(), level)
-        tokens = batch.states.shape[1]
-        states = torch.cat([self.null_state[:, :tokens].expand_as(batch.states), batch.states])
-        mask = torch.cat([self.null_mask[:, :tokens].expand_as(batch.mask), batch.mask])
-        doubled = denoise(self.teacher, noisy.repeat(2, 1, 1, 1), timestep.repeat(2), states, mask)
+        both = batch.condition.with_null(self.null).doubled()
+        doubled = denoise(self.teacher, noisy.repeat(2, 1, 1, 1), timestep.repeat(2), both)
         unconditional, conditional = doubled.float().chunk(2)
         output = consistency.guided(unconditional, conditional, guidance)
         return self.noising.clean(noisy, output, level)
@@ -128,7 +126,7 @@ class StepDistillationObjective(DiffusionObjective):
     def _consistency(
         self, network: Any, batch: DiffusionBatch, noisy: Float[Tensor, "b c h w"], level: Float[Tensor, " b"]
     ) -> Float[Tensor, "b c h w"]:
-        output = self.forward(network, noisy, self.noising.timestep(level), batch.states, batch.mask)
+        output = self.forward(network, noisy, self.noising.timestep(level), batch.condition)
         return consistency.consistency_function(self.noising, noisy, output.float(), level)
 
     def _guidance(self, draw: Draw) -> Float[Tensor, " b"]:
@@ -144,7 +142,3 @@ class StepDistillationObjective(DiffusionObjective):
         for parameter, average in zip(network.parameters(), self.average.average, strict=True):
             parameter.data = average
         return network
-
-    def _null_text(self) -> tuple[Tensor, Tensor]:
-        """States [1, max_tokens, d] and mask of the empty text."""
-        return self.feed.null_text()

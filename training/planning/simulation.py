@@ -20,13 +20,13 @@ from torch.utils.checkpoint import checkpoint
 
 from training.backbones import (
     Conditioning,
-    Conditions,
     build_on_meta,
     denoise,
     example_inputs,
     variant,
 )
 from training.backbones._building import collector_paused
+from training.conditioning import Condition
 from training.loop.precision import FORMATS
 from training.planning.blocks import pasted_blocks, repeated_blocks
 from training.planning.live_bytes import PROBE_BATCH, LiveBytes, Row, Timeline
@@ -71,12 +71,10 @@ def _step(
     model: nn.Module, inputs: dict[str, Tensor], setting: Setting, live: LiveBytes, prepare: Prepare
 ) -> list[Row]:
     noisy = inputs["latents"] + inputs["noise"]
-    conditions = Conditions(pooled=inputs.get("pooled"))
+    condition = Condition(inputs["states"], inputs["mask"], inputs.get("pooled"))
     with pasted_blocks(model, live, prepare, setting.device) as pasted:
         with _autocast(setting.precision):
-            output = denoise(
-                model, noisy, inputs["timestep"], inputs["states"], inputs["mask"], conditions=conditions
-            )
+            output = denoise(model, noisy, inputs["timestep"], condition)
             loss = (output.float() - (inputs["noise"] - inputs["latents"])).square().mean()
         pasted.forward_ended()
         del output
@@ -95,11 +93,11 @@ def _fakes(setting: Setting, fake: FakeTensorMode) -> tuple[nn.Module, dict[str,
         "latents": example.noisy,
         "noise": torch.empty_like(example.noisy),
         "timestep": example.timestep,
-        "states": example.states,
-        "mask": example.mask.bool(),
+        "states": example.condition.states,
+        "mask": example.condition.mask.bool(),
     }
-    if example.conditions.pooled is not None:
-        inputs["pooled"] = example.conditions.pooled
+    if example.condition.pooled is not None:
+        inputs["pooled"] = example.condition.pooled
     _make_fake(model, fake, list(repeated_blocks(model)))
     if setting.device == "gpu":
         _norms_in_fp32(model)

@@ -12,11 +12,11 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from training.backbones import Conditions, bare, denoise
-from training.conditioning import Prompts
+from training.backbones import bare, denoise
+from training.conditioning import Condition
 from training.diffusion.noise_process import Noising
 from training.errors import FoundryError
 from training.pruning._layers import Kind, Layer, UnitKey, linear_of
@@ -80,19 +80,13 @@ def _squares(backbone: nn.Module, layer: Layer) -> Float[Tensor, " units"]:
 
 @runtime_checkable
 class CaptionedLatents(Protocol):
-    """Clean latents with the token states of one caption each, on any device; a ``DiffusionBatch`` is one."""
+    """Clean latents with what is told of each, on any device; a ``LatentBatch`` is one."""
 
     @property
     def latents(self) -> Float[Tensor, "n c h w"]: ...
 
     @property
-    def states(self) -> Float[Tensor, "n tokens dim"]: ...
-
-    @property
-    def mask(self) -> Shaped[Tensor, "n tokens"]: ...
-
-    @property
-    def pooled(self) -> Float[Tensor, "n pooled_dim"] | None: ...
+    def condition(self) -> Condition: ...
 
 
 def check_samples(latents: CaptionedLatents | None, options: TaylorOptions) -> None:
@@ -176,15 +170,11 @@ def _level_gradients(
     for start in range(0, options.samples, options.batch_size):
         own = slice(start, min(start + options.batch_size, options.samples))
         clean, drawn = latents.latents[own].to(device).float(), noise[own].to(device)
-        states, mask = latents.states[own].to(first), latents.mask[own].to(device)
-        pooled = None if latents.pooled is None else latents.pooled[own].to(first)
+        condition = latents.condition.part(own.start, own.stop).to(device, dtype)
         t = clean.new_full((len(clean),), level)
         noisy, target = (f(clean, drawn, t) for f in (noising.add_noise, noising.target))
         with torch.enable_grad():
-            conditions = Conditions(pooled=pooled)
-            output = denoise(
-                backbone, noisy.to(dtype), noising.timestep(t), states, mask, conditions=conditions
-            )
+            output = denoise(backbone, noisy.to(dtype), noising.timestep(t), condition)
             part = (output.to(exact) - target).square().mean() * (len(clean) / options.samples)
         found = torch.autograd.grad(part, list(gates.values()), allow_unused=True, materialize_grads=True)
         loss += float(part.detach())
@@ -198,7 +188,7 @@ class BlockSampling:
     """The samples that block removal compares: the first ``prompts`` of the options, one chain each."""
 
     denoiser: Sampled
-    prompts: Prompts
+    prompts: Condition
     options: PruningOptions
     seed: int
     latent_size: tuple[int, int] | None = None
@@ -216,17 +206,17 @@ class BlockSampling:
         return run_chain(chain).final
 
 
-def check_prompts(prompts: Prompts, wanted: int, field: str) -> None:
+def check_prompts(prompts: Condition, wanted: int, field: str) -> None:
     """Raises FoundryError for fewer prompts than the option named ``field`` asks for."""
-    if len(prompts.states) < wanted:
+    if len(prompts) < wanted:
         raise FoundryError(
-            f"pruning: '{field}' is {wanted}, but {len(prompts.states)} are given; give more or lower it"
+            f"pruning: '{field}' is {wanted}, but {len(prompts)} are given; give more or lower it"
         )
 
 
 def block_scores(
     denoiser: Sampled,
-    prompts: Prompts,
+    prompts: Condition,
     kinds: Sequence[Kind],
     options: PruningOptions,
     seed: int,

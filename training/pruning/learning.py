@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from training.conditioning import Prompts
+from training.conditioning import Condition
 from training.errors import FoundryError
 from training.pruning._layers import UnitKey
 from training.pruning.hard_concrete import HardConcrete, expected_l0, mean_l1, mean_sigmoid
@@ -83,7 +83,7 @@ class MaskLearner:
     def __init__(
         self,
         denoiser: Sampled,
-        prompts: Prompts,
+        prompts: Condition,
         units: UnitCounts,
         masking: Masking,
         options: PruningOptions,
@@ -94,9 +94,9 @@ class MaskLearner:
 
         Raises FoundryError for fewer prompts than asked for, unknown kinds, and where no kind with units has a rate.
         """
-        if len(prompts.states) < options.prompts:
+        if len(prompts) < options.prompts:
             raise FoundryError(
-                f"pruning: 'prompts' is {options.prompts}, but {len(prompts.states)} are given; give more or lower it"
+                f"pruning: 'prompts' is {options.prompts}, but {len(prompts)} are given; give more or lower it"
             )
         denoiser.backbone.requires_grad_(False).eval()
         self.denoiser, self.prompts, self.masking = denoiser, prompts, masking

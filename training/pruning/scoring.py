@@ -8,8 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from training.backbones import bare, latent_shape, pooled_dim, text_dim
-from training.conditioning import Prompts
+from training.conditioning import Condition
 from training.digests import canonical_json, sha256_bytes
 from training.errors import FoundryError
 from training.model_folders.denoiser import Denoiser
@@ -50,7 +52,7 @@ class Scoring:
 
     method: Method
     denoiser: Denoiser
-    prompts: Prompts
+    prompts: Condition
     latents: CaptionedLatents | None
     options: PruningOptions
     kinds: tuple[Kind, ...]
@@ -67,7 +69,7 @@ class Scoring:
 def score_units(
     method: str,
     denoiser: Denoiser,
-    prompts: Prompts,
+    prompts: Condition,
     latents: CaptionedLatents | None,
     options: PruningOptions,
     *,
@@ -137,11 +139,11 @@ def _check_latents(scoring: Scoring) -> None:
             f"latents: {latents.latents.shape[1]} channels found, the backbone takes {channels}; "
             "give latents of the autoencoder that it was trained with"
         )
-    _check_texts(scoring.denoiser.backbone, latents, "latents")
+    if latents is not None:
+        _check_texts(scoring.denoiser.backbone, latents.condition, "latents")
 
 
-def _check_texts(backbone: Any, texts: Any, field: str) -> None:
-    """``texts``: anything with ``states`` and ``pooled``."""
+def _check_texts(backbone: Any, texts: Condition, field: str) -> None:
     config = bare(backbone).config
     wanted = (text_dim(config), pooled_dim(config))
     pooled = None if texts.pooled is None or wanted[1] is None else texts.pooled.shape[-1]
@@ -200,22 +202,26 @@ def _digest(scoring: Scoring, options: PruningOptions, model_digest: str) -> str
         "kinds": sorted(scoring.kinds),
         "seed": scoring.seed,
         "latent_size": scoring.latent_size,
-        "prompts": _prompts_digest(scoring.prompts.part(0, options.prompts)),
+        "prompts": _prompts_digest(
+            scoring.prompts.part(0, options.prompts), pooled_dim(bare(scoring.denoiser.backbone).config)
+        ),
     }
     return sha256_bytes(canonical_json(identity).encode())
 
 
-def _prompts_digest(prompts: Prompts) -> str:
-    parts = (
+def _prompts_digest(prompts: Condition, pooled_width: int | None) -> str:
+    """Of the texts and their null; pooled text counts where the backbone takes it."""
+    null = prompts.null
+    texts = (
         prompts.states,
         prompts.mask,
-        prompts.null_states,
-        prompts.null_mask,
-        prompts.pooled,
-        prompts.null_pooled,
+        *((None, None) if null is None else (null.states[0], null.mask[0])),
     )
-    told = [
-        None if part is None else [str(part.dtype), list(part.shape), sha256_bytes(part.tobytes())]
-        for part in parts
-    ]
-    return sha256_bytes(canonical_json(told).encode())
+    pooled = (prompts.pooled, None if null is None or null.pooled is None else null.pooled[0])
+    parts = (*texts, *(pooled if pooled_width else (None, None)))
+    return sha256_bytes(canonical_json([None if part is None else _told(part) for part in parts]).encode())
+
+
+def _told(part: Tensor) -> list[Any]:
+    array = part.cpu().numpy()
+    return [str(array.dtype), list(array.shape), sha256_bytes(array.tobytes())]

@@ -10,11 +10,11 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 from diffusers import FluxTransformer2DModel, SD3Transformer2DModel
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor
 
-from training.backbones import Conditions, bare, denoise, latent_shape
-from training.conditioning import Prompts
+from training.backbones import bare, denoise, latent_shape
+from training.conditioning import Condition
 
 
 @runtime_checkable
@@ -44,14 +44,12 @@ def draw_noise(generators: Sequence[torch.Generator], shape: Sequence[int]) -> F
 class Guided:
     """A backbone's answer to latents as the stock pipeline asks for it, with classifier-free guidance.
 
-    ``doubled``: the empty text stands before the given one in ``states``, ``mask`` and ``conditions``, and latents are
-    denoised with both. ``dtype``: what the backbone computes in where that is not the latents' own.
+    ``doubled``: the null stands before what is given in ``condition``, and latents are denoised with both. ``dtype``:
+    what the backbone computes in where that is not the latents' own.
     """
 
     backbone: Any
-    states: Float[Tensor, "n tokens dim"]
-    mask: Shaped[Tensor, "n tokens"]
-    conditions: Conditions
+    condition: Condition
     guidance: float
     doubled: bool
     dtype: torch.dtype | None = None
@@ -61,7 +59,7 @@ class Guided:
         noisy = torch.cat([latents, latents]) if self.doubled else latents
         times = timestep.to(latents.device).expand(len(noisy))
         noisy = noisy if self.dtype is None else noisy.to(self.dtype)
-        output = denoise(self.backbone, noisy, times, self.states, self.mask, conditions=self.conditions)
+        output = denoise(self.backbone, noisy, times, self.condition)
         output = output if self.dtype is None else output.to(latents.dtype)
         if not self.doubled:
             return output
@@ -70,9 +68,7 @@ class Guided:
 
     def to(self, dtype: torch.dtype) -> Guided:
         """The same for a backbone that computes in ``dtype``."""
-        pooled = self.conditions.pooled
-        conditions = replace(self.conditions, pooled=None if pooled is None else pooled.to(dtype))
-        return replace(self, states=self.states.to(dtype), conditions=conditions, dtype=dtype)
+        return replace(self, condition=self.condition.to(dtype=dtype), dtype=dtype)
 
 
 @dataclass(frozen=True)
@@ -90,14 +86,14 @@ class Start:
 
 def sample_latents(
     denoiser: Sampled,
-    prompts: Prompts,
+    condition: Condition,
     seeds: Sequence[int],
     steps: int,
     guidance: float,
     latent_size: tuple[int, int] | None = None,
 ) -> Float[Tensor, "n c h w"]:
-    """Latents of prompts. FLUX is told the guidance; for the others the empty text is denoised beside and extrapolated from."""
-    start = start_sampling(denoiser, prompts, seeds, steps, guidance, latent_size)
+    """Latents of a condition's rows. FLUX is told the guidance; for the others its null is denoised beside and extrapolated from."""
+    start = start_sampling(denoiser, condition, seeds, steps, guidance, latent_size)
     latents, scheduler = start.latents, start.scheduler
     extra = extra_keywords(scheduler, start.generators)
     for timestep in scheduler.timesteps:
@@ -108,7 +104,7 @@ def sample_latents(
 
 def start_sampling(
     denoiser: Sampled,
-    prompts: Prompts,
+    condition: Condition,
     seeds: Sequence[int],
     steps: int,
     guidance: float,
@@ -119,14 +115,13 @@ def start_sampling(
     channels, *own_size = latent_shape(backbone)
     told = isinstance(bare(backbone), FluxTransformer2DModel)
     guided = guidance > 1 and not told
-    states, mask, conditions = _conditions(prompts, device, guided=guided)
-    conditions = replace(conditions, guidance=guidance)
+    told_of = replace(condition.doubled() if guided else condition, guidance=guidance).to(device)
     scheduler = denoiser.fresh_scheduler()
     generators = generators_of(seeds)
     latents = draw_noise(generators, (channels, *(latent_size or own_size))).to(device)
     _set_timesteps(scheduler, steps, backbone, latents)
     latents = latents * getattr(scheduler, "init_noise_sigma", 1.0)
-    predict = Guided(backbone, states, mask, conditions, guidance, guided)
+    predict = Guided(backbone, told_of, guidance, guided)
     return Start(latents, predict, scheduler, generators)
 
 
@@ -172,17 +167,3 @@ def _shift_of(about: Any, patches: int) -> float:
     low, high = about.get("base_image_seq_len", 256), about.get("max_image_seq_len", 4096)
     start, end = about.get("base_shift", 0.5), about.get("max_shift", 1.15)
     return float(start + (end - start) * (patches - low) / (high - low))
-
-
-def _conditions(prompts: Prompts, device: torch.device, *, guided: bool) -> tuple[Tensor, Tensor, Conditions]:
-    """States, mask and pooled text; the empty text comes first when guided, as in the stock pipelines."""
-    pairs = [(prompts.states, prompts.null_states), (prompts.mask, prompts.null_mask)]
-    if prompts.pooled is not None and prompts.null_pooled is not None:
-        pairs.append((prompts.pooled, prompts.null_pooled))
-    found = [_with_null(given, null, guided).to(device) for given, null in pairs]
-    return found[0], found[1], Conditions(pooled=found[2] if len(found) > 2 else None)
-
-
-def _with_null(given: np.ndarray, null: np.ndarray, guided: bool) -> Tensor:
-    texts = torch.from_numpy(given)
-    return torch.cat([torch.from_numpy(null).expand_as(texts), texts]) if guided else texts

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from training.conditioning import Prompts
+from training.conditioning import Condition
 from training.errors import FoundryError
 from training.sampling.denoising_loop import Guided, Sampled, extra_keywords, scaled_input, start_sampling
 from training.sampling.gradient_checkpointing import Chain, ReplayableNoise, State
@@ -93,7 +93,7 @@ def _remembered(scheduler: Any) -> State:
 
 def sampling_chain(
     denoiser: Sampled,
-    prompts: Prompts,
+    condition: Condition,
     seeds: Sequence[int],
     steps: int,
     guidance: float,
@@ -104,7 +104,7 @@ def sampling_chain(
     Latents are kept in float32, or float64 where the backbone computes in that; the backbone keeps its own precision.
     Raises FoundryError for a scheduler that cannot be replayed.
     """
-    start = start_sampling(denoiser, prompts, seeds, steps, guidance, latent_size)
+    start = start_sampling(denoiser, condition, seeds, steps, guidance, latent_size)
     dtype = next(denoiser.backbone.parameters()).dtype
     latents = start.latents.to(torch.promote_types(torch.float32, dtype))
     step = SamplerStep(start.predict.to(dtype), start.scheduler, start.generators)

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Float16, Int32
 from torch import Tensor
 
-from training.conditioning import Prompts
+from training.conditioning import Condition
 from training.recipes.text_encoder import EncoderSettings
 
 
@@ -92,11 +92,11 @@ class TextEncoder(ABC):
         joined = np.concatenate(states) if states else np.empty((0, self.dim), np.float16)
         return EncodedTexts(joined, lengths, pooled)
 
-    def prompts(self, texts: Sequence[str]) -> Prompts:
-        """Texts and the empty text as the sampler takes them."""
+    def prompts(self, texts: Sequence[str]) -> Condition:
+        """Texts as a sampler takes them: float32, padded to ``max_tokens``, with the empty text as their null."""
         encoded = self.encode([*texts, ""])
         states, mask = encoded.padded(self.max_tokens)
-        return Prompts(states[:-1], mask[:-1], states[-1], mask[-1])
+        return Condition.of_arrays(states, mask, encoded.pooled.astype(np.float32)).last_as_null()
 
 
 class TokenEncoder(TextEncoder):

@@ -19,7 +19,7 @@ from assets.models.drawing import (
 )
 from orchestration.resources.compute import InlineCompute
 from training.backbones import build_backbone
-from training.conditioning import Prompts
+from training.conditioning import Condition
 from training.model_folders.denoiser import Denoiser, sample_with
 from training.packaged_models import SHIPPED_AUTOENCODER
 
@@ -39,9 +39,9 @@ def states() -> np.ndarray:
 def texts() -> Texts:
     """Texts by row: any numbers will do."""
 
-    def read(prompts: pa.Table) -> Prompts:
-        rows = prompts["row"].to_numpy()
-        return Prompts(states()[rows], np.ones((len(rows), 5), bool), states()[5], np.ones(5, bool))
+    def read(prompts: pa.Table) -> Condition:
+        rows = np.append(prompts["row"].to_numpy(), 5)
+        return Condition.of_arrays(states()[rows], np.ones((len(rows), 5), bool)).last_as_null()
 
     return read
 

@@ -43,7 +43,7 @@ def batch_for(model: Backbone) -> NoisedBatch:
     torch.manual_seed(1)
     inputs = example_inputs(model, batch=4, num_tokens=5)
     noise = torch.randn_like(inputs.noisy)
-    return NoisedBatch(inputs.noisy, noise, inputs.states, inputs.mask, inputs.conditions)
+    return NoisedBatch(inputs.noisy, noise, inputs.condition)
 
 
 def test_a_block_that_does_nothing_keeps_its_input() -> None:

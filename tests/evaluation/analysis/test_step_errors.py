@@ -15,7 +15,7 @@ from evaluation.plots.basic import png_bytes
 from evaluation.tables.scores import PRUNING_STEP_ERRORS
 from tests.training.pruning.stand_ins import SCHEDULERS, FakeDenoiser, frozen, prompts_for
 from training.backbones import denoise
-from training.conditioning import Prompts
+from training.conditioning import Condition
 from training.errors import FoundryError
 from training.pruning import prune, unit_groups
 
@@ -38,17 +38,12 @@ def pair(
     return FakeDenoiser(dense, make), FakeDenoiser(prune(dense, keep), make)
 
 
-def guided(backbone: Any, prompts: Prompts, latents: Tensor, timestep: Tensor, guidance: float) -> Tensor:
+def guided(backbone: Any, prompts: Condition, latents: Tensor, timestep: Tensor, guidance: float) -> Tensor:
     """Two passes, one with the empty text."""
-    count = len(latents)
-    texts = (
-        (np.stack([prompts.null_states] * count), np.stack([prompts.null_mask] * count)),
-        (prompts.states, prompts.mask),
-    )
-    without, given = (
-        denoise(backbone, latents, timestep.expand(count), torch.from_numpy(states), torch.from_numpy(mask))
-        for states, mask in texts
-    )
+    count, null = len(latents), prompts.null
+    assert null is not None
+    empty = Condition(null.states.repeat(count, 1, 1), null.mask.repeat(count, 1))
+    without, given = (denoise(backbone, latents, timestep.expand(count), texts) for texts in (empty, prompts))
     return without + guidance * (given - without)
 
 
@@ -58,7 +53,7 @@ def scaled(scheduler: Any, latents: Tensor, timestep: Tensor) -> Tensor:
 
 
 def by_hand(
-    dense: FakeDenoiser, pruned: FakeDenoiser, prompts: Prompts, guidance: float
+    dense: FakeDenoiser, pruned: FakeDenoiser, prompts: Condition, guidance: float
 ) -> tuple[list[float], list[list[float]], list[list[float]]]:
     """One prompt at a time: the dense path first, then the pruned one's, then what they differ in."""
     prediction, state = [], []

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from evaluation.metrics.clean_predictor import CleanPredictor, level_of_sigma, load_predictor, text_condition
-from evaluation.metrics.denoising import TextCondition, denoising_errors, noise_levels
-from training.backbones import NO_CONDITIONS, Conditions, build_backbone
-from training.conditioning import Prompts
+from evaluation.metrics.clean_predictor import CleanPredictor, level_of_sigma, load_predictor
+from evaluation.metrics.denoising import denoising_errors, noise_levels
+from training.backbones import build_backbone
+from training.conditioning import Condition
 from training.diffusion.noise_process import Noising
 from training.errors import FoundryError
 from training.model_folders.autoencoders import build_autoencoder
@@ -30,9 +30,7 @@ class _IdealDenoiser(Denoiser):
         self,
         noisy: torch.Tensor,
         level: torch.Tensor,
-        states: torch.Tensor,
-        mask: torch.Tensor,
-        conditions: Conditions = NO_CONDITIONS,
+        condition: Condition,
     ) -> torch.Tensor:
         alpha, sigma = self.noising.coefficients(level)
         clean = alpha * noisy / (alpha**2 + sigma**2)
@@ -41,7 +39,7 @@ class _IdealDenoiser(Denoiser):
 
 
 def _errors(prediction: str) -> np.ndarray:
-    text = TextCondition(torch.zeros(64, 2, 4), torch.ones(64, 2, dtype=torch.bool))
+    text = Condition(torch.zeros(64, 2, 4), torch.ones(64, 2, dtype=torch.bool))
     latents = torch.randn(64, 4, 4, 4, generator=torch.Generator().manual_seed(0))
     predictor = CleanPredictor(_IdealDenoiser(nn.Linear(1, 1), None, Noising(prediction)))
     return denoising_errors(predictor, [str(i) for i in range(64)], latents, text)
@@ -63,20 +61,13 @@ def test_same_knowledge_same_error() -> None:
         np.testing.assert_allclose(_errors(prediction).mean(axis=0), flow.mean(axis=0), rtol=0.01)
 
 
-def test_prompts_keep_states_and_mask() -> None:
-    states, mask = np.ones((2, 3, 4), np.float32), np.array([[True, True, False]] * 2)
-    text = text_condition(Prompts(states, mask, states[0], mask[0]))
-    assert text.states.shape == (2, 3, 4)
-    assert text.mask.sum() == 4
-
-
 @pytest.mark.parametrize(("backbone", "prediction"), [("PixArt-tiny", "flow"), ("UNet-tiny", "v")])
 def test_saved_models_are_measured(tmp_path: Path, backbone: str, prediction: str) -> None:
     options = AutoencoderOptions(block_channels=(8, 8, 8, 8))
     build_autoencoder(options, 64, 0).save_pretrained(tmp_path / "vae")
     model = build_backbone(backbone, seed=0)
     export_pipeline(tmp_path / "model", model, tmp_path / "vae", Noising(prediction))
-    text = TextCondition(torch.randn(3, 5, 384), torch.ones(3, 5, dtype=torch.bool))
+    text = Condition(torch.randn(3, 5, 384), torch.ones(3, 5, dtype=torch.bool))
     latents = torch.randn(3, 16, 8, 8)
     saved = denoising_errors(load_predictor(tmp_path / "model"), list("abc"), latents, text)
     in_memory = CleanPredictor(Denoiser(model.eval(), None, Noising(prediction)))

@@ -7,20 +7,20 @@ import pytest
 import torch
 
 from evaluation.metrics.denoising import (
-    TextCondition,
     blind_errors,
     denoising_errors,
     evaluation_noise,
     noise_levels,
     summarise_errors,
 )
+from training.conditioning import Condition
 from training.errors import FoundryError
 
 SHAPE = (4, 4, 4)
 
 
-def _text(count: int) -> TextCondition:
-    return TextCondition(torch.zeros(count, 3, 5), torch.ones(count, 3, dtype=torch.bool))
+def _text(count: int) -> Condition:
+    return Condition(torch.zeros(count, 3, 5), torch.ones(count, 3, dtype=torch.bool))
 
 
 def _latents(count: int, seed: int = 0) -> torch.Tensor:
@@ -31,7 +31,7 @@ def _ids(count: int) -> list[str]:
     return [f"sample-{i}" for i in range(count)]
 
 
-def _wiener(x: torch.Tensor, sigma: torch.Tensor, text: TextCondition) -> torch.Tensor:
+def _wiener(x: torch.Tensor, sigma: torch.Tensor, text: Condition) -> torch.Tensor:
     """The best answer for latents from a unit Gaussian: x / (1 + sigma^2)."""
     return x / (1 + sigma[:, None, None, None] ** 2)
 
@@ -74,11 +74,11 @@ def test_text_reaches_the_model_in_the_right_rows() -> None:
     states = torch.arange(5.0)[:, None, None].expand(5, 3, 5).contiguous()
     seen: list[float] = []
 
-    def spy(x: torch.Tensor, sigma: torch.Tensor, text: TextCondition) -> torch.Tensor:
+    def spy(x: torch.Tensor, sigma: torch.Tensor, text: Condition) -> torch.Tensor:
         seen.extend(text.states[:, 0, 0].tolist())
         return x
 
-    text = TextCondition(states, torch.ones(5, 3, dtype=torch.bool))
+    text = Condition(states, torch.ones(5, 3, dtype=torch.bool))
     denoising_errors(spy, _ids(5), _latents(5), text, sigmas=np.array([1.0]), batch_size=2)
     assert seen == [0, 1, 2, 3, 4]
 

@@ -14,6 +14,7 @@ from training.backbones import (
     macs_per_image,
     takes_mask,
 )
+from training.conditioning import Condition
 from training.errors import FoundryError
 
 
@@ -21,7 +22,8 @@ from training.errors import FoundryError
 def test_counts_equal_the_built_model(name: str) -> None:
     model = build_backbone(name)
     assert count_parameters(name) == sum(parameter.numel() for parameter in model.parameters())
-    inputs = torch.randn(1, 16, 8, 8), torch.zeros(1), torch.randn(1, 32, 384), torch.ones(1, 32)
+    condition = Condition(torch.randn(1, 32, 384), torch.ones(1, 32))
+    inputs = torch.randn(1, 16, 8, 8), torch.zeros(1), condition
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         denoise(model, *inputs)
     counts = counter.get_flop_counts()["Global"]
@@ -55,8 +57,8 @@ def test_padding_does_not_matter_where_a_mask_is_passed() -> None:
     padded = torch.cat([states, torch.randn(1, 4, 384)], 1)
     mask = torch.arange(9)[None] < 5
     with torch.no_grad():
-        short = denoise(model, noisy, torch.tensor([500.0]), states, mask[:, :5])
-        long = denoise(model, noisy, torch.tensor([500.0]), padded, mask)
+        short = denoise(model, noisy, torch.tensor([500.0]), Condition(states, mask[:, :5]))
+        long = denoise(model, noisy, torch.tensor([500.0]), Condition(padded, mask))
     torch.testing.assert_close(short, long)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from training.backbones import (
     BACKBONES,
     MATCHED_PAIRS,
-    Conditions,
     Variant,
     blueprint,
     build_backbone,
@@ -28,6 +28,7 @@ from training.backbones import (
     variant,
     variant_costs,
 )
+from training.conditioning import Condition
 from training.errors import FoundryError
 
 RELEASED = {
@@ -112,9 +113,9 @@ def test_stock_conditioning_is_for_the_paper_rows_alone() -> None:
 def test_flux_is_called_as_its_pipeline_calls_it() -> None:
     model = build_backbone("FLUX-tiny", 0).eval()
     noisy, states, pooled = torch.randn(2, 16, 4, 6), torch.randn(2, 5, 384), torch.randn(2, 384)
-    given = Conditions(pooled=pooled, guidance=2.0)
+    given = Condition(states, torch.ones(2, 5), pooled, guidance=2.0)
     with torch.no_grad():
-        found = denoise(model, noisy, torch.full((2,), 250.0), states, torch.ones(2, 5), conditions=given)
+        found = denoise(model, noisy, torch.full((2,), 250.0), given)
         expected = model(
             FluxPipeline._pack_latents(noisy, 2, 16, 4, 6),
             timestep=torch.full((2,), 0.25),
@@ -132,13 +133,12 @@ def test_flux_is_called_as_its_pipeline_calls_it() -> None:
 def test_sd3_takes_pooled_text() -> None:
     model = build_backbone("SD3-tiny", 0).eval()
     inputs = example_inputs(model, batch=2, num_tokens=3)
+    told = inputs.condition
     with torch.no_grad():
-        expected = model(
-            inputs.noisy, inputs.states, inputs.conditions.pooled, inputs.timestep, return_dict=False
-        )[0]
+        expected = model(inputs.noisy, told.states, told.pooled, inputs.timestep, return_dict=False)[0]
         assert torch.equal(inputs.call(model), expected)
         with pytest.raises(FoundryError, match="'pooled' is missing; .* of width 384"):
-            denoise(model, inputs.noisy, inputs.timestep, inputs.states, inputs.mask)
+            denoise(model, inputs.noisy, inputs.timestep, replace(told, pooled=None))
 
 
 def text_time_unet() -> Variant:
@@ -157,14 +157,17 @@ def test_sdxl_takes_pooled_text_and_sizes() -> None:
     assert pooled_dim(model.config) == 32
     inputs = example_inputs(model, batch=2, num_tokens=3)
     sizes = torch.tensor([[64.0, 64.0, 0.0, 0.0, 64.0, 64.0]]).repeat(2, 1)
-    parts = inputs.noisy, inputs.timestep, inputs.states, inputs.mask
-    pooled = inputs.conditions.pooled
+    told = inputs.condition
     with torch.no_grad():
         expected = model(
-            *parts[:3], added_cond_kwargs={"text_embeds": pooled, "time_ids": sizes}, return_dict=False
+            inputs.noisy,
+            inputs.timestep,
+            told.states,
+            added_cond_kwargs={"text_embeds": told.pooled, "time_ids": sizes},
+            return_dict=False,
         )[0]
         assert torch.equal(inputs.call(model), expected)
-        cropped = denoise(model, *parts, conditions=Conditions(pooled=pooled, time_ids=sizes + 8))
+        cropped = denoise(model, inputs.noisy, inputs.timestep, replace(told, time_ids=sizes + 8))
     assert not torch.equal(cropped, expected)
 
 
@@ -181,11 +184,12 @@ def test_wrapped_models_are_recognised() -> None:
     model = build_backbone("PixArt-tiny", 0).eval()
     inputs = example_inputs(model, num_tokens=3)
     half = torch.tensor([[1.0, 0.0, 0.0]])
-    parts = inputs.noisy, inputs.timestep, inputs.states
+    parts, whole = (inputs.noisy, inputs.timestep), inputs.condition
+    part = replace(whole, mask=half)
     compiled: Any = torch.compile(model, backend="eager")
     with torch.no_grad():
-        assert torch.equal(denoise(compiled, *parts, half), denoise(model, *parts, half))
-        assert not torch.equal(denoise(compiled, *parts, half), denoise(compiled, *parts, inputs.mask))
+        assert torch.equal(denoise(compiled, *parts, part), denoise(model, *parts, part))
+        assert not torch.equal(denoise(compiled, *parts, part), denoise(compiled, *parts, whole))
 
 
 def test_odd_latents_cannot_be_packed() -> None:

@@ -105,7 +105,7 @@ def batches(feed: LatentFeed, starts: range) -> Iterator[tuple[torch.Tensor, tor
     order = feed.build_order()
     for start in starts:
         batch = feed.load(order.draw(start, 4), 0.25)
-        yield batch.states, batch.mask
+        yield batch.condition.states, batch.condition.mask
 
 
 def test_ahead_gives_the_bits_of_in_the_step(folder: Path, makes: RunMaker) -> None:

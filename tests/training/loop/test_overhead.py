@@ -31,7 +31,7 @@ def test_overhead_of_a_step(runs: RunMaker) -> None:
     level = torch.rand(BATCH) * 1000
 
     def bare() -> None:
-        output = denoise(model, batch.latents, level, batch.states, batch.mask)
+        output = denoise(model, batch.latents, level, batch.condition)
         (output - batch.latents).square().mean().backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0, foreach=True)
         optimizer.step()

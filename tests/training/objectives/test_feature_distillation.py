@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from tests.training.conftest import RunMaker
 from training.backbones import denoise
-from training.conditioning import Prompts
+from training.conditioning import Condition
 from training.diffusion.few_step_schedulers import is_few_step
 from training.distillation import build_student
 from training.errors import FoundryError, TrainingStopped
@@ -72,7 +72,7 @@ def reference(made: FeatureDistillationObjective, task: float, out: float, featu
     batch = made.load(draw)
     noise, level = torch.from_numpy(draw.normal("noise", (16, 8, 8))), made.draw_levels(draw)
     noisy = made.noising.add_noise(batch.latents, noise, level)
-    arguments = (noisy, made.noising.timestep(level), batch.states, batch.mask)
+    arguments = (noisy, made.noising.timestep(level), batch.condition)
 
     def output_of(model: Any, module: str) -> torch.Tensor:
         kept: list[Any] = []
@@ -161,8 +161,8 @@ def test_a_run_gives_a_smaller_pipeline_and_leaves_the_teacher_alone(runs: RunMa
     assert done.num_parameters < 0.6 * sum(p.numel() for p in teacher.parameters())
     columns = set(folder.read_metrics().column_names)
     assert {"loss_task", "loss_output", "loss_feature", "loss_feature_SA_UP-1"} <= columns
-    states = torch.randn(2, 12, 384, generator=torch.Generator().manual_seed(0)).numpy()
-    prompts = Prompts(states, torch.ones(2, 12, dtype=torch.bool).numpy(), states[0], states[0, :, 0] > -99)
+    states = torch.randn(2, 12, 384, generator=torch.Generator().manual_seed(0))
+    prompts = Condition(states, torch.ones(2, 12, dtype=torch.bool))
     assert sample(folder.model, prompts, [0, 1], steps=2, guidance=1.0).shape == (2, 64, 64, 3)
 
 

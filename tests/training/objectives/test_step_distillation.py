@@ -14,11 +14,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tests.training.conftest import RunMaker
-from training.conditioning import Prompts
 from training.diffusion import consistency
 from training.diffusion.noise_process import PREDICTION_TYPES, Noising
 from training.digests import OUTSIDE_MODEL_DIGEST, folder_digest
 from training.errors import TrainingStopped
+from training.feed.conditions import alt_texts
 from training.model_folders.card import usage_code
 from training.model_folders.denoiser import Denoiser, sample, sample_with
 from training.model_folders.probe import reload_equals_saved
@@ -278,8 +278,7 @@ def test_samples_while_training_are_drawn_as_a_student_is(runs: RunMaker, tmp_pa
     made.write_samples(tmp_path / "sheet.png", runs.execution(sample_count=2))
     drawn = np.asarray(Image.open(tmp_path / "sheet.png"))
     rows = made.rows[:2]
-    texts = made.shards.gather_text(made.shards.text_of(rows, np.zeros_like(rows)), 12)
-    prompts = Prompts(texts.states, texts.mask, texts.states[0], texts.mask[0])
+    prompts = alt_texts(made.shards, rows)
     denoiser = Denoiser.from_parts(made.module, runs.autoencoder, made.noising, few_step=True)
     expected = sample_with(denoiser, prompts, [0, 1], steps=4, guidance=1.0)
     assert np.array_equal(drawn, np.concatenate(list(expected), axis=1))

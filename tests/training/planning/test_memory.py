@@ -40,7 +40,9 @@ def _unseen_bytes(loop: Loop, images: int) -> int:
     with _profiled() as profiler:
         batch = objective.load(draw)
     seen = int(_live_bytes(profiler)[-1])
-    return _bytes([batch.latents, batch.states, batch.mask]) - seen + _bytes([batch.latents])
+    return (
+        _bytes([batch.latents, batch.condition.states, batch.condition.mask]) - seen + _bytes([batch.latents])
+    )
 
 
 def _profiled() -> profile:

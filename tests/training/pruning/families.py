@@ -15,7 +15,8 @@ from diffusers import (
 from torch import Tensor
 
 from tests.training import pretrained_pipelines
-from training.backbones import Conditions, denoise
+from training.backbones import denoise
+from training.conditioning import Condition
 from training.pruning._layers import UnitKey
 from training.pruning.units import UnitGroup, unit_groups
 
@@ -82,7 +83,7 @@ def answer(backbone: Any) -> Tensor:
     mask[1, 3:] = False
     pooled = torch.randn(2, POOLED, generator=random)
     timestep = torch.tensor([999.0, 400.0])
-    return denoise(backbone, noisy, timestep, states, mask, conditions=Conditions(pooled=pooled))
+    return denoise(backbone, noisy, timestep, Condition(states, mask, pooled))
 
 
 def random_masks(groups: list[UnitGroup], seed: int = 0) -> dict[UnitKey, Tensor]:

@@ -23,7 +23,7 @@ from diffusers import (
 from torch import Tensor, nn
 
 from training.backbones import build_backbone, pooled_dim, text_dim
-from training.conditioning import Prompts
+from training.conditioning import Condition
 from training.sampling.denoising_loop import extra_keywords, scaled_input, start_sampling
 from training.sampling.gradient_checkpointing import Chain, State
 
@@ -76,7 +76,7 @@ def frozen(name: str, dtype: torch.dtype = torch.float64) -> Any:
     return backbone
 
 
-def prompts_for(backbone: Any, count: int = 1, tokens: int = 3) -> Prompts:
+def prompts_for(backbone: Any, count: int = 1, tokens: int = 3) -> Condition:
     """Random token states of the width that the backbone takes."""
     random = np.random.default_rng(0)
     width, pooled = text_dim(backbone.config), pooled_dim(backbone.config)
@@ -84,14 +84,10 @@ def prompts_for(backbone: Any, count: int = 1, tokens: int = 3) -> Prompts:
     def normal(*shape: int) -> np.ndarray:
         return random.normal(size=shape).astype(np.float32)
 
-    return Prompts(
-        normal(count, tokens, width),
-        np.ones((count, tokens), np.bool_),
-        normal(tokens, width),
-        np.ones(tokens, np.bool_),
-        None if pooled is None else normal(count, pooled),
-        None if pooled is None else normal(pooled),
-    )
+    mask = np.ones((count + 1, tokens), np.bool_)
+    return Condition.of_arrays(
+        normal(count + 1, tokens, width), mask, None if pooled is None else normal(count + 1, pooled)
+    ).last_as_null()
 
 
 def unit_counts(backbone: nn.Module) -> dict[str, dict[str, int]]:
@@ -167,7 +163,7 @@ def stepping_masks(chain: Chain, masks: Any) -> Chain:
 
 def full_graph_latents(
     denoiser: Any,
-    prompts: Prompts,
+    prompts: Condition,
     seeds: list[int],
     steps: int,
     guidance: float,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 from tests.training.pruning.families import FAMILIES, groups_of, kinds_of, model_of
 from tests.training.pruning.stand_ins import SCHEDULERS, FakeDenoiser, frozen, full_graph_latents, prompts_for
 from training.backbones import denoise
+from training.conditioning import Condition
 from training.diffusion.noise_process import Noising
 from training.errors import FoundryError
 from training.feed.latents import LatentBatch
@@ -71,9 +73,8 @@ def latents_of(
 
     mask = torch.ones(count, 3, dtype=torch.bool)
     mask[-1, 1:] = False
-    return LatentBatch(
-        normal(count, channels, 8, 8), normal(count, 3, width), mask, np.zeros(count, np.int64)
-    )
+    latents, states = normal(count, channels, 8, 8), normal(count, 3, width)
+    return LatentBatch(latents, Condition(states, mask), np.zeros(count, np.int64))
 
 
 def test_taylor_scores_are_finite_differences_of_the_denoising_loss() -> None:
@@ -94,9 +95,8 @@ def test_taylor_scores_are_finite_differences_of_the_denoising_loss() -> None:
             t = torch.full((2,), (index + 0.5) / 3)
             noisy = noising.add_noise(batch.latents[:2], noise, t).double()
             with masked(backbone, masks.__getitem__):
-                output = denoise(
-                    backbone, noisy, noising.timestep(t), batch.states[:2].double(), batch.mask[:2]
-                )
+                condition = batch.condition.part(0, 2).to(dtype=torch.float64)
+                output = denoise(backbone, noisy, noising.timestep(t), condition)
             total += float((output - noising.target(batch.latents[:2], noise, t)).square().mean())
         return total
 
@@ -124,7 +124,7 @@ def test_taylor_scores_do_not_depend_on_batches_nor_on_further_latents() -> None
     torch.testing.assert_close(scores(3, 2), scores(3, 16), rtol=1e-4, atol=1e-7)
     assert not torch.allclose(scores(3, 3), scores(3, 3, seed=1), rtol=1e-2)
     more = latents_of(4)
-    part = LatentBatch(more.latents[:3], more.states[:3], more.mask[:3], more.captions[:3])
+    part = LatentBatch(more.latents[:3], more.condition.part(0, 3), more.captions[:3])
     options = TaylorOptions(samples=3, noise_levels=2)
     one, other = (taylor_scores(backbone, Noising("flow"), b, HEADS_FFN, options, 0) for b in (more, part))
     assert all(torch.equal(value, other[key]) for key, value in one.items())
@@ -137,7 +137,7 @@ def test_pooled_text_reaches_the_backbones_that_take_it() -> None:
     batch = latents_of(1)
     with pytest.raises(FoundryError, match="pooled"):
         taylor_scores(backbone, Noising("flow"), batch, ("ffn",), TaylorOptions(samples=1, noise_levels=1), 0)
-    batch = LatentBatch(batch.latents, batch.states, batch.mask, batch.captions, torch.ones(1, 24))
+    batch = replace(batch, condition=replace(batch.condition, pooled=torch.ones(1, 24)))
     options = TaylorOptions(samples=1, noise_levels=1)
     found = taylor_scores(backbone, Noising("flow"), batch, ("heads", "ffn", "norm"), options, 0)
     assert all(bool((value > 0).any()) for value in found.values())

@@ -177,7 +177,8 @@ def test_gradients_are_those_of_finite_differences() -> None:
 
 
 def _double_answer(backbone: nn.Module) -> Tensor:
-    from training.backbones import Conditions, denoise
+    from training.backbones import denoise
+    from training.conditioning import Condition
 
     random = torch.Generator().manual_seed(3)
     noisy, states, pooled = (
@@ -185,7 +186,7 @@ def _double_answer(backbone: nn.Module) -> Tensor:
         for shape in ((1, 4, 8, 8), (1, 3, 16), (1, 24))
     )
     timestep, mask = torch.tensor([500.0], dtype=torch.float64), torch.ones(1, 3, dtype=torch.bool)
-    return denoise(backbone, noisy, timestep, states, mask, conditions=Conditions(pooled=pooled))
+    return denoise(backbone, noisy, timestep, Condition(states, mask, pooled))
 
 
 def test_half_precision_stays_half() -> None:

@@ -17,13 +17,16 @@ from diffusers import DDIMScheduler, PNDMScheduler, UNet2DModel
 from tests.training.pruning import families
 from tests.training.pruning.stand_ins import BETAS, frozen, prompts_for
 from training.backbones import blueprint
+from training.conditioning import Condition
 from training.diffusion.noise_process import Noising
+from training.digests import canonical_json, sha256_bytes
 from training.errors import FoundryError
 from training.feed.latents import LatentBatch
 from training.model_folders.denoiser import Denoiser
 from training.pruning import METHODS, ScoredUnits, keep_best, masked, prune, score_units, unit_groups
 from training.pruning import _resuming as resuming
 from training.pruning.learning import MaskLearner
+from training.pruning.scoring import _prompts_digest
 from training.recipes.pruning import BlockRemovalOptions, PruningOptions, TaylorOptions
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")
@@ -55,7 +58,8 @@ def latents_for(count: int, channels: int = 16, width: int = 384) -> LatentBatch
     draw = torch.Generator().manual_seed(5)
     shapes = [(count, channels, 8, 8), (count, 3, width)]
     latents, states = (torch.randn(*shape, generator=draw) for shape in shapes)
-    return LatentBatch(latents, states, torch.ones(count, 3, dtype=torch.bool), np.zeros(count, np.int64))
+    condition = Condition(states, torch.ones(count, 3, dtype=torch.bool))
+    return LatentBatch(latents, condition, np.zeros(count, np.int64))
 
 
 class Said(list[str]):
@@ -274,3 +278,25 @@ def test_mistakes_are_told_before_any_work(
         score(method, tmp_path / "none", log, **changes)
     assert not log
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("takes_pooled", [False, True])
+def test_learning_is_found_again_by_the_digest_of_its_prompts(takes_pooled: bool) -> None:
+    """Rows, then the null without the dimension of rows; pooled text where the backbone takes it."""
+    random = np.random.default_rng(0)
+    states, mask = random.normal(size=(3, 4, 5)).astype(np.float32), np.ones((3, 4), np.bool_)
+    pooled = random.normal(size=(3, 6)).astype(np.float32)
+    parts = [
+        states[:2],
+        mask[:2],
+        states[2],
+        mask[2],
+        *((pooled[:2], pooled[2]) if takes_pooled else (None,) * 2),
+    ]
+    told = [
+        None if part is None else [str(part.dtype), list(part.shape), sha256_bytes(part.tobytes())]
+        for part in parts
+    ]
+    prompts = Condition.of_arrays(states, mask, pooled).last_as_null()
+    found = _prompts_digest(prompts, 6 if takes_pooled else None)
+    assert found == sha256_bytes(canonical_json(told).encode())

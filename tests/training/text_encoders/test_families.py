@@ -88,7 +88,10 @@ def test_batches_do_not_matter_and_widths_are_told(folders: dict[str, Path], nam
     assert np.std(together.states.astype(np.float32)) > 0.05
     assert np.abs(alone[0].pooled - alone[2].pooled).max() > 0.02  # texts are told apart
     prompts = encoder.prompts(["cat"])
-    assert prompts.states.shape[1:] == prompts.null_states.shape == (encoder.max_tokens, encoder.dim)
+    assert prompts.null is not None
+    assert prompts.null.pooled is not None
+    assert prompts.states.shape == prompts.null.states.shape == (1, encoder.max_tokens, encoder.dim)
+    check_close(prompts.null.pooled[0].numpy(), encoder.encode([""]).pooled[0])
 
 
 def truth(folder: Path, text: str, **tokens: Any) -> tuple[Any, Any]:

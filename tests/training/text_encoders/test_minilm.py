@@ -35,12 +35,17 @@ def test_states_equal_transformers_one_by_one() -> None:
 
 def test_prompts_pad_with_zeros_and_carry_the_empty_text() -> None:
     encoder = MiniLMEncoder()
-    states, lengths, _ = encoder.encode(["cat", ""])
+    states, lengths, pooled = encoder.encode(["cat", ""])
     prompts = encoder.prompts(["cat"])
     assert prompts.states.shape == (1, 32, 384)
     assert prompts.mask.sum() == lengths[0]
     assert not prompts.states[0, lengths[0] :].any()
-    np.testing.assert_array_equal(prompts.null_states[: lengths[1]], states[lengths[0] :].astype(np.float32))
+    assert prompts.null is not None
+    null = prompts.null.states[0, : lengths[1]].numpy()
+    np.testing.assert_array_equal(null, states[lengths[0] :].astype(np.float32))
+    assert prompts.pooled is not None
+    assert prompts.null.pooled is not None
+    np.testing.assert_array_equal(torch.cat([prompts.pooled, prompts.null.pooled]).numpy(), pooled)
 
 
 def test_meaning_is_there() -> None:
