@@ -9,18 +9,19 @@ from typing import Any
 
 import dagster as dg
 
-from assets.definitions import settings
+from assets.graph.definitions import settings
+from assets.graph.steps import STEPS
 from assets.models.configs import STUDENTS, BackboneConfig, recipe_overrides
 from assets.models.parents import recipes_of
 from assets.models.training_runs import resolve_recipe
 from assets.scaling.points import Planned, planned
-from assets.steps import STEPS
 from orchestration.catalog import default_config
 from orchestration.definitions import surroundings_of
 from orchestration.profile import Profile, load_profile
 from orchestration.workspace import PROFILES_FOLDER, Workspace
 from training.digests import canonical_json, sha256_bytes
-from training.spec import Recipe, TrainingSpecification, load_recipes
+from training.recipes.files import load_recipes
+from training.recipes.specification import Recipe, TrainingSpecification
 
 PROFILES = ("smoke", "demo", "teacher", "gpu")
 PLANNED_ONLY = "paper"

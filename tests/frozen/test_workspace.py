@@ -17,8 +17,8 @@ import torch
 from diffusers import DiffusionPipeline
 from safetensors.torch import load_file
 
-from assets.interfaces import Surroundings
-from assets.steps import STEPS, Step
+from assets.graph.interfaces import Surroundings
+from assets.graph.steps import STEPS, Step
 from orchestration.catalog import partition_keys
 from orchestration.definitions import build, surroundings_of
 from orchestration.demo import phases
@@ -31,9 +31,9 @@ from orchestration.workspace import PROJECT_ROOT, Workspace, workspace_from_envi
 from tests.end_to_end.conftest import foundry
 from tests.frozen import recipes, workspace
 from training.digests import OUTSIDE_MODEL_DIGEST, folder_digest
-from training.export import probe, reload_equals_saved
+from training.model_folders.probe import probe, reload_equals_saved
+from training.recipes.specification import TrainingSpecification
 from training.run_folder import RunFolder
-from training.spec import TrainingSpecification
 
 FROZEN = workspace.read_facts()
 ASSETS: Mapping[str, list[str | None]] = FROZEN["assets"]
@@ -82,7 +82,7 @@ def without_later_assets(monkeypatch: pytest.MonkeyPatch) -> None:
         return dataclasses.replace(step, reads=tuple(name for name in step.reads if name in ASSETS))
 
     steps = {name: as_then(step) if name in ASSETS else step for name, step in STEPS.items()}
-    for module in ("assets.steps", "orchestration.catalog"):
+    for module in ("assets.graph.steps", "orchestration.catalog"):
         monkeypatch.setattr(f"{module}.STEPS", steps)
 
 

@@ -17,14 +17,14 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from assets.interfaces import Manifest
-from assets.lineage import as_records, trace
-from assets.steps import STEPS
+from assets.graph.interfaces import Manifest
+from assets.graph.lineage import as_records, trace
+from assets.graph.steps import STEPS
 from orchestration.resources.store import ManifestStore
 from orchestration.sql import query
 from orchestration.workspace import Workspace
 from training.digests import sha256_file
-from training.packaged import SHIPPED_AUTOENCODER
+from training.packaged_models import SHIPPED_AUTOENCODER
 
 ARCHIVE = Path(__file__).with_name("smoke_workspace.tar.xz")
 FACTS = Path(__file__).with_name("smoke_workspace.json")
