@@ -132,8 +132,8 @@ def _measures(scores: pa.Table, subject: str, remark: str = "") -> list[dict[str
 
 def attribute_vocabulary() -> dict[str, tuple[str, ...]]:
     """Kind of attribute -> the words that measurements give."""
-    from evaluation.perception.embedded.attributes import SHAPES, TEXTURES
     from evaluation.perception.embedded.colors import COLOR_WORDS
+    from evaluation.perception.embedded.shape_and_texture import SHAPES, TEXTURES
 
     return {"color": COLOR_WORDS, "shape": SHAPES, "texture": TEXTURES}
 
@@ -149,8 +149,8 @@ def drawn_attributes(drawings: Mapping[str, str], size_px: int = DRAWING_PX) -> 
         FoundryError: a drawing that does not exist.
     """
     from assets.corpus.art import render
-    from evaluation.perception.embedded.attributes import shape_word, texture_word
     from evaluation.perception.embedded.colors import main_color
+    from evaluation.perception.embedded.shape_and_texture import shape_word, texture_word
 
     answer = {}
     for name, picture in drawings.items():

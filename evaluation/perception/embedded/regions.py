@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from evaluation.perception.embedded.attributes import shape_word, texture_word
 from evaluation.perception.embedded.background import Background, fit_background, largest_difference
 from evaluation.perception.embedded.colors import two_colors
 from evaluation.perception.embedded.lettering import take_words
 from evaluation.perception.embedded.pieces import Piece, connected_pieces, join_parts, split_touching
+from evaluation.perception.embedded.shape_and_texture import shape_word, texture_word
 from training.errors import FoundryError
 
 ANALYSIS_SIDE_PX = (
@@ -33,7 +33,7 @@ class Region:
 
     ``box_xyxy_norm`` lies in [0, 1]; ``area_fraction`` is foreground pixels over image pixels in (0, 1];
     ``color`` a colour word, ``second_color`` another or empty; ``shape`` and ``texture`` as measured by
-    :mod:`evaluation.perception.embedded.attributes`; ``looks_like_text`` the outcome of a cheap test on the pixels;
+    :mod:`evaluation.perception.embedded.shape_and_texture`; ``looks_like_text`` the outcome of a cheap test on the pixels;
     ``mask`` the region's pixels at analysis size.
     """
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from evaluation.perception.hub.drawing import row_seed
 from evaluation.perception.hub.families import FAMILIES
 from evaluation.perception.hub.generation import Answer, generate
 from evaluation.perception.hub.images import crop, open_image
 from evaluation.perception.hub.loading import Loaded
 from evaluation.perception.hub.rows import Maker, captions_table, descriptions_table
 from evaluation.perception.hub.settings import HubModel
+from evaluation.perception.hub.token_sampling import row_seed
 from training.errors import FoundryError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from evaluation.perception.hub.boxes import has_area
+from evaluation.perception.hub.box_conventions import has_area
 from evaluation.perception.hub.found import Found, Query
 from evaluation.perception.hub.images import open_image
 from evaluation.perception.hub.loading import Loaded

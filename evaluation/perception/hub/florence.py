@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.perception.hub.boxes import from_places
+from evaluation.perception.hub.box_conventions import from_places
 from evaluation.perception.hub.captioning import Ask, batches, make_ask, prepare
 from evaluation.perception.hub.detecting import HubDetector
 from evaluation.perception.hub.found import Found, Query, join

@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from evaluation.perception.hub.drawing import TokenChooser
 from evaluation.perception.hub.loading import Loaded
 from evaluation.perception.hub.rows import ScoredText
 from evaluation.perception.hub.settings import Decoding
+from evaluation.perception.hub.token_sampling import TokenChooser
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from evaluation.perception.hub.boxes import from_center_norm
+from evaluation.perception.hub.box_conventions import from_center_norm
 from evaluation.perception.hub.detecting import HubDetector
 from evaluation.perception.hub.found import Found, Query, alike, join
 from evaluation.perception.hub.loading import Loaded

@@ -11,7 +11,7 @@ import pyarrow as pa
 import torch
 from jaxtyping import Bool, Float
 
-from evaluation.perception.hub.boxes import to_pixels
+from evaluation.perception.hub.box_conventions import to_pixels
 from evaluation.perception.hub.images import open_image
 from evaluation.perception.hub.loading import Loaded
 from evaluation.perception.hub.rows import Maker

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from evaluation.perception.hub.boxes import from_center_on_square
+from evaluation.perception.hub.box_conventions import from_center_on_square
 from evaluation.perception.hub.detecting import HubDetector
 from evaluation.perception.hub.found import Found, Query
 from evaluation.perception.hub.loading import Loaded

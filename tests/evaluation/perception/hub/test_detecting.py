@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from evaluation.perception.hub import florence, grounding_dino
-from evaluation.perception.hub.boxes import from_pixels
+from evaluation.perception.hub.box_conventions import from_pixels
 from evaluation.perception.hub.detecting import best
 from evaluation.perception.hub.found import Found, Query
 from evaluation.perception.hub.generation import Answer

@@ -7,8 +7,8 @@ import pytest
 import torch
 from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from evaluation.perception.hub.drawing import TokenChooser, invert_cumulative, row_seed, uniforms
 from evaluation.perception.hub.settings import Decoding
+from evaluation.perception.hub.token_sampling import TokenChooser, invert_cumulative, row_seed, uniforms
 
 
 @pytest.mark.parametrize(("top_k", "top_p"), [(0, 1.0), (5, 1.0), (0, 0.6), (8, 0.9), (1, 1.0), (100, 0.01)])
