@@ -137,9 +137,9 @@ def test_a_model_by_path_fills_the_role(tmp_path: Path) -> None:
         ),
         (
             {"nouns": "mine", "models": {"mine": {"family": "sizer", "path": "x"}}},
-            "Models by path fill: captioner, describer, phrases, detector, masks, sizes",
+            "Models by path fill: captioner, .*masks.*, sizes",
         ),
-        ({"sizes": "mine", "models": {"mine": {"family": "sizerr", "path": "x"}}}, "'sam2' or 'sizer'"),
+        ({"sizes": "mine", "models": {"mine": {"family": "sizerr", "path": "x"}}}, "or 'sizer'"),
     ],
 )
 def test_refusals_know_the_new_rows(tmp_path: Path, section: dict[str, Any], message: str) -> None:
