@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +14,16 @@ from assets.encodings.assembly import HELD_OUT
 from assets.evaluation.judge_scores import judge_scores_table
 from assets.evaluation.sample_scores import REAL, alignment_table, denoising_table, kid_by_recipe
 from assets.graph.interfaces import Models, Store
+from evaluation.intervals import Interval
+from evaluation.metrics.alignment import JUDGE_COSINE, JUDGE_FLOOR, JUDGE_TOP1, PairScores
+from evaluation.metrics.held_out_errors import DENOISING_ERROR
+from evaluation.metrics.metric import ALL_SPLITS, Evidence, HeldOutErrors, measured
 from evaluation.tables.scaling import SCALING_OBSERVATIONS
 from evaluation.tables.scores import EVALUATION_TABLE
 from training.errors import FoundryError
 from training.recipes.files import load_recipe
 from training.recipes.specification import Recipe
 
-ALL_SPLITS = "held_out"
 Log = Callable[[str], None]
 
 
@@ -53,8 +56,9 @@ def evaluate(
     errors = denoising_table(store, recipes, function_version, log)
     alignment = alignment_table(store, recipes, distractors, function_version)
     kid = kid_by_recipe(store, recipes)
+    ceiling = measured(JUDGE_COSINE, stored_evidence(errors, alignment, REAL)).intervals
     rows = [
-        _row(facts[name], errors, alignment, kid[name], split)
+        _row(facts[name], stored_evidence(errors, alignment, name), ceiling, kid[name], split)
         for name in recipes
         for split in (ALL_SPLITS, *(split for split in HELD_OUT if split in set(errors["split"].to_pylist())))
     ]
@@ -87,31 +91,52 @@ def model_facts(store: Store, models: Models, name: str) -> ModelFacts:
     )
 
 
-def errors_by_sample(errors: pa.Table, recipe: str, split: str = ALL_SPLITS) -> np.ndarray:
-    """Denoising error of each held-out sample, averaged over noise levels, by sample id: [n] float64."""
+def stored_evidence(errors: pa.Table, alignment: pa.Table, recipe: str) -> Evidence:
+    """What the tables of single scores hold of a recipe's model, as metrics take it."""
+    rows = alignment.filter(pc.equal(alignment["recipe"], recipe))
+    columns = (
+        rows[name].to_numpy().astype(np.float64) for name in ("cosine", "shuffled_cosine", "top1_of_k")
+    )
+    cosine, shuffled, top1 = columns
+    return Evidence(
+        {
+            "held_out_errors": lambda: held_out_errors(errors, recipe),
+            "alignment": lambda: PairScores(cosine, shuffled, top1, k=0),
+            "prompt_splits": lambda: tuple(rows["split"].to_pylist()),
+        }
+    )
+
+
+def held_out_errors(errors: pa.Table, recipe: str) -> HeldOutErrors:
+    """Denoising error of each held-out sample, averaged over noise levels, by sample id."""
     rows = errors.filter(pc.equal(errors["recipe"], recipe))
-    if split != ALL_SPLITS:
-        rows = rows.filter(pc.equal(rows["split"], split))
-    means = rows.group_by("sample_id").aggregate([("squared_error", "mean")]).sort_by("sample_id")
-    return means["squared_error_mean"].to_numpy().astype(np.float64)
+    means = rows.group_by(["sample_id", "split"]).aggregate([("squared_error", "mean")]).sort_by("sample_id")
+    values = means["squared_error_mean"].to_numpy().astype(np.float64)
+    return HeldOutErrors(tuple(means["sample_id"].to_pylist()), tuple(means["split"].to_pylist()), values)
 
 
-def scores_of(alignment: pa.Table, recipe: str, column: str, split: str = ALL_SPLITS) -> np.ndarray:
+def errors_by_sample(errors: pa.Table, recipe: str) -> np.ndarray:
+    """Denoising error of each held-out sample, averaged over noise levels, by sample id: [n] float64."""
+    return held_out_errors(errors, recipe).errors
+
+
+def scores_of(alignment: pa.Table, recipe: str, column: str) -> np.ndarray:
     """One alignment column of a recipe's pictures: [n] float64."""
     rows = alignment.filter(pc.equal(alignment["recipe"], recipe))
-    if split != ALL_SPLITS:
-        rows = rows.filter(pc.equal(rows["split"], split))
     return rows[column].to_numpy().astype(np.float64)
 
 
 def _row(
-    facts: ModelFacts, errors: pa.Table, alignment: pa.Table, kid: tuple[float, float], split: str
+    facts: ModelFacts,
+    evidence: Evidence,
+    ceiling: Mapping[str, Interval],
+    kid: tuple[float, float],
+    split: str,
 ) -> dict[str, Any]:
-    from evaluation.intervals import mean_interval
-
-    error = mean_interval(errors_by_sample(errors, facts.recipe.name, split))
-    cosines = scores_of(alignment, facts.recipe.name, "cosine", split)
-    cosine = mean_interval(cosines)
+    error, cosine, floor, top1 = (
+        measured(metric, evidence).intervals[split]
+        for metric in (DENOISING_ERROR, JUDGE_COSINE, JUDGE_FLOOR, JUDGE_TOP1)
+    )
     whole = split == ALL_SPLITS
     return {
         "recipe": facts.recipe.name,
@@ -128,12 +153,12 @@ def _row(
         "judge_cosine": cosine.value,
         "judge_cosine_low": cosine.low,
         "judge_cosine_high": cosine.high,
-        "judge_ceiling": float(scores_of(alignment, REAL, "cosine", split).mean()),
-        "judge_floor": float(scores_of(alignment, facts.recipe.name, "shuffled_cosine", split).mean()),
-        "judge_top1_of_k": float(scores_of(alignment, facts.recipe.name, "top1_of_k", split).mean()),
+        "judge_ceiling": ceiling[split].value,
+        "judge_floor": floor.value,
+        "judge_top1_of_k": top1.value,
         "kid_efflite0": kid[0] if whole else None,
         "kid_efflite0_standard_error": kid[1] if whole else None,
-        "num_generated": len(cosines),
+        "num_generated": cosine.count,
         "model_digest": facts.digest,
     }
 
@@ -143,16 +168,14 @@ def _observations(
 ) -> pa.Table:
     rows = []
     for name, fact in facts.items():
-        measured = {
-            "denoising_error": errors_by_sample(errors, name),
-            "judge_cosine": scores_of(alignment, name, "cosine"),
-        }
-        for metric, values in measured.items():
+        evidence = stored_evidence(errors, alignment, name)
+        for metric in (DENOISING_ERROR, JUDGE_COSINE):
+            values = metric.by_unit(evidence)
             rows.append(
                 {
                     "family": fact.family,
                     "recipe": name,
-                    "metric": metric,
+                    "metric": metric.name,
                     "parameters": fact.parameters,
                     "images_seen": fact.recipe.images_total,
                     "training_gflops": 3 * fact.forward_gflops * fact.recipe.images_total,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ import pyarrow.compute as pc
 from assets.derivation.reuse import previous_rows
 from assets.encodings.assembly import HELD_OUT
 from assets.graph.interfaces import Manifest, Store
+from assets.models.drawing import pictures_of
 from assets.models.judging import decoded, held_out_pairs
 from evaluation.judge import Embedder
 from evaluation.tables.scores import ALIGNMENT_SCORES, DENOISING_ERRORS
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 Log = Callable[[str], None]
 REAL = "real"
-KID_SIDE_PX = 128  # twice the pictures' own side; 224 costs three times as much and adds nothing to 64 pixels
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ def alignment_table(store: Store, recipes: list[str], k: int, function_version: 
     sets = [(REAL, first, real_images)]
     for recipe in recipes:
         table = store.read_table("generated_samples", recipe)
-        sets.append((recipe, table, _pictures(table)))
+        sets.append((recipe, table, pictures_of(table)))
     return pa.concat_tables(
         [_align(judge, digest, name, table, images, k, function_version) for name, table, images in sets]
     )
@@ -103,15 +102,14 @@ def alignment_table(store: Store, recipes: list[str], k: int, function_version: 
 
 def kid_by_recipe(store: Store, recipes: list[str]) -> dict[str, tuple[float, float]]:
     """KID-EffLite0 of each recipe's pictures against real held-out pictures, with its standard error."""
-    from evaluation.metrics.kid import kernel_distance
-    from evaluation.perception.networks.efficientnet_lite import load_lite0, look
+    from evaluation.metrics.kid import distance_to_real
+    from evaluation.metrics.metric import Evidence, lite0_features
 
-    network = load_lite0()
-    real = look(network, list(decoded(held_out_pairs(store))), side_px=KID_SIDE_PX)[0]
+    real = Evidence({"real_features": lambda: lite0_features(decoded(held_out_pairs(store)))})
     distances = {}
     for recipe in recipes:
-        pictures = _pictures(store.read_table("generated_samples", recipe, ["image"]))
-        distance = kernel_distance(look(network, list(pictures), side_px=KID_SIDE_PX)[0], real)
+        pictures = pictures_of(store.read_table("generated_samples", recipe, ["image"]))
+        distance = distance_to_real(lite0_features(pictures), real)
         distances[recipe] = (distance.value, distance.standard_error)
     return distances
 
@@ -184,10 +182,3 @@ def _align(
             "function_version": pa.array([version] * count, pa.int32()),
         }
     ).cast(ALIGNMENT_SCORES)
-
-
-def _pictures(table: pa.Table) -> np.ndarray:
-    from PIL import Image
-
-    images = [Image.open(io.BytesIO(data)).convert("RGB") for data in table["image"].to_pylist()]
-    return np.stack([np.asarray(image) for image in images])

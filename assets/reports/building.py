@@ -12,7 +12,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from assets.evaluation.evaluation_table import ALL_SPLITS, errors_by_sample, scores_of
+from assets.evaluation.evaluation_table import errors_by_sample, scores_of
 from assets.evaluation.judge_scores import SWAPPED
 from assets.graph.interfaces import Landing, Models, Store
 from assets.graph.lineage import as_records, trace
@@ -45,6 +45,7 @@ from assets.reports.ledger import LEDGER_FILE, LedgerRow, ledger_rows
 from evaluation.claims.registry import ClaimResult, Measurement, claim_results
 from evaluation.intervals import Interval, mean_interval
 from evaluation.metrics.grouped_counts import NUMBERS_OF_OBJECTS
+from evaluation.metrics.metric import ALL_SPLITS
 
 Answer = Literal["yes", "no", "unknown"]
 LIMITS = (

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 
 from evaluation.intervals import Interval, mean_interval
+from evaluation.metrics.metric import Metric
 from training.errors import FoundryError
 
 
@@ -107,3 +108,29 @@ def _by_group(values: Float[ndarray, " n"], groups: Sequence[str] | None) -> Flo
         return values
     _, own = np.unique(np.asarray(groups, dtype=object), return_inverse=True)
     return np.bincount(own, weights=values) / np.bincount(own)
+
+
+JUDGE_COSINE = Metric(
+    name="judge_cosine",
+    title="judge",
+    scale="cosine of picture and prompt, [-1, 1]",
+    better="up",
+    needs=("pictures", "judge"),
+    by_unit=lambda evidence: evidence.alignment.cosine,
+)
+JUDGE_FLOOR = Metric(
+    name="judge_floor",
+    title="judge, shuffled prompts",
+    scale="mean cosine of a picture with all other prompts, [-1, 1]",
+    better="down",
+    needs=("pictures", "judge"),
+    by_unit=lambda evidence: evidence.alignment.shuffled_cosine,
+)
+JUDGE_TOP1 = Metric(
+    name="judge_top1_of_k",
+    title="judge picks the prompt",
+    scale="chance that a picture's prompt beats k - 1 others, [0, 1]",
+    better="up",
+    needs=("pictures", "judge", "distractors"),
+    by_unit=lambda evidence: evidence.alignment.top1_of_k,
+)

@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from numpy import ndarray
 
-from evaluation.intervals import Interval, mean_interval, paired_difference
+from evaluation.intervals import Interval, paired_difference
+from evaluation.metrics.alignment import JUDGE_COSINE
 from training.errors import FoundryError
 
 
@@ -49,7 +50,7 @@ def few_step_scores(
         FewStepScore(
             model,
             steps,
-            mean_interval(found[steps]),
+            JUDGE_COSINE.mean(found[steps]),
             paired_difference(found[steps], teacher[steps]) if model == "student" else None,
             _distance(images[model][steps], most) if model == "teacher" or steps == 1 else None,
         )

@@ -12,9 +12,12 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
+from evaluation.intervals import Interval
+from evaluation.metrics.metric import Evidence, Metric
 from training.errors import FoundryError
 
 KID_NAME = "KID-EffLite0"
+NORMAL_95 = 1.959963984540054  # of a 95 % interval, in standard errors
 
 
 @dataclass(frozen=True)
@@ -91,3 +94,27 @@ def _check(generated: Float[ndarray, "m d"], real: Float[ndarray, "n k"]) -> Non
             f"{KID_NAME}: generated features have {generated.shape[1]} channels, real ones {real.shape[1]}; "
             "both must come from one extractor; recompute the older set"
         )
+
+
+def distance_to_real(features: Float[ndarray, "m d"], evidence: Evidence) -> KernelDistance:
+    """The distance of a model's pictures, by their features, to real ones."""
+    return kernel_distance(features, evidence.real_features)
+
+
+def _distance_interval(features: Float[ndarray, "m d"], evidence: Evidence) -> Interval:
+    """The distance with the normal interval of its jackknife error, which leaves out one picture at a time."""
+    found = distance_to_real(features, evidence)
+    half = NORMAL_95 * found.standard_error
+    return Interval(found.value, found.value - half, found.value + half, count=found.num_generated)
+
+
+KID = Metric(
+    name="kid_efflite0",
+    title=KID_NAME,
+    scale="kernel distance of features to real pictures, 0 is equal",
+    better="down",
+    needs=("pictures", "real_pictures"),
+    by_unit=lambda evidence: evidence.features,
+    interval=_distance_interval,
+    by_split=False,
+)

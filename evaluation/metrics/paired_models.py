@@ -13,7 +13,9 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from numpy import ndarray
 
-from evaluation.intervals import Interval, mean_interval, paired_difference
+from evaluation.intervals import Interval, paired_difference
+from evaluation.metrics.alignment import JUDGE_COSINE
+from evaluation.metrics.metric import Metric
 from training.errors import FoundryError
 
 Side = Literal["holds", "inside the noise", "fails"]
@@ -43,7 +45,7 @@ def smaller_score(
 
     Raises FoundryError where the parent's mean cosine is not above 0: nothing can be said in percent of it.
     """
-    parent = mean_interval(parent_cosines)
+    parent = JUDGE_COSINE.mean(parent_cosines)
     if parent.value <= 0:
         raise FoundryError(
             f"smaller model: the parent's mean judge cosine is {parent.value:.3f}; a parent that does not paint its "
@@ -52,8 +54,8 @@ def smaller_score(
     difference = paired_difference(child_cosines, parent_cosines)
     low, high = difference.low / parent.value, difference.high / parent.value
     relative = Interval(difference.value / parent.value, low, high, difference.level, difference.count)
-    alike = np.array([ssim(a, b) for a, b in zip(parent_images, child_images, strict=True)])
-    return SmallerScore(parent, mean_interval(child_cosines), relative, mean_interval(alike))
+    alike = SSIM.mean(similarities(child_images, parent_images))
+    return SmallerScore(parent, JUDGE_COSINE.mean(child_cosines), relative, alike)
 
 
 def within_margin(relative: Interval, margin: float = 0.10) -> Side:
@@ -61,6 +63,13 @@ def within_margin(relative: Interval, margin: float = 0.10) -> Side:
     if relative.low >= -margin:
         return "holds"
     return "fails" if relative.high < -margin else "inside the noise"
+
+
+def similarities(
+    images: UInt8[ndarray, "n h w 3"], reference: UInt8[ndarray, "n h w 3"]
+) -> Float[ndarray, " n"]:
+    """:func:`ssim` of each picture with the reference's."""
+    return np.array([ssim(a, b) for a, b in zip(reference, images, strict=True)])
 
 
 def ssim(first: UInt8[ndarray, "h w 3"], second: UInt8[ndarray, "h w 3"]) -> float:
@@ -77,3 +86,13 @@ def ssim(first: UInt8[ndarray, "h w 3"], second: UInt8[ndarray, "h w 3"]) -> flo
     luminance = (2 * mean_a * mean_b + _C1) / (mean_a**2 + mean_b**2 + _C1)
     structure = (2 * covariance + _C2) / (variance_a + variance_b + _C2)
     return float((luminance * structure).mean())
+
+
+SSIM = Metric(
+    name="ssim",
+    title="SSIM to the model it was made from",
+    scale="structural similarity of pictures from the same noise, 1 is equal",
+    better="up",
+    needs=("pictures", "reference"),
+    by_unit=lambda evidence: similarities(evidence.pictures.images, evidence.reference.images),
+)
