@@ -12,6 +12,7 @@ from assets.corpus import definitions as corpus
 from assets.corpus.definitions import landed_inputs
 from assets.encodings import definitions as encodings
 from assets.entities import definitions as entities
+from assets.evaluation import definitions as evaluation
 from assets.graph.definitions import settings, with_defaults
 from assets.graph.interfaces import Provenance, Surroundings
 from assets.graph.steps import STEPS, provenance_of
@@ -28,6 +29,7 @@ GROUPS = {
     "encodings": encodings,
     "models": models,
     "scaling": scaling,
+    "evaluation": evaluation,
     "reports": reports,
 }
 

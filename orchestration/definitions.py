@@ -77,6 +77,7 @@ def build(workspace: Workspace) -> dg.Definitions:
     partitions = {
         "models": model_partitions(surroundings.models),
         "scaling": recipe_partitions(profile.grid_keys),
+        "evaluation": None,
         "reports": None,
     }
     assets = [

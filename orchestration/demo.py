@@ -56,6 +56,7 @@ STAGE_OF_STEP: Mapping[str, str] = {
     "generated_samples": "evaluation",
     "backbone_analysis": "evaluation",
     "evaluation_table": "evaluation",
+    "model_scores": "evaluation",
     "data_quality": "evaluation",
     "scaling_laws": "evaluation",
     "report": "report",

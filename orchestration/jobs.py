@@ -77,6 +77,7 @@ CONCLUDING = (
     "annotation_pages",
     "scaling_grid",
     "evaluation_table",
+    "model_scores",
     "data_quality",
     "scaling_observations",
     "scaling_laws",

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from assets.derivation.reuse import previous_rows
-from assets.encodings.assembly import HELD_OUT
+from assets.evaluation.held_out import rows_of_one_shape
 from assets.graph.interfaces import Manifest, Store
 from assets.models.drawing import pictures_of
 from assets.models.judging import decoded, held_out_pairs
@@ -39,16 +39,9 @@ def read_held_out(store: Store) -> HeldOut:
     """All held-out samples of the training shards, the original alt-text as condition."""
     from training.feed.conditions import alt_texts
     from training.shards import TrainingShards
-    from training.shards.reading import rows_of
 
     shards = TrainingShards.open(store.local_folder("training_shards", require_gate=True))
-    shape = shards.description.latent_shapes[0]  # of several shapes, the first: one picture counts once
-    ranges = [
-        part
-        for part in shards.ranges(HELD_OUT)
-        if shards.description.shards[part.shard].latent_shape == shape
-    ]
-    rows = rows_of(ranges)
+    rows = rows_of_one_shape(shards)
     chosen = shards.samples.take(pa.array(rows))
     return HeldOut(
         chosen["sample_id"].to_pylist(),

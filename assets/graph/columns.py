@@ -250,6 +250,15 @@ _TABLES: Mapping[str, Mapping[str, Sources]] = {
             ),
         ),
     },
+    "model_scores": {
+        **_each("kind recipe metric unit scale better model_digest protocol_digest protocol", _NOTHING),
+        "split": ("denoising_errors.split", "training_shards.split"),
+        "n": ("training_shards.sample_id",),
+        **_each(
+            "value low high by_unit",
+            (*_SCORED, *_DRAWN, "training_shards.latents", "scaling_scores.by_sample"),
+        ),
+    },
     "evaluation_table": {
         **_each("recipe family backbone parameters images_seen seed training_seconds model_digest", _NOTHING),
         "split": ("denoising_errors.split", "alignment_scores.split"),

@@ -53,6 +53,8 @@ _MODELS = ("backbone", "teacher_backbone", "step_distilled_backbone", "distilled
 """What holds models that can be cut."""
 _TUNED = ("backbone", "teacher_backbone", "distilled_backbone", "pruned_backbone")
 """What holds models that can be trained on; few-step ones cannot."""
+SCORED_MODELS = (*_MODELS, "pruned_backbone", "fine_tuned_backbone")
+"""What holds models that draw."""
 
 _ALL = (
     Step("demo_scenes", "corpus", 1, kinds=("python", "parquet")),
@@ -278,6 +280,22 @@ _ALL = (
             "entity_boxes",
             "entity_annotations",
             "judge_clip",
+        ),
+        None,
+        ("pytorch", "parquet"),
+    ),
+    Step(
+        "model_scores",
+        "evaluation",
+        1,
+        (
+            *SCORED_MODELS,
+            "generated_samples",
+            "evaluation_table",
+            "scaling_scores",
+            "judge_clip",
+            "training_shards",
+            "landed_images",
         ),
         None,
         ("pytorch", "parquet"),

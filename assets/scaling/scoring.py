@@ -11,13 +11,13 @@ import numpy as np
 import pyarrow as pa
 
 from assets.derivation.work_items import table_items
+from assets.evaluation.held_out import errors_of
 from assets.graph.interfaces import BatchWorker, Compute, Resources
 from assets.models.drawing import ShardTexts, held_out_prompts, paint
 from assets.scaling.runs import snapshot_path
 from training.errors import FoundryError
 
 if TYPE_CHECKING:
-    from training.conditioning import Condition
     from training.model_folders.denoiser import Denoiser
 
 METRICS = ("denoising_error", "judge_cosine", "judge_top1")
@@ -108,21 +108,8 @@ class SnapshotScorer:
 
     def _denoising(self, denoiser: Denoiser) -> np.ndarray:
         """Mean over noise levels of each held-out sample's error: [n]."""
-        import torch
-
-        from evaluation.metrics.clean_predictor import CleanPredictor
-        from evaluation.metrics.denoising import denoising_errors
-
-        rows, ids, text = self._held_out()
-        latents = torch.from_numpy(self._shards.gather_latents(rows))
-        return denoising_errors(CleanPredictor(denoiser), ids, latents, text).mean(axis=1)
-
-    def _held_out(self) -> tuple[np.ndarray, list[str], Condition]:
-        from training.feed.conditions import alt_texts
-
         chosen = held_out_prompts(self._shards.samples, self._settings.samples_per_split, self._settings.seed)
-        rows = chosen["row"].to_numpy()
-        return rows, chosen["sample_id"].to_pylist(), alt_texts(self._shards, rows)
+        return errors_of(denoiser, self._shards, chosen).mean(axis=1)
 
     def _judged(self, denoiser: Denoiser) -> dict[str, np.ndarray]:
         """The judge's cosine and top-1 of each prompt's picture: [n]."""

