@@ -5,7 +5,7 @@ from __future__ import annotations
 import dagster as dg
 
 from assets.corpus.partitions import shard_groups
-from assets.graph.interfaces import Compute, Landing, Models, Resources, Surroundings
+from assets.graph.interfaces import Landing, Models, Resources, Surroundings
 from assets.models.partitions import model_partitions, recipe_partitions
 from orchestration import automation
 from orchestration.catalog import GROUPS, check_profile_defaults
@@ -17,17 +17,20 @@ from orchestration.resources.store import ManifestStore
 from orchestration.workspace import Workspace, workspace_from_environment
 
 
+def compute_of(profile: Profile) -> InlineCompute | RayCompute:
+    """Where a profile's work runs. Computes of one process share its Ray."""
+    limits = profile.compute
+    if limits.mode == "inline":
+        return InlineCompute()
+    return RayCompute(limits.cpus, limits.address, limits.inline_rows)
+
+
 def surroundings_of(workspace: Workspace, profile: Profile) -> Surroundings:
     """The real store, compute, perception, landing folder and recipes of a workspace."""
     limits = profile.compute
-    compute: Compute = (
-        InlineCompute()
-        if limits.mode == "inline"
-        else RayCompute(limits.cpus, limits.address, limits.inline_rows)
-    )
     return Surroundings(
         store=ManifestStore(workspace.store),
-        compute=compute,
+        compute=compute_of(profile),
         perception=ProfilePerception(
             profile.perception,
             profile.world_path,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from assets.graph.interfaces import Surroundings
@@ -90,21 +93,35 @@ class DemoResult:
 
 
 def phases(
-    profile: Profile, surroundings: Surroundings, train_autoencoder: bool, *, everything: bool = False
+    profile: Profile,
+    surroundings: Surroundings,
+    train_autoencoder: bool,
+    *,
+    everything: bool = False,
+    needs: Callable[[str, str | None], bool] | None = None,
 ) -> Iterator[Phase]:
     """What has to run, phase by phase; each is decided when the one before is done.
 
     ``everything`` adds the models that the profile does not name in ``demo_models``, the studies among them.
+    ``needs`` says whether a version has to be made; without it, what is there is compared and its bytes are verified,
+    and the largest models come first (to weigh them takes seconds).
     """
+    in_order = needs is None
+    needs = needs or partial(needs_run, profile, surroundings)
 
-    def stale(job: str, names: Sequence[str], keys: Sequence[str | None]) -> tuple[Launch, ...]:
-        wanted = [key for key in keys if any(needs_run(profile, surroundings, name, key) for name in names)]
-        return tuple(Launch(job, key) for key in wanted)
+    def stale(
+        job: str, names: Sequence[str], keys: Sequence[str | None], assets: Sequence[str] = ()
+    ) -> tuple[Launch, ...]:
+        wanted = [key for key in keys if any(needs(name, key) for name in names)]
+        return tuple(Launch(job, key, assets=tuple(assets), makes=tuple(names)) for key in wanted)
 
-    if surroundings.landing.is_composed:
-        yield Phase("composing scenes", stale("compose_scenes", ["demo_scenes"], [None]))
-    new_autoencoder = (Launch("publish_autoencoder", config={"autoencoder": {"train": True}}),)
-    yield Phase("autoencoder", new_autoencoder if train_autoencoder else _keep_trained(surroundings, stale))
+    scenes = stale("compose_scenes", ["demo_scenes"], [None]) if surroundings.landing.is_composed else ()
+    if train_autoencoder:
+        yield Phase("composing scenes", scenes)
+        config = {"autoencoder": {"train": True}}
+        yield Phase("autoencoder", (Launch("publish_autoencoder", config=config, makes=("autoencoder",)),))
+    else:
+        yield Phase("scenes and autoencoder", _keep_trained(surroundings, stale) + scenes)
     data = [step.name for step in STEPS.values() if step.partitioned_by == "groups"]
     yield Phase("captions, entities and latents", stale("refresh_group", data, profile.group_keys))
     yield Phase(
@@ -117,9 +134,11 @@ def phases(
     )
     yield Phase("shipped teachers", stale("publish_teacher", ["teacher_backbone"], list(profile.teachers)))
     models = [step.name for step in STEPS.values() if step.partitioned_by == "recipes"]
-    largest_first = sorted(profile.backbones, key=lambda key: _size(profile, key), reverse=True)
+    backbones = list(profile.backbones)
+    if in_order:
+        backbones.sort(key=lambda key: _size(profile, key), reverse=True)
     judge = stale("train_judge", ["judge_clip"], [None])
-    trainings = stale("train_model", models, largest_first)
+    trainings = stale("train_model", models, backbones)
     derived = derived_models(profile, everything=everything)
     scorings, cuts = derived["unit_scores"], derived["pruned_backbone"]
     of_teachers = [key for key in scorings if profile.unit_scores[key].parent in profile.teachers]
@@ -131,10 +150,12 @@ def phases(
     at_once = stale(
         "distil_features", ["distilled_backbone"], [key for key in smaller if key not in of_students]
     )
-    points = stale("train_grid_point", GRID_STEPS, grid_order(profile))
+    grid = grid_order(profile) if in_order else profile.grid_keys
+    points = stale("train_grid_point", GRID_STEPS, grid)
     cuts_at_once = [key for key in cuts if profile.pruned[key].scores in of_teachers]
     pruned = stale("prune_model", ["pruned_backbone"], cuts_at_once)
-    yield Phase(STUDENTS, students + at_once + pruned + points)
+    early = stale("draw_conclusions", early_conclusions(), [None], early_conclusions())
+    yield Phase(STUDENTS, early + students + at_once + pruned + points)
     if of_students:
         yield Phase(
             "smaller students of few-step ones", stale("distil_features", ["distilled_backbone"], of_students)
@@ -147,7 +168,20 @@ def phases(
     if derived["fine_tuned_backbone"]:
         tuned = stale("fine_tune", ["fine_tuned_backbone"], derived["fine_tuned_backbone"])
         yield Phase("fine-tuning and recovery", tuned)
-    yield Phase("scores, laws and report", stale("draw_conclusions", CONCLUDING, [None]))
+    late = [name for name in CONCLUDING if name not in early_conclusions()]
+    yield Phase("scores, laws and report", stale("draw_conclusions", late, [None], late))
+
+
+def early_conclusions() -> list[str]:
+    """Conclusions about data and backbones alone: they are drawn beside the models that are made from backbones."""
+    late = {step.name for step in STEPS.values() if step.parents or step.partitioned_by == "grid"}
+    early = []
+    for name in CONCLUDING:  # upstream first
+        if late.isdisjoint(STEPS[name].reads):
+            early.append(name)
+        else:
+            late.add(name)
+    return early
 
 
 def run_demo(
@@ -161,14 +195,19 @@ def run_demo(
     everything: bool = False,
     until: str | None = None,
     seconds_so_far: float = 0.0,
+    much_to_do: bool = False,
 ) -> DemoResult:
     """Bring the whole graph up to date, or what lies before the phase titled ``until``.
 
-    Stops after the first phase in which something failed.
+    Stops after the first phase in which something failed. ``much_to_do``: see :class:`orchestration.launching.LaunchPool`.
     """
     result = DemoResult(seconds_by_stage={"start-up": seconds_so_far})
     mark = time.monotonic()
-    with launch_pool(workspace, profile.compute.concurrent_runs) as pool:
+    if (
+        much_to_do
+    ):  # models are weighed before they are trained: what that needs is loaded beside the first runs
+        threading.Thread(target=importlib.import_module, args=("training.backbones",), daemon=True).start()
+    with launch_pool(workspace, profile.compute.concurrent_runs, much_to_do=much_to_do) as pool:
         for phase in phases(profile, surroundings, train_autoencoder, everything=everything):
             if phase.title == until:
                 break
@@ -209,10 +248,7 @@ def write_ledger(workspace_root: Path, seconds_by_stage: Mapping[str, float]) ->
     path.write_text(json.dumps(known, indent=1))
 
 
-def _keep_trained(
-    surroundings: Surroundings,
-    stale: Callable[[str, Sequence[str], Sequence[str | None]], tuple[Launch, ...]],
-) -> tuple[Launch, ...]:
+def _keep_trained(surroundings: Surroundings, stale: Callable[..., tuple[Launch, ...]]) -> tuple[Launch, ...]:
     """A trained autoencoder stays until somebody asks for the shipped one; otherwise the usual rule."""
     manifest = surroundings.store.current("autoencoder")
     if (

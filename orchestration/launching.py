@@ -1,7 +1,9 @@
 """Run jobs of the graph on this machine, several at once, with what they took and why they failed.
 
 Each worker is a process of its own, as in the UI: Dagster configures the logging of the whole process whenever a run
-starts, so two runs in the threads of one process can lock each other out for ever.
+starts, so two runs in the threads of one process can lock each other out for ever. Workers stay for all launches of a
+pool, with what they have imported and with their Ray. What they and Ray print goes to a file of the workspace: what a
+person needs to know is in the outcomes.
 """
 
 from __future__ import annotations
@@ -9,14 +11,21 @@ from __future__ import annotations
 import multiprocessing
 import os
 import queue
+import signal
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from orchestration.lost_runs import OWNER_TAG, owner
 from orchestration.workspace import Workspace
+from training.errors import FoundryError
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
@@ -25,17 +34,22 @@ if TYPE_CHECKING:
     import dagster as dg
 
 _SECONDS_BETWEEN_LOOKS = 1.0
+_SECONDS_BEFORE_PREPARING = 0.5
 _SECONDS_TO_LEAVE = 20.0
 
 
 @dataclass(frozen=True)
 class Launch:
-    """One run: a job, its partition, and run config by asset; ``assets`` names those of the job to run, empty for all."""
+    """One run: a job, its partition, and run config by asset; ``assets`` names those of the job to run, empty for all.
+
+    ``makes`` names the steps of which it makes a version.
+    """
 
     job: str
     partition: str | None = None
     config: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     assets: tuple[str, ...] = ()
+    makes: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
@@ -55,19 +69,25 @@ class Outcome:
 
 
 class LaunchPool:
-    """Worker processes that execute launches, at most ``size`` at a time; started when they are first needed."""
+    """Worker processes that execute launches, at most ``size`` at a time; started when they are first needed.
 
-    def __init__(self, workspace: Workspace, size: int) -> None:
+    Where ``much_to_do``, all are started with the first launch, and one that has nothing to do meanwhile loads what
+    trainings need and starts its Ray.
+    """
+
+    def __init__(self, workspace: Workspace, size: int, *, much_to_do: bool = False) -> None:
         self._context = multiprocessing.get_context("spawn")
         self._workspace = workspace
         self._size = size
+        self._much_to_do = much_to_do
         self._launches: Queue[Launch | None] = self._context.Queue()
         self._outcomes: Queue[Outcome] = self._context.Queue()
         self._workers: list[SpawnProcess] = []
 
     def run(self, launches: Sequence[Launch], finished: Callable[[Outcome], None]) -> list[Outcome]:
         """Execute launches, in order of the list as workers become free; ``finished`` hears of each as it ends."""
-        self._start(min(self._size, len(launches)))
+        if launches:
+            self._start(self._size if self._much_to_do else min(self._size, len(launches)))
         for launch in launches:
             self._launches.put(launch)
         outcomes: list[Outcome] = []
@@ -92,48 +112,122 @@ class LaunchPool:
 
     def _start(self, count: int) -> None:
         while len(self._workers) < count:
-            arguments = (self._workspace, self._launches, self._outcomes, os.getpid())
+            work = _Work(
+                self._workspace,
+                log=worker_log(self._workspace, len(self._workers)),
+                parent=os.getpid(),
+                prepares=self._much_to_do,
+            )
+            arguments = (work, self._launches, self._outcomes)
             worker = self._context.Process(target=_serve, args=arguments, daemon=True)
             worker.start()
             self._workers.append(worker)
 
     def _raise_when_dead(self) -> None:
-        for worker in self._workers:
+        for number, worker in enumerate(self._workers):
             if not worker.is_alive():
-                raise RuntimeError(
-                    f"A worker process ended with exit code {worker.exitcode}, perhaps for lack of memory. "
-                    "What was finished is kept: run it again to go on."
+                raise FoundryError(
+                    f"A worker process ended with exit code {worker.exitcode}, perhaps for lack of memory. Its last words "
+                    f"are in {worker_log(self._workspace, number)}. What was finished is kept: run it again to go on."
                 )
 
 
 @contextmanager
-def launch_pool(workspace: Workspace, size: int) -> Iterator[LaunchPool]:
+def launch_pool(workspace: Workspace, size: int, *, much_to_do: bool = False) -> Iterator[LaunchPool]:
     """A pool that is closed whatever happens."""
-    pool = LaunchPool(workspace, size)
+    pool = LaunchPool(workspace, size, much_to_do=much_to_do)
     try:
         yield pool
     finally:
         pool.close()
 
 
-def _serve(
-    workspace: Workspace, launches: Queue[Launch | None], outcomes: Queue[Outcome], parent: int
-) -> None:
+def worker_log(workspace: Workspace, number: int) -> Path:
+    """Where a pool's worker of this number, and the Ray that it starts, print to."""
+    return workspace.root / "logs" / f"worker-{number}.log"
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What a worker is told when it starts: ``parent`` is the process whose end is its own too."""
+
+    workspace: Workspace
+    log: Path
+    parent: int
+    prepares: bool
+
+
+def _serve(work: _Work, launches: Queue[Launch | None], outcomes: Queue[Outcome]) -> None:
     """A worker's life: load the graph once, then run what comes until None comes or the parent is gone."""
+    _print_to(work.log)
+    _leave_with(work.parent)
     from orchestration.definitions import build
     from orchestration.instance import open_instance
     from orchestration.profile import load_profile
 
-    with open_instance(workspace, load_profile(workspace.profile)) as instance:
-        definitions = build(workspace)
-        while os.getppid() == parent:
-            try:
-                launch = launches.get(timeout=_SECONDS_BETWEEN_LOOKS)
-            except queue.Empty:
-                continue
+    with _children_ended(), open_instance(work.workspace, load_profile(work.workspace.profile)) as instance:
+        definitions = build(work.workspace)
+        while True:
+            launch = _next(launches, _preparations(work.workspace) if work.prepares else iter(()))
             if launch is None:
                 return
             outcomes.put(run_launch(definitions, instance, launch))
+
+
+@contextmanager
+def _children_ended() -> Iterator[None]:
+    """End what this process has started: a Ray that is interrupted while it starts leaves some of its agents behind."""
+    try:
+        yield
+    finally:
+        children = psutil.Process().children(recursive=True)
+        if "ray" in sys.modules:
+            sys.modules["ray"].shutdown()
+        for child in children:
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
+
+
+def _next(launches: Queue[Launch | None], meanwhile: Iterator[None]) -> Launch | None:
+    """Wait for what to do next, and go a step further with something else whenever there is nothing."""
+    while True:
+        try:
+            return launches.get(timeout=_SECONDS_BEFORE_PREPARING)
+        except queue.Empty:
+            next(meanwhile, None)
+
+
+def _leave_with(parent: int) -> None:
+    """Interrupt this process when its parent is gone, so that no training goes on behind a killed command's back."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have had it ignored
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _print_to(log: Path) -> None:
+    """Let this process and its children print to a file, begun anew."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as file:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+            os.dup2(file.fileno(), stream.fileno())
+
+
+def _preparations(workspace: Workspace) -> Iterator[None]:
+    """What any training needs, a few seconds a piece, for a worker that has nothing else to do."""
+    import training.run  # noqa: F401 (imported for later)
+    from orchestration.definitions import compute_of
+    from orchestration.profile import load_profile
+
+    yield
+    with suppress(FoundryError):  # a cluster that is not there is told by the run that needs it
+        compute_of(load_profile(workspace.profile)).prepare()
+    yield
 
 
 def run_launch(definitions: dg.Definitions, instance: dg.DagsterInstance, launch: Launch) -> Outcome:

@@ -1,8 +1,9 @@
 """Which tests of a parallel run share a process, and in which order they are begun.
 
 What is expensive to make is made once a process: the group ``commands`` builds the smoke workspace with which all
-end-to-end tests begin, ``ray`` starts one Ray for all tests of the compute, ``server`` one Dagster webserver. The
-groups wait a great deal, so they come first, side by side with what computes; small files come last, to fill up.
+end-to-end tests begin, ``ray`` starts one Ray for all tests of the compute, ``server`` one Dagster webserver, ``forks``
+a server of processes that have imported torch. The groups wait a great deal, so they come first, side by side with what
+computes; small files come last, to fill up.
 
 pytest-xdist's own groups (``--dist loadgroup``) do not work with pytest from 9.2 on: they travel as a suffix of
 ``item._nodeid``, which pytest no longer reads. Hence a scheduler of our own, by the same extension point.
@@ -22,10 +23,11 @@ GROUPS = {
     "commands": r"tests/end_to_end/(?!test_user_interface)",
     "ray": r"tests/orchestration/test_(compute|training_cluster)",
     "server": r"tests/end_to_end/test_user_interface",
+    "forks": r"tests/training/(test_run|loop/test_parallelism|loop/test_async_checkpointing)\.py",
 }
 """Pattern of the paths of each group, in the order in which groups are begun."""
 
-THEN = ("tests/training/loop", "tests/training/test_run", "tests/training/", "tests/orchestration/", "")
+THEN = ("tests/training/", "tests/orchestration/", "")
 """Beginnings of paths in the order in which all other files are begun: the longest first."""
 
 

@@ -41,6 +41,7 @@ DEMO_LEDGER: tuple[Stage, ...] = (
     Stage("report", "tables, plots and this report", 20.0),
     Stage("start-up", "start-up of the orchestrator and its overhead", 20.0),
 )
+LEDGER_PROFILE = "demo"
 LEDGER_FILE = "ledger.json"
 """Measured seconds by stage, in the workspace's folder."""
 RESERVE_SECONDS = 15.0

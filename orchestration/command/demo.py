@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from assets.graph.interfaces import Surroundings
 from assets.reports.ledger import DEMO_LEDGER
 from orchestration.command.output import console, errors, place_report, print_rows
-from orchestration.demo import DemoResult, Phase, all_versions, run_demo
+from orchestration.command.showing import Shown, print_outlook
+from orchestration.demo import DemoResult, all_versions, run_demo
 from orchestration.instance import enter_environment
-from orchestration.launching import Outcome
+from orchestration.outlook import outlook
 from orchestration.profile import Profile, load_profile
-from orchestration.resources.following import progress_line
 from orchestration.workspace import Workspace
 from training.errors import FoundryError
-from training.run_folder import RunFolder
-
-_RECENT_SECONDS = 15.0
 
 
 def run(
@@ -71,8 +64,19 @@ def materialize(
     from orchestration.definitions import surroundings_of
 
     surroundings = surroundings_of(workspace, profile)
-    with _Shown(workspace.runs, talk) as shown:
-        result = run_demo(workspace, profile, surroundings, shown.started, shown.finished, **how)
+    expected = outlook(
+        profile,
+        surroundings,
+        how.get("train_autoencoder", False),
+        everything=how.get("everything", False),
+        until=how.get("until"),
+    )
+    print_outlook(expected, talk)
+    much = sum(phase.num_runs for phase in expected) > profile.compute.concurrent_runs
+    with Shown(workspace.runs, talk, expected) as shown:
+        result = run_demo(
+            workspace, profile, surroundings, shown.started, shown.finished, much_to_do=much, **how
+        )
     return surroundings, result
 
 
@@ -87,79 +91,6 @@ def check_landing(workspace: Workspace) -> None:
             f"Import it first: foundry import SOURCE --name {workspace.data}. "
             f"Landed so far: {', '.join(landed) or 'nothing'}."
         )
-
-
-class _Shown:
-    """The progress display: one bar a phase; underneath, what the trainings that run right now say of themselves."""
-
-    def __init__(self, runs: Path, talk: Console) -> None:
-        self._runs = runs
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-            TimeElapsedColumn(),
-            TextColumn("[dim]{task.fields[note]}"),
-            console=talk,
-        )
-        self._task: TaskID | None = None
-        self._stop = threading.Event()
-        self._watcher = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> _Shown:
-        self._progress.start()
-        self._watcher.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._watcher.join()
-        self._progress.stop()
-
-    def started(self, phase: Phase) -> None:
-        """Show a new phase; one without launches is fresh."""
-        if self._task is not None:
-            self._progress.update(self._task, note="")
-        if not phase.launches:
-            self._progress.console.print(f"[green]fresh[/green]     {phase.title}")
-            self._task = None
-            return
-        self._task = self._progress.add_task(phase.title, total=len(phase.launches), note="")
-        self._progress.console.print(f"[bold]running[/bold]   {phase.title}: {len(phase.launches)} run(s)")
-
-    def finished(self, outcome: Outcome) -> None:
-        """Advance the bar and leave a line."""
-        if self._task is not None:
-            self._progress.advance(self._task)
-        state = "[red]failed[/red]   " if outcome.error else "[green]done[/green]     "
-        self._progress.console.print(f"{state} {outcome.launch.label} in {outcome.seconds:.1f} s")
-
-    def _watch(self) -> None:
-        while not self._stop.wait(0.5):
-            if self._task is not None:
-                self._progress.update(self._task, note="; ".join(_running_notes(self._runs)))
-
-
-def _running_notes(runs: Path) -> Iterator[str]:
-    """What the trainings that were active in the last seconds say of themselves."""
-    for path in runs.glob("*/progress.json"):
-        if time.time() - path.stat().st_mtime > _RECENT_SECONDS:
-            continue
-        with _unreadable_is_skipped():
-            folder = RunFolder(path.parent)
-            progress = folder.read_progress()
-            if progress.state == "running":
-                yield f"{folder.read_spec().recipe.name}: {progress_line(progress)}"
-
-
-@contextmanager
-def _unreadable_is_skipped() -> Iterator[None]:
-    """A run folder that another process is just changing is looked at again half a second later."""
-    try:
-        yield
-    except (FoundryError, OSError):
-        return
 
 
 def _print_end(

@@ -19,7 +19,13 @@ from orchestration.resources.chunking import Piece, cut_smaller, plan_pieces
 from orchestration.resources.following import follow, progress_line
 from orchestration.resources.pool import Pool, build_function, run_pool
 from orchestration.resources.rate import Rate
-from orchestration.resources.ray_connection import OBJECT_STORE_BYTES, connect, require_room, room_for
+from orchestration.resources.ray_connection import (
+    OBJECT_STORE_BYTES,
+    connect,
+    has_died,
+    require_room,
+    room_for,
+)
 from orchestration.resources.training_cluster import train_on_workers
 from training.digests import sha256_bytes
 from training.errors import TrainingFailed
@@ -39,6 +45,9 @@ class InlineCompute:
 
     def __init__(self) -> None:
         self._loaded: OrderedDict[str, BatchFunction] = OrderedDict()
+
+    def prepare(self) -> None:
+        """Nothing has to be started."""
 
     def train(self, run_folder: Path, resources: Resources, log: Log) -> None:
         """See :class:`assets.graph.interfaces.Compute`."""
@@ -102,7 +111,13 @@ class RayCompute:
         self._inline_rows = inline_rows
         self._inline = InlineCompute()
         self._connecting = threading.Lock()
-        self._ledger: Any = None
+        self._ledgers: dict[str, Any] = {}  # of the Ray at this address; there is one at a time
+
+    def prepare(self) -> None:
+        """Reach the cluster before it is needed; a worker of a Ray of our own loads meanwhile what a training needs."""
+        ray = self._connected()
+        if self._address is None:
+            ray.remote(_load_training).options(num_cpus=1).remote()
 
     def train(self, run_folder: Path, resources: Resources, log: Log) -> None:
         """See :class:`assets.graph.interfaces.Compute`. With as many workers as the run folder's ``world_size`` says.
@@ -174,21 +189,26 @@ class RayCompute:
             ray.cancel(task, force=True)
 
     def _connected(self) -> Any:
-        """The ray module, with a connection. Raises FoundryError when the cluster cannot be reached."""
+        """The ray module, with a connection; a Ray of our own that has died is replaced.
+
+        Raises FoundryError when the cluster cannot be reached.
+        """
         import ray
 
         with self._connecting:
+            if has_died(ray):
+                ray.shutdown()  # whatever is asked of it would wait for ever
             if not ray.is_initialized():
                 connect(ray, self._cpus, self._address, self._object_store_bytes)
-                self._ledger = None
         return ray
 
     def _ledger_of(self, ray: Any) -> Any:
         """The ledger of all pools of this connection."""
+        address = ray.get_runtime_context().gcs_address
         with self._connecting:
-            if self._ledger is None:
-                self._ledger = start_ledger(ray)
-        return self._ledger
+            if address not in self._ledgers:
+                self._ledgers = {address: start_ledger(ray)}
+            return self._ledgers[address]
 
 
 def _answered(pool: Pool, pieces: Sequence[Piece], rate: Rate) -> Generator[pa.Table, None, list[Piece]]:
@@ -230,6 +250,11 @@ def _start_training(ray: Any, run_folder: Path, resources: Resources, workers: i
         return task.remote(str(run_folder))
     task = ray.remote(train_on_workers).options(num_cpus=0, max_retries=0, name=name)
     return task.remote(str(run_folder), workers, resources.cpus, resources.gpus)
+
+
+def _load_training() -> None:
+    """Import what a training does, once for all that this worker will do."""
+    import training.run  # noqa: F401
 
 
 def _train_in_worker(run_folder: str) -> None:

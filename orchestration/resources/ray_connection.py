@@ -7,10 +7,16 @@ import os
 import socket
 from typing import Any
 
+import psutil
+
 from assets.graph.interfaces import Resources
 from training.errors import FoundryError
 
 OBJECT_STORE_BYTES = 200 * 2**20
+_DAEMONS = ("raylet", "gcs_server")
+"""Processes of a Ray without which it answers nothing."""
+_STARTED: dict[str, list[psutil.Process]] = {}
+"""Those of each Ray that this process has started, by its address."""
 
 
 def connect(ray: Any, cpus: int, address: str | None, object_store_bytes: int = OBJECT_STORE_BYTES) -> None:
@@ -25,6 +31,9 @@ def connect(ray: Any, cpus: int, address: str | None, object_store_bytes: int = 
             logging_level=logging.ERROR,
             log_to_driver=False,
         )
+        _STARTED[ray.get_runtime_context().gcs_address] = [
+            child for child in psutil.Process().children() if child.name() in _DAEMONS
+        ]
         return
     try:
         _require_listener(address)
@@ -35,6 +44,20 @@ def connect(ray: Any, cpus: int, address: str | None, object_store_bytes: int = 
             "compute address empty for a Ray of this process's own. Head node and this process must agree on "
             f"RAY_AUTH_MODE, which is '{os.environ.get('RAY_AUTH_MODE', '')}' here."
         ) from error
+
+
+def has_died(ray: Any) -> bool:
+    """Whether this process is connected to a Ray that it started itself and of which a part has ended since."""
+    if not ray.is_initialized():
+        return False
+    return not all(_lives(daemon) for daemon in _STARTED.get(ray.get_runtime_context().gcs_address, ()))
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def room_for(ray: Any, resources: Resources) -> int:

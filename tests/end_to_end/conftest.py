@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -56,14 +56,19 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     own = tmp_path_factory.getbasetemp()
     folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "built"
     folder.mkdir(exist_ok=True)
-    workspace, outcome = Workspace(folder, "smoke", "scenes"), folder / "outcome.txt"
+    workspace, outcome = Workspace(folder, "smoke", "scenes"), folder / "outcome.json"
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not outcome.exists():
             done = foundry(workspace, "demo")
-            outcome.write_text("" if done.code == 0 else done.out + done.err)
-    assert not outcome.read_text(), outcome.read_text()
+            outcome.write_text(json.dumps(asdict(done)))
+    assert said_while_built(workspace).code == 0, outcome.read_text()
     return workspace
+
+
+def said_while_built(workspace: Workspace) -> Finished:
+    """What the demo said that built the workspace."""
+    return Finished(**json.loads((workspace.home / "outcome.json").read_text()))
 
 
 @pytest.fixture(scope="session")

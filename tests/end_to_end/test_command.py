@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import time
 from pathlib import Path
@@ -13,7 +14,17 @@ from PIL import Image
 
 from orchestration.resources.store import ManifestStore
 from orchestration.workspace import Workspace
-from tests.end_to_end.conftest import copy_of, flip_byte, foundry
+from tests.end_to_end.conftest import copy_of, flip_byte, foundry, said_while_built
+
+
+def test_a_demo_says_what_it_will_do_and_nothing_of_ray(built: Workspace) -> None:
+    said = said_while_built(built)
+    lines = said.out.splitlines()
+    assert re.fullmatch(r"To do: \d+ runs in \d+ phases\.", lines[1])
+    assert lines[2].split() == ["scenes", "and", "autoencoder", "2", "run(s)"]
+    assert any("runs done" in line for line in lines), "a line now and then, where there is no terminal"
+    assert "core_worker" not in said.out + said.err
+    assert said.err == ""
 
 
 def test_a_second_demo_finds_everything_fresh_and_ends_with_a_table_and_a_report(

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pytest
 
@@ -206,6 +207,21 @@ def test_actor_pools_work_on_every_row_exactly_once(ray_compute: RayCompute) -> 
         rows = pa.concat_tables(compute.map_shards(worker, items, Resources(actors=2, batch_size=16), print))
         assert sorted(rows["value"].to_pylist()) == [2 * value for value in range(120)]
         assert set(rows["threads"].to_pylist()) == {1}
+
+
+def test_a_ray_that_died_is_replaced(ray_compute: RayCompute) -> None:
+    items, worker = [WorkItem(40, partial(numbers, 0, 40))], BatchWorker(build_doubler, {"factor": 2})
+
+    def doubled() -> list[int]:
+        tables = list(ray_compute.map_shards(worker, items, Resources(), print))
+        return sorted(value for table in tables for value in table["value"].to_pylist())
+
+    expected = doubled()
+    (raylet,) = (child for child in psutil.Process().children() if child.name() == "raylet")
+    raylet.kill()
+    wait_for(lambda: raylet.status() == psutil.STATUS_ZOMBIE, 10, "the raylet to end")
+    assert doubled() == expected
+    assert raylet not in psutil.Process().children()
 
 
 def test_light_work_stays_in_this_process(ray_compute: RayCompute) -> None:

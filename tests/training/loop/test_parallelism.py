@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.training.conftest import RunMaker
-from tests.training.teams import start_team
+from tests.training.teams import fork_team, start_team
 from training.errors import FoundryError
 from training.loop.processes import Span, Team
 from training.run import run
@@ -125,7 +125,7 @@ def test_a_student_is_taught_by_two_processes_as_by_one(runs: RunMaker) -> None:
         for strategy in ("ddp", "fsdp"):
             execution = {**EXECUTION, "world_size": 2, "strategy": strategy}
             teams.append(runs.prepare(f"{backbone}-{strategy}", execution, **recipe))
-    start_team(*teams)
+    fork_team(*teams)
     for folder in teams[:2]:
         assert_same(folder, alone[0])
     for folder in teams[2:]:  # a UNet's biases before a norm again: its losses tell, each of the three
