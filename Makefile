@@ -2,6 +2,7 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+PROCESSES ?= 2
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | sha256sum | cut -c1-16)
 
 .PHONY: install demo demo-all teachers demo-data ui test test-all soak bench doctor clean
@@ -32,15 +33,17 @@ demo-data: install
 doctor: install
 	$(BIN)/foundry doctor
 
+# Types are checked beside the tests, which wait a great deal; where they are wrong, what mypy says comes last.
 test: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n 2 -m "not slow and not benchmark and not soak" $(ARGS)
+	@mkdir -p build; $(BIN)/mypy > build/mypy.txt 2>&1 & types=$$!; \
+	$(BIN)/python -m pytest -n $(PROCESSES) -m "not slow and not benchmark and not soak" $(ARGS); tests=$$?; \
+	wait $$types || { cat build/mypy.txt; exit 1; }; exit $$tests
 
 test-all: install
-	$(BIN)/python -m pytest -n 2 -m "not benchmark and not soak" $(ARGS)
+	$(BIN)/python -m pytest -n $(PROCESSES) -m "not benchmark and not soak" $(ARGS)
 
 soak: install
 	$(BIN)/python -m pytest -m soak $(ARGS)
