@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Ray runs its workers at niceness 15: beside other tests they would hardly run, and who waits for them waits for minutes.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 import pytest
 from jaxtyping import install_import_hook
