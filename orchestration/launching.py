@@ -168,7 +168,8 @@ def _serve(work: _Work, launches: Queue[Launch | None], outcomes: Queue[Outcome]
     with _children_ended(), open_instance(work.workspace, load_profile(work.workspace.profile)) as instance:
         definitions = build(work.workspace)
         while True:
-            launch = _next(launches, _preparations(work.workspace) if work.prepares else iter(()))
+            meanwhile = _preparations(work.workspace) if work.prepares else iter(())
+            launch = _next(launches, meanwhile, work.parent)
             if launch is None:
                 return
             outcomes.put(run_launch(definitions, instance, launch))
@@ -188,13 +189,17 @@ def _children_ended() -> Iterator[None]:
                 child.kill()
 
 
-def _next(launches: Queue[Launch | None], meanwhile: Iterator[None]) -> Launch | None:
-    """Wait for what to do next, and go a step further with something else whenever there is nothing."""
-    while True:
+def _next(launches: Queue[Launch | None], meanwhile: Iterator[None], parent: int) -> Launch | None:
+    """Wait for what to do next, and go a step further with something else whenever there is nothing.
+
+    None when there will be nothing more, or when the parent is gone.
+    """
+    while os.getppid() == parent:
         try:
             return launches.get(timeout=_SECONDS_BEFORE_PREPARING)
         except queue.Empty:
             next(meanwhile, None)
+    return None
 
 
 def _leave_with(parent: int) -> None:
