@@ -55,9 +55,10 @@ def model_scores(
     model only that one. Pictures that are stored are not drawn again. A model whose checks failed is left out by name.
     """
     from assets.derivation.reuse import previous_rows
+    from assets.evaluation.held_out import ScoringSettings
     from assets.evaluation.leaderboard import leaderboard, leaderboard_picture
     from assets.evaluation.model_scores import score_models
-    from assets.evaluation.published_models import Published, ScoringSettings
+    from assets.evaluation.published_models import Published
     from assets.models.drawing import drawing_place, drawing_resources
     from evaluation.metrics.registry import METRICS
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +23,19 @@ if TYPE_CHECKING:
 
     from training.model_folders.denoiser import Denoiser
     from training.shards import TrainingShards
+
+
+@dataclass(frozen=True)
+class ScoringSettings:
+    """How models are scored: held-out prompts that are drawn and samples that are denoised of each held-out split, the
+    sampling (few-step models take 4 steps without guidance), and out of how many prompts the judge picks."""
+
+    prompts_per_split: int
+    samples_per_split: int
+    num_steps: int
+    guidance: float
+    seed: int
+    distractors: int
 
 
 def rows_of_one_shape(shards: TrainingShards) -> np.ndarray:

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from assets.encodings.assembly import HELD_OUT
 from assets.evaluation.evaluation_table import held_out_errors
-from assets.evaluation.held_out import errors_among, held_out_samples, measure_errors
+from assets.evaluation.held_out import ScoringSettings, errors_among, held_out_samples, measure_errors
 from assets.evaluation.model_scores import ScoredModel
 from assets.graph.interfaces import Manifest, Models, Provenance, Store
 from assets.graph.steps import SCORED_MODELS
@@ -37,19 +37,6 @@ PICTURES = "scored_pictures"
 OTHER_STEPS = ("step_distilled_backbone",)
 """Kinds that draw in other steps than what they are made from, to other pictures."""
 _BY_SAMPLE = [("split", "ascending"), ("sample_id", "ascending")]
-
-
-@dataclass(frozen=True)
-class ScoringSettings:
-    """How models are scored: held-out prompts that are drawn and samples that are denoised of each held-out split, the
-    sampling (few-step models take 4 steps without guidance), and out of how many prompts the judge picks."""
-
-    prompts_per_split: int
-    samples_per_split: int
-    num_steps: int
-    guidance: float
-    seed: int
-    distractors: int
 
 
 @dataclass
@@ -230,7 +217,7 @@ class Published:
             "distractors": {"k": config["distractors"]},
             "held_out_errors": self._errors_settings(samples if wanted is None else self._samples),
         }
-        only = ("denoising_error", "judge_cosine", "judge_top1_of_k")
+        only = ("denoising_error", "judge_cosine", "judge_top1_of_k")  # no picture is kept
         digest = last["model_digest"][0].as_py()
         return ScoredModel("scaling_run", key, digest, settings, lambda: Evidence(sources), only)
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from assets.evaluation.held_out import ScoringSettings
 from assets.graph.interfaces import Compute, Models, Store
 from assets.scaling.nouns import image_noun_pairs, training_rows
 from assets.scaling.points import Planned, planned
 from assets.scaling.runs import read_cost
-from assets.scaling.scoring import ScoredFolders, ScoringSettings, score_counts
+from assets.scaling.scoring import ScoredFolders, score_counts
 from assets.scaling.summary import read_scores
 from assets.scaling.tables import RunFacts, observations_of, scores_table
 

@@ -11,33 +11,25 @@ import numpy as np
 import pyarrow as pa
 
 from assets.derivation.work_items import table_items
-from assets.evaluation.held_out import errors_of
+from assets.evaluation.held_out import ScoringSettings, errors_of
 from assets.graph.interfaces import BatchWorker, Compute, Resources
 from assets.models.drawing import ShardTexts, held_out_prompts, paint
 from assets.scaling.runs import snapshot_path
+from evaluation.metrics.alignment import JUDGE_COSINE, JUDGE_TOP1
+from evaluation.metrics.held_out_errors import DENOISING_ERROR
+from evaluation.metrics.metric import Evidence, HeldOutErrors, Pictures
 from training.errors import FoundryError
 
 if TYPE_CHECKING:
     from training.model_folders.denoiser import Denoiser
 
-METRICS = ("denoising_error", "judge_cosine", "judge_top1")
-FALLING = {"denoising_error": True, "judge_cosine": False, "judge_top1": False}
+METRICS = {"denoising_error": DENOISING_ERROR, "judge_cosine": JUDGE_COSINE, "judge_top1": JUDGE_TOP1}
+"""The metrics of the grid by the names that its tables keep; the judge is asked at the last count alone."""
+FALLING = {name: metric.better == "down" for name, metric in METRICS.items()}
 """By metric, whether less is better."""
 SCORES = pa.schema(
     [("images_seen", pa.int64()), ("metric", pa.string()), ("by_sample", pa.list_(pa.float32()))]
 )
-
-
-@dataclass(frozen=True)
-class ScoringSettings:
-    """How much is scored: held-out samples and prompts from each held-out split; sampling as in the UI's config."""
-
-    samples_per_split: int
-    prompts_per_split: int
-    num_steps: int
-    guidance: float
-    seed: int
-    distractors: int
 
 
 @dataclass(frozen=True)
@@ -84,13 +76,15 @@ class SnapshotScorer:
     def __call__(self, batch: pa.Table) -> pa.Table:
         rows: list[dict[str, Any]] = []
         for count in batch["images_seen"].to_pylist():
-            denoiser = self._at(count)
-            scores = {"denoising_error": self._denoising(denoiser)}
-            if count == self._last:
-                scores |= self._judged(denoiser)
+            evidence = self._evidence(self._at(count))
             rows += [
-                {"images_seen": count, "metric": metric, "by_sample": values.astype(np.float32)}
-                for metric, values in scores.items()
+                {
+                    "images_seen": count,
+                    "metric": name,
+                    "by_sample": metric.by_unit(evidence).astype(np.float32),
+                }
+                for name, metric in METRICS.items()
+                if count == self._last or "judge" not in metric.needs
             ]
         return pa.Table.from_pylist(rows, schema=SCORES)
 
@@ -106,22 +100,32 @@ class SnapshotScorer:
         backbone = kind.from_pretrained(folder, low_cpu_mem_usage=False).eval().to(self._device)
         return replace(self._denoiser, backbone=backbone)
 
-    def _denoising(self, denoiser: Denoiser) -> np.ndarray:
-        """Mean over noise levels of each held-out sample's error: [n]."""
-        chosen = held_out_prompts(self._shards.samples, self._settings.samples_per_split, self._settings.seed)
-        return errors_of(denoiser, self._shards, chosen).mean(axis=1)
-
-    def _judged(self, denoiser: Denoiser) -> dict[str, np.ndarray]:
-        """The judge's cosine and top-1 of each prompt's picture: [n]."""
+    def _evidence(self, denoiser: Denoiser) -> Evidence:
+        """What the metrics ask for, made when they do."""
         from evaluation.judge import Judge
-        from evaluation.metrics.alignment import score_pairs
 
-        settings = self._settings
-        chosen = held_out_prompts(self._shards.samples, settings.prompts_per_split, settings.seed)
-        texts = chosen["prompt"].to_pylist()
-        texts_of = ShardTexts(str(self._folders.shards))
-        images = paint(denoiser, texts_of, chosen, settings.num_steps, settings.guidance)
-        judge = Judge.load(self._folders.judge)
-        k = min(settings.distractors, len(set(texts)))
-        scores = score_pairs(judge.embed_images(images), judge.embed_texts(texts), texts, k)
-        return {"judge_cosine": scores.cosine, "judge_top1": scores.top1_of_k}
+        return Evidence(
+            {
+                "held_out_errors": lambda: self._errors(denoiser),
+                "pictures": lambda: self._pictures(denoiser),
+                "judge": lambda: Judge.load(self._folders.judge),
+                "distractors": lambda: self._settings.distractors,
+            }
+        )
+
+    def _errors(self, denoiser: Denoiser) -> HeldOutErrors:
+        chosen = self._chosen(self._settings.samples_per_split)
+        errors = errors_of(denoiser, self._shards, chosen).mean(axis=1)
+        return HeldOutErrors(
+            tuple(chosen["sample_id"].to_pylist()), tuple(chosen["split"].to_pylist()), errors
+        )
+
+    def _pictures(self, denoiser: Denoiser) -> Pictures:
+        settings, chosen = self._settings, self._chosen(self._settings.prompts_per_split)
+        texts = ShardTexts(str(self._folders.shards))
+        images = paint(denoiser, texts, chosen, settings.num_steps, settings.guidance)
+        ids, splits, prompts = (tuple(chosen[name].to_pylist()) for name in ("sample_id", "split", "prompt"))
+        return Pictures(ids, splits, prompts, images)
+
+    def _chosen(self, per_split: int) -> pa.Table:
+        return held_out_prompts(self._shards.samples, per_split, self._settings.seed)

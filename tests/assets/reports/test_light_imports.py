@@ -20,6 +20,9 @@ MODULES = (
     "evaluation.claims.comparison",
     "evaluation.scaling.laws",
     "evaluation.metrics.kid",
+    "evaluation.metrics.registry",
+    "assets.evaluation.leaderboard",
+    "assets.evaluation.model_scores",
     "evaluation.metrics.alignment",
     "evaluation.judge",
 )
