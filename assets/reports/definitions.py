@@ -136,7 +136,7 @@ def scaling_laws(
 ) -> dg.MaterializeResult:
     """Power laws per family on the metric that all targets share; where the data cannot tell, that is what it says."""
     from assets.pages.markdown import markdown_table
-    from assets.reports.laws import fit_families, law_picture, laws_table, laws_view, of_recipes
+    from assets.scaling.laws import fit_families, law_picture, laws_table, laws_view, of_recipes
 
     provenance = provenance_of(store, STEPS["scaling_laws"], None, config.model_dump())
     observations = of_recipes(store.read_table("scaling_observations"))
@@ -160,11 +160,12 @@ def report(
     """One static page for people: models, samples, laws, perception's honesty, claims, times, credits and limits."""
     import tempfile
 
-    from assets.reports.building import build_report
+    from assets.pages.sections import Sources
+    from assets.reports.sections import build_report
 
     provenance = provenance_of(store, STEPS["report"], None, config.model_dump())
     with tempfile.TemporaryDirectory(prefix="foundry-report-") as scratch:
-        page = build_report(Path(scratch), store, landing, models, config.prompts_shown)
+        page = build_report(Path(scratch), Sources(store, landing, models, config.prompts_shown))
         manifest = store.publish_folder("report", page.parent, provenance)
     metadata = {"page": dg.MetadataValue.path(str(store.local_folder("report") / page.name))}
     return materialized(store, manifest, metadata)

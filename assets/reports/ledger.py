@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from assets.pages.sections import Section, Sources
+from assets.pages.tables import Bar, Cell, Column, Entry, Table
 from training.errors import FoundryError
 
 
@@ -93,3 +96,35 @@ def ledger_total(rows: list[LedgerRow]) -> LedgerRow:
     measured = [row.measured_seconds for row in rows if row.measured_seconds is not None]
     budget = sum((row.budget_seconds for row in rows), 0.0)
     return LedgerRow("total", "", budget, sum(measured, 0.0) if measured else None)
+
+
+COLUMNS = (
+    Column("Stage"),
+    Column("Budget", ",.0f"),
+    Column("Measured", ",.1f", "unknown"),
+    Column("Share of budget"),
+    Column("What it does"),
+)
+
+
+def ledger_section(sources: Sources) -> Section:
+    """Wall seconds by stage, out of the workspace's ledger."""
+    path = sources.models.runs.parent / LEDGER_FILE
+    rows = ledger_rows(json.loads(path.read_text()) if path.exists() else {})
+    about = "Wall seconds beside the budget for two idle cores; a stage without seconds was found fresh."
+    return Section("Time", "ledger", [about], [ledger_table(rows)])
+
+
+def ledger_table(rows: Sequence[LedgerRow]) -> Table:
+    """Stages beside their budgets, and the sum."""
+    total = ledger_total(list(rows))
+    last: tuple[Entry, ...] = (total.name, total.budget_seconds, total.measured_seconds, "", "")
+    return Table(COLUMNS, [*(_cells(row) for row in rows), last], totals=True)
+
+
+def _cells(row: LedgerRow) -> tuple[Entry, ...]:
+    about = Cell(note=row.about)
+    if row.measured_seconds is None:
+        return (row.name, row.budget_seconds, Cell("not run", tone="unknown"), "", about)
+    measured = Cell(row.measured_seconds, tone="over" if row.over_budget else "")
+    return (row.name, row.budget_seconds, measured, Bar(row.measured_seconds / row.budget_seconds), about)

@@ -151,14 +151,20 @@ def scaling_grid(
     import tempfile
 
     from assets.pages.markdown import markdown_table
-    from assets.scaling.summary import efficiency_view, points_table, summarise, write_page
+    from assets.scaling.summary import (
+        efficiency_view,
+        grid_measurements,
+        points_table,
+        summarise,
+        write_grid_page,
+    )
 
     step = STEPS["scaling_grid"]
     provenance = provenance_of(store, step, None, config.model_dump())
     summary = summarise(store, models)
     store.write_table("scaling_efficiency", summary.efficiency, provenance)
     with tempfile.TemporaryDirectory(prefix="foundry-grid-") as scratch:
-        page = write_page(Path(scratch), summary)
+        page = write_grid_page(Path(scratch), summary, grid_measurements(store, models))
         manifest = store.publish_folder(step.name, page.parent, provenance)
     metadata: dict[str, Any] = {
         **{f"points_{state}": count for state, count in summary.totals.items()},

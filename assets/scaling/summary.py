@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,15 +11,17 @@ import numpy as np
 import pyarrow as pa
 
 from assets.graph.interfaces import Models, Store
+from assets.pages.claims import claims_table
+from assets.pages.html import write_page
+from assets.pages.sections import Figure, Page, Section
 from assets.pages.tables import Cell, Column, Table
 from assets.scaling.learning import curves_by_cell, efficiency_of, efficiency_table, grid_claims
 from assets.scaling.points import check_grid, grid_of
 from assets.scaling.progress import PointRow, grid_rows, totals
-from evaluation.claims.registry import Measurement
+from evaluation.claims.registry import Measurement, claim_results
 from evaluation.tables.scaling import SCALING_EFFICIENCY, SCALING_SCORES
 
 PAGE, FIGURE = "grid.html", "learning_curves.png"
-TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,6 @@ class GridSummary:
     profile: str
     rows: Sequence[PointRow]
     efficiency: pa.Table
-    claims: Mapping[str, Measurement]
     figure: bytes | None
 
     @property
@@ -52,14 +52,13 @@ def summarise(store: Store, models: Models) -> GridSummary:
     Raises FoundryError for a pair of sizes that are not equal enough.
     """
     if models.grid is None:
-        return GridSummary(models.profile, [], SCALING_EFFICIENCY.empty_table(), {}, None)
+        return GridSummary(models.profile, [], SCALING_EFFICIENCY.empty_table(), None)
     grid = check_grid(models)
     scores = read_scores(store, models)
     return GridSummary(
         models.profile,
         grid_rows(store, models),
         efficiency_table(efficiency_of(scores, grid)),
-        grid_claims(scores, grid, models.profile),
         curves_figure(scores),
     )
 
@@ -80,27 +79,46 @@ def curves_figure(scores: pa.Table) -> bytes | None:
     return learning_curves(cells, title=title, y_label="held-out denoising error")
 
 
-def write_page(folder: Path, summary: GridSummary) -> Path:
-    """Write the page, with its figure beside it, and return the page's path."""
-    import jinja2
+def grid_measurements(store: Store, models: Models) -> Mapping[str, Measurement]:
+    """What the grid says of claims so far; nothing where the profile has none. Sizes are checked by :func:`summarise`."""
+    if models.grid is None:
+        return {}
+    return grid_claims(read_scores(store, models), grid_of(models), models.profile)
 
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    page = environment.get_template(PAGE).render(
-        profile=summary.profile,
-        created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        totals=summary.totals,
-        rows=summary.rows,
-        figure=None if summary.figure is None else base64.b64encode(summary.figure).decode(),
-        efficiency=summary.efficiency.to_pylist(),
-        claims=summary.claims,
-    )
-    path = folder / PAGE
-    path.write_text(page, encoding="utf-8")
+
+def write_grid_page(folder: Path, summary: GridSummary, claims: Mapping[str, Measurement]) -> Path:
+    """Write the page, with its figure beside it, and return the page's path."""
     if summary.figure is not None:
         (folder / FIGURE).write_bytes(summary.figure)
-    return path
+    return write_page(folder / PAGE, grid_page(summary, claims))
+
+
+def grid_page(summary: GridSummary, claims: Mapping[str, Measurement]) -> Page:
+    """The grid's page: points, curves, what it takes to reach a score, and the claims that it has measured."""
+    states = ", ".join(f"{count} {state}" for state, count in summary.totals.items())
+    sentences = [f"{states}."] if states else []
+    points = points_table(summary.rows)
+    sections = [Section("Points", "points", sentences, [points], missing="The profile has no grid.")]
+    if summary.figure is not None:
+        about = (
+            "Held-out denoising error of the predicted clean latent, the same samples and noise for all; a thin line a "
+            "seed, a thick one the mean of the cell."
+        )
+        figures = [Figure("Learning curves", summary.figure)]
+        sections.append(Section("Score over images seen", "curves", [about], figures=figures))
+    if summary.efficiency.num_rows:
+        about = (
+            "Images and training compute to reach a score, interpolated between scored counts; geometric mean over seeds "
+            "with its 95 % interval."
+        )
+        tables = [efficiency_view(summary.efficiency)]
+        sections.append(Section("Learning efficiency", "efficiency", [about], tables))
+    measured = [result for result in claim_results(claims) if result.measurement is not None]
+    if measured:
+        sections.append(Section("Claims", "claims", tables=[claims_table(measured)]))
+    written = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    lead = f"Profile “{summary.profile}”,"
+    return Page("Scaling grid", sections, (lead, "at its own scale."), {"Written": written})
 
 
 POINT_COLUMNS = (

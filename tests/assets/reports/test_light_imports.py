@@ -9,8 +9,8 @@ import pytest
 
 HEAVY = ("torch", "diffusers", "transformers", "open_clip", "duckdb", "ray", "matplotlib", "scipy", "jinja2")
 MODULES = (
-    "assets.reports.data",
-    "assets.reports.html",
+    "assets.pages.html",
+    "assets.pages.sections",
     "assets.reports.ledger",
     "evaluation.tables.scores",
     "evaluation.analysis.printed",
