@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from assets.graph.interfaces import Compute, Landing, Models
+from assets.pages.markdown import markdown_table
+from assets.pages.tables import Column, Table
 from training.errors import FoundryError
 from training.run_folder import RunFolder
 
@@ -19,15 +21,18 @@ CARD_SPLITS = {
     "held_out_images": "held-out scenes, concepts seen in training",
     "held_out_concepts": "scenes of concepts never seen",
 }
+CARD_COLUMNS = (
+    Column("reconstruction"),
+    Column("mean squared error (pixels in [-1, 1])", ".5f"),
+    Column("PSNR, dB", ".2f"),
+)
 CARD = """\
 # {name}
 
 A small diffusers `AutoencoderKL` ({num_parameters:,} parameters) for 64-pixel scenes: 3x64x64 pixels to a 16x8x8 latent
 and back. It is what the demo trains its backbones in; it is not meant for photographs.
 
-| reconstruction | mean squared error (pixels in [-1, 1]) | PSNR |
-|---|---|---|
-{rows}
+{restored}
 
 It is the ceiling of every model trained in its latents: fine detail (faces, small print) is blurred. There is no
 adversarial loss.
@@ -137,11 +142,11 @@ def autoencoder_card(folder: Path, lineage: Mapping[str, Any], landing: Landing)
         error = float(
             reconstruction_errors(images, decode_latents(model, encode_images(model, images))).mean()
         )
-        rows.append(f"| {NUM_MEASURED} {what} | {error:.5f} | {10 * np.log10(4 / error):.2f} dB |")
+        rows.append((f"{NUM_MEASURED} {what}", error, float(10 * np.log10(4 / error))))
     recipe, data = lineage["spec"]["recipe"], lineage["data"]
     return CARD.format(
         name=recipe["name"],
-        rows="\n".join(rows),
+        restored=markdown_table(Table(CARD_COLUMNS, rows)),
         batch_size=recipe["batch_size"],
         minutes=round(lineage["train_seconds"] / 60),
         **{key: lineage[key] for key in ("model_digest", "spec_hash", "images_seen", "num_parameters")},
