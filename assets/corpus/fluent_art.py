@@ -1,6 +1,6 @@
 """Pictures of the same things by another hand: Microsoft's Fluent emoji, for a concept bank that scenes do not share.
 
-The archive comes by `make demo-data` (:mod:`evaluation.perception.downloads`); its drawings are named by code points and
+Fluent Emoji, copyright Microsoft Corporation, packaged by LobeHub. The archive comes by `make demo-data` (:mod:`evaluation.perception.downloads`); its drawings are named by code points and
 found here by the CLDR name that the scenes' drawings have. They are three-dimensional renderings under the MIT licence.
 """
 
@@ -16,8 +16,6 @@ from types import MappingProxyType
 from assets.corpus.art import NamedPicture
 from training.errors import FoundryError
 
-FLUENT_LICENSE = "MIT"
-FLUENT_ATTRIBUTION = "Fluent Emoji, copyright Microsoft Corporation, packaged by LobeHub, MIT licence"
 _MEMBER = "package/assets/{}.webp"
 
 

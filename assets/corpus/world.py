@@ -14,7 +14,6 @@ from training.errors import FoundryError
 from training.validation import validate
 
 BackgroundKind = Literal["plain", "gradient", "two-tone", "checker"]
-BACKGROUND_KINDS: tuple[BackgroundKind, ...] = ("plain", "gradient", "two-tone", "checker")
 WORD_CAP_HEIGHT_PX = 12
 """Height of a rendered capital: at four times the size it is 48 pixels, which OCR reads well."""
 

@@ -67,20 +67,6 @@ def parse_size(text: str) -> Size:
     return int(found[1]), int(found[2])
 
 
-def bucket_sizes(side: int, multiple: int, max_ratio: float = 2.0) -> list[Size]:
-    """Sizes of at most ``side`` squared pixels with sides that are multiples of ``multiple``, tallest first.
-
-    For each height the widest size that fits; ratios reach from 1 / ``max_ratio`` to ``max_ratio``. The square is
-    among them when ``side`` is a multiple itself.
-    """
-    sizes = []
-    for height in range(int(side * math.sqrt(max_ratio)) // multiple * multiple, 0, -multiple):
-        width = side * side // height // multiple * multiple
-        if width and max(height / width, width / height) <= max_ratio:
-            sizes.append((height, width))
-    return sizes
-
-
 def nearest_bucket(height: int, width: int, buckets: Sequence[Size]) -> int:
     """The bucket whose log ratio of sides is nearest; of equally near ones the first."""
     wanted = math.log(width / height)

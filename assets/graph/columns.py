@@ -281,23 +281,3 @@ COLUMN_SOURCES: Mapping[str, Mapping[str, tuple[ColumnSource, ...]]] = {
     for table, columns in _TABLES.items()
 }
 """By table and column, the columns that it is made from; empty where it comes from outside or from a model alone."""
-
-
-def origins(table: str, column: str) -> frozenset[ColumnSource]:
-    """All columns that a column goes back to and that come from outside, however many steps away.
-
-    Raises KeyError for a column that is not declared.
-    """
-    found: set[ColumnSource] = set()
-    seen: set[ColumnSource] = set()
-    waiting = list(COLUMN_SOURCES[table][column])
-    while waiting:
-        source = waiting.pop()
-        if source in seen:
-            continue
-        seen.add(source)
-        behind = COLUMN_SOURCES[source.table][source.column]
-        waiting.extend(behind)
-        if not behind:
-            found.add(source)
-    return frozenset(found)

@@ -161,12 +161,6 @@ class Store(Protocol):
         """Rows of any version, bytes verified. Raises StoreError when they are damaged or were collected."""
         ...
 
-    def iterate(
-        self, name: str, partition: str | None = None, columns: Sequence[str] | None = None
-    ) -> Iterator[pa.Table]:
-        """Rows of the newest version in pieces of bounded size, in order; for tables that do not fit in memory."""
-        ...
-
     def write_batches(
         self,
         name: str,
@@ -220,7 +214,7 @@ class Store(Protocol):
         ...
 
     def iterate_version(self, manifest: Manifest, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """As :meth:`iterate`, for any version."""
+        """Rows of any version in pieces of bounded size, in order; for tables that do not fit in memory."""
         ...
 
     def local_version(self, manifest: Manifest) -> Path:

@@ -15,7 +15,6 @@ from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 
-from evaluation.intervals import Interval, mean_interval
 from training.conditioning import Condition
 from training.errors import FoundryError
 
@@ -87,15 +86,3 @@ def denoising_errors(
             "a trained model predicts finite latents; look at the model's loss curve and train it again"
         )
     return errors
-
-
-def summarise_errors(errors: Float[ndarray, "n levels"], *, seed: int = 0) -> Interval:
-    """Mean over levels, then over samples, with the interval over samples (levels share a sample)."""
-    return mean_interval(errors.mean(axis=1), seed=seed)
-
-
-def blind_errors(
-    latents: Float[ndarray, "n c h w"], mean_latent: Float[ndarray, "c h w"]
-) -> Float[ndarray, " n"]:
-    """Error of always answering the training set's mean latent: what a model must beat to have learned."""
-    return np.mean((latents - mean_latent) ** 2, axis=(1, 2, 3))

@@ -104,10 +104,6 @@ class Records:
             last[image_id] = name
         return frozenset(image_id for image_id, name in last.items() if name.endswith("-remove.json"))
 
-    def takedown_log(self, image_id: str) -> list[Takedown]:
-        """Everything that was decided about an image, oldest first."""
-        return [Takedown(**raw) for raw in self._read(f"takedowns/{image_id}")]
-
     def mark(self, record: Mark) -> None:
         """Log that a version was trained on a removed image."""
         self._add(

@@ -45,7 +45,7 @@ class ManifestStore(History):
 
     Every byte is checked against its manifest before it is used; a file that was checked once by this process
     and has not changed since (same size and time) is not read again for that. Only pieces of a remote file
-    (:meth:`iterate`, :meth:`work_items`) are checked page by page, by the checksums inside the file.
+    (:meth:`iterate_version`, :meth:`work_items`) are checked page by page, by the checksums inside the file.
     """
 
     def __init__(self, root: str | Path) -> None:
@@ -91,14 +91,8 @@ class ManifestStore(History):
         paths = [self.files.filesystem._strip_protocol(self.files.url(file.path)) for file in manifest.files]
         return arrow_dataset.dataset(paths, filesystem=self.files.filesystem, format="parquet")
 
-    def iterate(
-        self, name: str, partition: str | None = None, columns: Sequence[str] | None = None
-    ) -> Iterator[pa.Table]:
-        """Rows of the newest version in pieces of bounded size, in order; at least one piece, which may be empty."""
-        return self.iterate_version(self.require(name, partition), columns)
-
     def iterate_version(self, manifest: Manifest, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """As :meth:`iterate`, for any version."""
+        """Rows of any version in pieces of bounded size, in order; at least one piece, which may be empty."""
         self.check_stored(manifest)
         for url, file in self._urls(manifest):
             yield from read_pieces(url, file.sha256, columns)

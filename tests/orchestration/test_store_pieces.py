@@ -146,14 +146,14 @@ def test_the_same_rows_have_the_same_files_however_they_arrive(num_rows: int, cu
     assert whole.num_rows == num_rows
     assert len(whole.files) > 1 or num_rows < 50
     assert store.read_table("parts").equals(table)
-    assert pa.concat_tables(store.iterate("parts")).equals(table)
+    assert pa.concat_tables(store.iterate_version(parts)).equals(table)
 
 
 @pytest.mark.usefixtures("small_cuts")
 def test_pieces_are_read_in_order_and_bounded(store: ManifestStore) -> None:
     table = some_rows(95)
-    store.write_table("t", table, MADE, "g0")
-    pieces = list(store.iterate("t", "g0", ["image"]))
+    made = store.write_table("t", table, MADE, "g0")
+    pieces = list(store.iterate_version(made, ["image"]))
     assert max(piece.num_rows for piece in pieces) <= 10
     assert pa.concat_tables(pieces).equals(table.select(["image"]))
     assert store.read_table("t", "g0", ["image", "sample_id"]).column_names == ["image", "sample_id"]
@@ -163,7 +163,7 @@ def test_a_table_without_rows_is_a_table(store: ManifestStore) -> None:
     manifest = store.write_batches("t", [some_rows(0)], MADE)
     assert (manifest.num_rows, len(manifest.files)) == (0, 1)
     assert store.read_table("t").schema == some_rows(0).schema
-    assert [piece.num_rows for piece in store.iterate("t")] == [0]
+    assert [piece.num_rows for piece in store.iterate_version(manifest)] == [0]
     assert store.work_items("t", None, "sample_id", ["x"], ["image"], 4) == []
 
 

@@ -93,13 +93,6 @@ def freeze_linears(module: nn.Module, *, int8: bool, offloaded: bool) -> int:
     return len(places)
 
 
-def device_bytes(module: nn.Module) -> int:
-    """Bytes of parameters and buffers that lie on the device of the training: all but offloaded weights."""
-    away = {id(part.weight) for part in module.modules() if isinstance(part, FrozenLinear) and part.offloaded}
-    tensors = [*module.parameters(), *module.buffers()]
-    return sum(t.numel() * t.element_size() for t in tensors if id(t) not in away)
-
-
 def _at_home(weight: Tensor) -> Tensor:
     weight = weight.cpu()
     return weight.pin_memory() if torch.cuda.is_available() else weight

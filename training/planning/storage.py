@@ -15,7 +15,6 @@ from training.planning.compute import FLOPS_PER_MAC
 from training.recipes.dataset import CaptionMix
 
 TextMode = Literal["stored", "stage", "step"]
-TEXT_MODES: tuple[TextMode, ...] = ("stored", "stage", "step")
 FP16, FP32 = 2, 4
 BYTES_OF_WORDS = 400
 """Of one caption with its place in the file (assumed: recaptions of 60 to 70 English words)."""

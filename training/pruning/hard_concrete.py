@@ -12,18 +12,14 @@ lambda, where no gradient reaches lambda but the regulariser's.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from training.errors import FoundryError
-
-DELTAS: Mapping[str, float] = MappingProxyType({"SDXL": 0.5, "SD2": 0.5, "FLUX": 0.1, "SD3": 1.0})
-"""The official code's delta by family."""
 
 _MIDPOINTS = 4096  # of the quadrature over u; its error at the kinks of M is below 1 in a million
 
@@ -50,21 +46,6 @@ class HardConcrete:
                     f"hard concrete: '{name}' is {getattr(self, name):g}; it must be {allowed}"
                 )
 
-    @property
-    def noise_bound(self) -> float:
-        """Largest absolute n(u): ln((1 + delta) / delta)."""
-        return math.log((1 + self.delta) / self.delta)
-
-    @property
-    def certain_one(self) -> float:
-        """The least lambda at which M = 1 whatever u is: 3.0889 for delta 0.5, 4.3881 for 0.1."""
-        return self.alpha * self._logit(1.0) + self.noise_bound
-
-    @property
-    def certain_zero(self) -> float:
-        """The largest lambda at which M = 0 whatever u is."""
-        return self.alpha * self._logit(0.0) - self.noise_bound
-
     def sample(self, logits: Float[Tensor, " units"], u: Float[Tensor, " units"]) -> Float[Tensor, " units"]:
         """M of each unit for its u, differentiable in lambda where 0 < M < 1."""
         noise = torch.log(u + self.delta) - torch.log(1 - u + self.delta)
@@ -83,25 +64,8 @@ class HardConcrete:
             total = total + self._stretched(torch.sigmoid((part + logits[:, None]) / self.alpha)).sum(1)
         return total / _MIDPOINTS
 
-    def probability_of_one(self, logits: Float[Tensor, " units"]) -> Float[Tensor, " units"]:
-        """P(M = 1): there the mask passes no gradient to lambda."""
-        return 1 - self._share_below(logits, 1.0)
-
-    def probability_of_zero(self, logits: Float[Tensor, " units"]) -> Float[Tensor, " units"]:
-        """P(M = 0)."""
-        return self._share_below(logits, 0.0)
-
     def _stretched(self, s: Tensor) -> Tensor:
         return (s * (self.zeta - self.gamma) + self.gamma).clamp(0, 1)
-
-    def _logit(self, mask: float) -> float:
-        """logit of the s at which M reaches ``mask``."""
-        return math.log((mask - self.gamma) / (self.zeta - mask))
-
-    def _share_below(self, logits: Tensor, mask: float) -> Tensor:
-        """P(s (zeta - gamma) + gamma < mask): u at that point, n(u) = y being u = sigmoid(y) (1 + 2 delta) - delta."""
-        y = self.alpha * self._logit(mask) - logits
-        return (torch.sigmoid(y) * (1 + 2 * self.delta) - self.delta).clamp(0, 1)
 
 
 def mean_l1(layers: Sequence[Float[Tensor, " _"]]) -> Float[Tensor, ""]:

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assets.corpus.image_io import resize_square
-from assets.encodings.buckets import Geometry, bucket_sizes, crop_box, nearest_bucket, parse_size, resize_crop
+from assets.encodings.buckets import Geometry, crop_box, nearest_bucket, parse_size, resize_crop
 from training.errors import FoundryError
 
 sides = st.integers(1, 4000)
-BUCKETS = bucket_sizes(64, 8)
+BUCKETS = [(80, 48), (72, 56), (64, 64), (56, 72), (48, 80)]
 
 
 @given(sides, sides)
@@ -57,19 +57,6 @@ def test_the_result_has_the_buckets_size(height: int, width: int, size: tuple[in
     found = resize_crop(image, size)
     assert found.shape == (*size, 3)
     assert (found == 77).all()
-
-
-@given(st.sampled_from([32, 64, 256, 512]), st.sampled_from([8, 16, 32]), st.floats(1.0, 4.0))
-def test_bucket_sizes_keep_their_promises(side: int, multiple: int, max_ratio: float) -> None:
-    sizes = bucket_sizes(side, multiple, max_ratio)
-    assert (side, side) in sizes
-    for height, width in sizes:
-        assert height % multiple == 0
-        assert width % multiple == 0
-        assert height * width <= side * side
-        assert max(height / width, width / height) <= max_ratio
-        assert height * (width + multiple) > side * side  # nothing wider fits
-    assert len(set(sizes)) == len(sizes)
 
 
 def test_cropping_shows_the_middle() -> None:

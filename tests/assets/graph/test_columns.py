@@ -7,7 +7,7 @@ import pytest
 
 from assets.captions.statistics import CAPTION_STATISTICS
 from assets.graph import schemas
-from assets.graph.columns import COLUMN_SOURCES, ColumnSource, origins
+from assets.graph.columns import COLUMN_SOURCES, ColumnSource
 from assets.graph.steps import STEPS
 from assets.pages.measures import MEASURES
 from evaluation.tables import analysis, samples, scaling, scores
@@ -68,6 +68,13 @@ def test_every_source_exists_and_is_read_by_the_step(table: str) -> None:
             assert source.column in COLUMN_SOURCES[source.table], f"{table}.{column} names {source}"
             if step is not None and source.table in STEPS:
                 assert source.table in step.reads, f"{step.name} does not read {source.table}"
+
+
+def origins(table: str, column: str) -> set[ColumnSource]:
+    """All columns that a column goes back to and that come from outside, however many steps away."""
+    behind = COLUMN_SOURCES[table][column]
+    found = {source for source in behind if not COLUMN_SOURCES[source.table][source.column]}
+    return found.union(*(origins(source.table, source.column) for source in behind))
 
 
 def test_a_training_caption_goes_back_to_picture_and_alt_text() -> None:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from tests.training.pretrained_pipelines import FAMILIES, FineTuning
-from training.adapters.frozen_linear import FrozenLinear, device_bytes, freeze_linears, quantise_rows
+from training.adapters.frozen_linear import FrozenLinear, freeze_linears, quantise_rows
 from training.backbones import example_inputs
 from training.run import run
 
@@ -69,6 +69,13 @@ def test_offloaded_weights_stay_when_the_module_moves() -> None:
     freeze_linears(near, int8=True, offloaded=False)
     near.to("meta")
     assert near[0].weight.device.type == "meta"
+
+
+def device_bytes(module: nn.Module) -> int:
+    """Bytes of parameters and buffers that lie on the device of the training: all but offloaded weights."""
+    away = {id(part.weight) for part in module.modules() if isinstance(part, FrozenLinear) and part.offloaded}
+    tensors = [*module.parameters(), *module.buffers()]
+    return sum(t.numel() * t.element_size() for t in tensors if id(t) not in away)
 
 
 @pytest.mark.parametrize("name", sorted(FAMILIES))
