@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -39,18 +39,28 @@ class LatentBatch:
     latents: Float[Tensor, "b c h w"]
     condition: Condition
     captions: Int64[np.ndarray, " b"]
+    more: Mapping[str, Tensor] = field(default_factory=dict)  # a row per sample of each array asked for
 
 
 class LatentFeed:
     """Opens the dataset of a specification, here or by URL, and loads batches of it onto the device.
 
+    ``arrays`` names what is read of every sample beside latents and text (:mod:`training.shards.arrays`).
+
     Raises FoundryError for data that is missing, damaged, or made by other models than the specification names.
     """
 
     def __init__(
-        self, spec: TrainingSpecification, execution: Execution, device: str, *, pooled: bool = False
+        self,
+        spec: TrainingSpecification,
+        execution: Execution,
+        device: str,
+        *,
+        pooled: bool = False,
+        arrays: tuple[str, ...] = (),
     ) -> None:
         self.device = device
+        self._more = arrays
         self._recipe = spec.recipe
         self._stager: Stager | None = None
         self._lock: IO[str] | None = None
@@ -83,7 +93,8 @@ class LatentFeed:
             found = self._texts.get_for(draw, texts, self.pad_to)
         else:
             found = self._texts.get(texts, self.pad_to)
-        return LatentBatch(latents, found.to(dtype=torch.float32), captions)
+        more = {name: to_device(self.shards.of_samples(name, rows), self.device) for name in self._more}
+        return LatentBatch(latents, found.to(dtype=torch.float32), captions, more)
 
     def draw_captions(self, draw: Draw, caption_dropout: float) -> Int64[np.ndarray, " b"]:
         """Caption numbers of a batch, -1 where the caption is dropped."""
@@ -156,7 +167,8 @@ class LatentFeed:
         shards = TrainingShards(folder, remote.description)
         if {CURATED, CONCEPT_RANK} & {*remote.description.columns}:  # which samples take part is told there
             remote.obtain(SAMPLES_FILE, folder)
-        arrays = arrays_of("samples", "states" if execution.text_mode == "stored" else "words")
+        texts = "states" if execution.text_mode == "stored" else "words"
+        arrays = (*arrays_of("samples", texts), *self._more)
         limit = int(execution.local_cache_gib * 2**30)
         self._stager = Stager(remote, folder, limit, arrays, shards.arrays)
         return shards

@@ -17,16 +17,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from training.backbones import build_backbone, denoise, takes_mask
+from training.feed.latents import LatentBatch
 from training.loop.loop import Loop
 from training.loop.optimizer import build_optimizer
 from training.loop.precision import Precision
 from training.measuring.synthetic import Case
-from training.objectives.diffusion import DiffusionBatch, DiffusionObjective
+from training.objectives.noised import NoisedObjective
 
 
-def fixed_batch(loop: Loop, count: int) -> DiffusionBatch:
+def fixed_batch(loop: Loop, count: int) -> LatentBatch:
     """The loop's first ``count`` images, loaded once. Raises TypeError when it trains something else."""
-    if not isinstance(loop.objective, DiffusionObjective):
+    if not isinstance(loop.objective, NoisedObjective):
         raise TypeError(f"a diffusion loop is needed, found {type(loop.objective).__name__}")
     return loop.objective.load(loop.order.draw(0, count))
 

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from training.diffusion.few_step_schedulers import is_few_step
 from training.distillation import FeaturePair, FeatureTaps, build_student, feature_pairs
+from training.feed.latents import LatentBatch
 from training.model_folders.parents import check_backbone, load_parent
-from training.objectives.diffusion import DiffusionBatch, DiffusionObjective, place
+from training.objectives.noised import NoisedObjective, options_under, place
 from training.randomness import Draw
 from training.recipes.diffusion import DiffusionOptions
 from training.recipes.execution import Execution
@@ -26,7 +27,7 @@ from training.recipes.feature_distillation import FeatureDistillationOptions
 from training.recipes.specification import TrainingSpecification
 
 
-class FeatureDistillationObjective(DiffusionObjective):
+class FeatureDistillationObjective(NoisedObjective):
     """Owns the student (``module``), the frozen teacher, the hooks on both and the training shards."""
 
     def __init__(self, spec: TrainingSpecification, execution: Execution, device: str) -> None:
@@ -47,30 +48,25 @@ class FeatureDistillationObjective(DiffusionObjective):
         parent = load_parent(spec, execution, own_backbone=False)
         self.teacher = parent.backbone.requires_grad_(False).eval()
         self.few_step = is_few_step(parent.folder)
-        options = {
-            "prediction": parent.noising.prediction,
-            "noise_schedule": parent.noising.schedule,
-            "zero_terminal_snr": parent.noising.zero_terminal_snr,
-            "caption_dropout": self.distillation.caption_dropout,
-            "time_sampling": self.distillation.time_sampling,
-        }
-        student = build_student(self.teacher, self.distillation.student).backbone
+        own = self.distillation
+        options = options_under(
+            parent.noising, caption_dropout=own.caption_dropout, time_sampling=own.time_sampling
+        )
+        student = build_student(self.teacher, own.student).backbone
         if spec.recipe.backbone is not None:  # what is cut is what a paper says
             check_backbone(spec.recipe, student, of="its student")
-        return DiffusionOptions.model_validate(options), student.train()
+        return options, student.train()
 
-    def loss(self, batch: DiffusionBatch, draw: Draw) -> tuple[Tensor, dict[str, Tensor | float]]:
+    def loss(self, batch: LatentBatch, draw: Draw) -> tuple[Tensor, dict[str, Tensor | float]]:
         """The weighted sum of the three losses; each alone, and the features' by kind and stage, as scalars."""
-        noise = self._to_device(draw.normal("noise", batch.latents.shape[1:]))
-        level = self.draw_levels(draw)
-        noisy = self.noising.add_noise(batch.latents, noise, level)
-        arguments = (noisy, self.noising.timestep(level), batch.condition)
+        noised = self.noised(batch, draw)
+        asked = (noised.noisy, noised.level, noised.condition)
         with torch.no_grad(), self.teacher_taps.recording() as taught:
-            wanted = self.forward(self.teacher, *arguments).float()
+            wanted = self.predict(self.teacher, *asked)
         with self.student_taps.recording() as own:
-            output = self.forward(self.module, *arguments).float()
+            output = self.predict(self.module, *asked)
         options = self.distillation
-        task = (output - self.noising.target(batch.latents, noise, level)).square().mean()
+        task = (output - self.data_target(noised)).square().mean()
         imitation = (output - wanted).square().mean()
         by_group = feature_losses(self.pairs, own, taught)
         feature = torch.stack(list(by_group.values())).sum() if by_group else output.new_zeros(())
@@ -83,7 +79,7 @@ class FeatureDistillationObjective(DiffusionObjective):
             "loss_feature": feature.detach(),
             **{f"loss_feature_{group}": value.detach() for group, value in by_group.items()},
         }
-        return loss, {**scalars, **self._caption_counts(batch.captions)}
+        return loss, {**scalars, **self.caption_counts(batch.captions)}
 
 
 def feature_losses(

@@ -25,8 +25,9 @@ from torch import Tensor
 from training.averages.ema import WeightAverage, half_life_decay
 from training.backbones import denoise
 from training.diffusion import consistency
+from training.feed.latents import LatentBatch
 from training.model_folders.parents import Parent, load_parent
-from training.objectives.diffusion import DiffusionBatch, DiffusionObjective
+from training.objectives.noised import NoisedObjective, options_under
 from training.randomness import Draw
 from training.recipes.diffusion import DiffusionOptions
 from training.recipes.execution import Execution
@@ -34,7 +35,7 @@ from training.recipes.specification import TrainingSpecification
 from training.recipes.step_distillation import StepDistillationOptions
 
 
-class StepDistillationObjective(DiffusionObjective):
+class StepDistillationObjective(NoisedObjective):
     """Owns the student (``module``), the frozen teacher and the target network, and the training shards."""
 
     few_step = True
@@ -51,16 +52,9 @@ class StepDistillationObjective(DiffusionObjective):
     def start(self, spec: TrainingSpecification, execution: Execution) -> tuple[DiffusionOptions, Any]:
         """The teacher's weights are where the student starts, and its prediction is the student's."""
         parent: Parent = load_parent(spec, execution)
-        noising = parent.noising
-        options = {
-            "prediction": noising.prediction,
-            "noise_schedule": noising.schedule,
-            "zero_terminal_snr": noising.zero_terminal_snr,
-            "caption_dropout": 0.0,
-        }
-        return DiffusionOptions.model_validate(options), parent.backbone
+        return options_under(parent.noising, caption_dropout=0.0), parent.backbone
 
-    def loss(self, batch: DiffusionBatch, draw: Draw) -> tuple[Tensor, dict[str, Tensor | float]]:
+    def loss(self, batch: LatentBatch, draw: Draw) -> tuple[Tensor, dict[str, Tensor | float]]:
         """Distance between the student's answer at t_n and the target's at t_{n-1}, and how often captions showed."""
         num_intervals = self.distillation.intervals
         index = torch.from_numpy(1 + np.floor(draw.uniform("noise_level") * num_intervals).astype(np.int64))
@@ -68,18 +62,16 @@ class StepDistillationObjective(DiffusionObjective):
             consistency.level_of_interval(self.noising, index - back, num_intervals).to(self.device)
             for back in (0, 1)
         ]
-        noise = self._to_device(draw.normal("noise", batch.latents.shape[1:]))
-        noisy = self.noising.add_noise(batch.latents, noise, levels[0])
+        noisy = self.noised(batch, draw, levels[0]).noisy
         target = self._target(batch, noisy, levels[0], levels[1], self._guidance(draw))
         student = self._consistency(self.module, batch, noisy, levels[0])
-        return consistency.distance(student, target, self.distillation.huber), self._caption_counts(
-            batch.captions
-        )
+        loss = consistency.distance(student, target, self.distillation.huber)
+        return loss, self.caption_counts(batch.captions)
 
     @torch.inference_mode()
     def teacher_clean(
         self,
-        batch: DiffusionBatch,
+        batch: LatentBatch,
         noisy: Float[Tensor, "b c h w"],
         level: Float[Tensor, " b"],
         guidance: Float[Tensor, " b"],
@@ -111,7 +103,7 @@ class StepDistillationObjective(DiffusionObjective):
 
     def _target(
         self,
-        batch: DiffusionBatch,
+        batch: LatentBatch,
         noisy: Float[Tensor, "b c h w"],
         level: Float[Tensor, " b"],
         lower: Float[Tensor, " b"],
@@ -124,10 +116,10 @@ class StepDistillationObjective(DiffusionObjective):
             return self._consistency(self.target, batch, further, lower)
 
     def _consistency(
-        self, network: Any, batch: DiffusionBatch, noisy: Float[Tensor, "b c h w"], level: Float[Tensor, " b"]
+        self, network: Any, batch: LatentBatch, noisy: Float[Tensor, "b c h w"], level: Float[Tensor, " b"]
     ) -> Float[Tensor, "b c h w"]:
-        output = self.forward(network, noisy, self.noising.timestep(level), batch.condition)
-        return consistency.consistency_function(self.noising, noisy, output.float(), level)
+        output = self.predict(network, noisy, level, batch.condition)
+        return consistency.consistency_function(self.noising, noisy, output, level)
 
     def _guidance(self, draw: Draw) -> Float[Tensor, " b"]:
         low, high = self.distillation.guidance_min, self.distillation.guidance_max
