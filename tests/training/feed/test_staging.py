@@ -94,9 +94,8 @@ def test_a_staged_feed_gives_the_batches_of_a_local_one(
     largest = 0
     for start in [*range(0, 120, 6), 6, 90]:  # on through epochs, then back as a resumed run may
         batches = [f.load(f.build_order().draw(start, 6), 0.1) for f in (here, there)]
-        for name in ("latents", "states", "mask"):
-            first, second = (getattr(batch, name).numpy() for batch in batches)
-            assert np.array_equal(first, second)
+        first, second = ((b.latents, b.condition.states, b.condition.mask) for b in batches)
+        assert all(np.array_equal(x.numpy(), y.numpy()) for x, y in zip(first, second, strict=True))
         assert np.array_equal(batches[0].captions, batches[1].captions)
         largest = max(largest, size_of(cache))
     assert 0 < largest <= limit
