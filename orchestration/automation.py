@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import dagster as dg
 
 from assets.corpus.definitions import landed_inputs
 from assets.graph.interfaces import Surroundings
+from assets.graph.model_kinds import ModelKind
 from assets.graph.steps import STEPS
 from orchestration.freshness import Freshness, asset_freshness, graph_freshness
 from orchestration.jobs import DATA
 from orchestration.profile import Profile
 from orchestration.resources.manifests import digest_of
 
-HOLDING_IMAGES = (
-    "training_shards",
-    "judge_clip",
-    "backbone",
-    "step_distilled_backbone",
-    "distilled_backbone",
-    "unit_scores",
-    "pruned_backbone",
-    "fine_tuned_backbone",
-)
-"""What keeps what an image taught it after the image has left the landed ones."""
 REMOVAL_CHECK = "no_removed_images"
+
+
+def holding_images(kinds: Iterable[ModelKind]) -> list[str]:
+    """Assets that keep what an image taught them after the image has left the landed ones."""
+    return ["training_shards", "judge_clip", *(kind.asset for kind in kinds if kind.holds_images)]
 
 
 def landing_sensor(profile: Profile, surroundings: Surroundings) -> dg.SensorDefinition:
@@ -108,7 +103,7 @@ def staleness_sensor(profile: Profile, surroundings: Surroundings) -> dg.SensorD
     )
     def staleness(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         states = graph_freshness(profile, surroundings)
-        removed = {name: removed_behind(surroundings, name) for name in HOLDING_IMAGES}
+        removed = {name: removed_behind(surroundings, name) for name in holding_images(profile.recipes.kinds)}
         stated = {name: [(s.partition, s.state, s.because) for s in rows] for name, rows in states.items()}
         cursor = digest_of([stated, removed])
         if cursor == context.cursor:
@@ -184,7 +179,7 @@ def removed_behind(surroundings: Surroundings, name: str) -> dict[str, list[str]
 
 def removal_checks(surroundings: Surroundings) -> list[dg.AssetChecksDefinition]:
     """One check for each asset that outlives a takedown: was a newest version made from an image since removed?"""
-    return [_removal_check(surroundings, name) for name in HOLDING_IMAGES]
+    return [_removal_check(surroundings, name) for name in holding_images(surroundings.models.recipes.kinds)]
 
 
 def removal_evaluation(name: str, found: Mapping[str, list[str]]) -> dg.AssetCheckEvaluation:

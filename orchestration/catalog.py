@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
@@ -17,6 +17,7 @@ from assets.graph.definitions import settings, with_defaults
 from assets.graph.interfaces import Provenance, Surroundings
 from assets.graph.steps import STEPS, provenance_of
 from assets.models import definitions as models
+from assets.models.parents import named_versions
 from assets.reports import definitions as reports
 from assets.scaling import definitions as scaling
 from orchestration.profile import Profile
@@ -34,9 +35,18 @@ GROUPS = {
 }
 
 
+def config_class(profile: Profile, name: str) -> type[dg.Config]:
+    """The class of an asset's run config."""
+    group = GROUPS[STEPS[name].group]
+    classes: Mapping[str, type[dg.Config]] = (
+        models.configs_of(profile.recipes.kinds) if group is models else group.CONFIGS
+    )
+    return classes[name]
+
+
 def default_config(profile: Profile, name: str) -> dg.Config:
     """The run config under which ``name`` runs when the Launchpad changes nothing."""
-    base: type[dg.Config] = GROUPS[STEPS[name].group].CONFIGS[name]
+    base = config_class(profile, name)
     return with_defaults(base, profile.assets.get(name, {}))()
 
 
@@ -47,7 +57,7 @@ def check_profile_defaults(profile: Profile) -> None:
             raise FoundryError(
                 f"profiles/{profile.name}/profile.yaml: assets has '{name}', but the assets are: {', '.join(STEPS)}."
             )
-        base = GROUPS[STEPS[name].group].CONFIGS[name]
+        base = config_class(profile, name)
         for field, value in values.items():
             if field not in base.model_fields:
                 raise FoundryError(
@@ -67,21 +77,11 @@ def check_profile_defaults(profile: Profile) -> None:
 
 def partition_keys(profile: Profile, name: str) -> list[str | None]:
     """Every partition that an asset has in this profile; ``[None]`` for an unpartitioned one."""
-    kind = STEPS[name].partitioned_by
-    if kind is None:
+    by = STEPS[name].partitioned_by
+    if by is None:
         return [None]
-    keys: Mapping[str, Iterable[str]] = {
-        "groups": profile.group_keys,
-        "recipes": profile.backbones,
-        "teachers": profile.teachers,
-        "step_distilled": profile.step_distilled,
-        "distilled": profile.distilled,
-        "unit_scores": profile.unit_scores,
-        "pruned": profile.pruned,
-        "fine_tuned": profile.fine_tuned,
-        "grid": profile.grid_keys,
-    }
-    return list(keys[kind])
+    keys = {"groups": profile.group_keys, "grid": profile.grid_keys}
+    return list(keys[by] if by in keys else profile.of(by))
 
 
 def expected_provenance(
@@ -99,5 +99,5 @@ def expected_provenance(
     if group in (models, scaling):
         recorded = group.resolved_config(name, partition, config, surroundings.models)
     if group is models and partition is not None:
-        named = models.named_versions(surroundings.models, name, partition)
+        named = named_versions(surroundings.models.recipes, name, partition)
     return provenance_of(surroundings.store, step, partition, recorded, outside, named)

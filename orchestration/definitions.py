@@ -9,7 +9,7 @@ from assets.graph.interfaces import Landing, Models, Resources, Surroundings
 from assets.models.partitions import model_partitions, recipe_partitions
 from orchestration import automation
 from orchestration.catalog import GROUPS, check_profile_defaults
-from orchestration.jobs import ALL_JOBS
+from orchestration.jobs import all_jobs
 from orchestration.profile import Profile, load_profile
 from orchestration.resources.compute import InlineCompute, RayCompute
 from orchestration.resources.perception import ProfilePerception
@@ -46,7 +46,7 @@ def surroundings_of(workspace: Workspace, profile: Profile) -> Surroundings:
             is_composed=workspace.is_composed,
         ),
         models=Models(
-            backbones=profile.backbones,
+            recipes=profile.recipes,
             judge=profile.judge,
             autoencoder=profile.autoencoder,
             runs=workspace.runs,
@@ -56,16 +56,9 @@ def surroundings_of(workspace: Workspace, profile: Profile) -> Surroundings:
                 workers=limits.workers_per_training,
                 strategy=limits.training_strategy,
             ),
-            profile=profile.name,
             text_encoder=profile.text_encoder,
-            distilled=profile.distilled,
             distillation_study=profile.distillation_study,
-            unit_scores=profile.unit_scores,
-            pruned=profile.pruned,
-            fine_tuned=profile.fine_tuned,
-            teachers=profile.teachers,
             execution=profile.execution,
-            step_distilled=profile.step_distilled,
             grid=profile.grid,
         ),
     )
@@ -78,7 +71,7 @@ def build(workspace: Workspace) -> dg.Definitions:
     surroundings = surroundings_of(workspace, profile)
     groups = shard_groups(profile.group_keys)
     partitions = {
-        "models": model_partitions(surroundings.models),
+        "models": model_partitions(profile.recipes),
         "scaling": recipe_partitions(profile.grid_keys),
         "evaluation": None,
         "reports": None,
@@ -96,7 +89,7 @@ def build(workspace: Workspace) -> dg.Definitions:
             *automation.freshness_checks(profile, surroundings),
             *automation.removal_checks(surroundings),
         ],
-        jobs=ALL_JOBS,
+        jobs=all_jobs(profile.recipes.kinds),
         schedules=[automation.refresh_schedule(profile)],
         sensors=[
             automation.landing_sensor(profile, surroundings),

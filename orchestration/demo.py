@@ -6,21 +6,25 @@ import importlib
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from assets.graph.interfaces import Surroundings
+from assets.graph.model_kinds import ModelKind, ModelRecipes, Version
 from assets.graph.steps import STEPS
+from assets.models.parents import named_versions
+from assets.models.phases import BACKBONES, STUDENTS
 from assets.reports.ledger import LEDGER_FILE
 from orchestration.catalog import partition_keys
 from orchestration.freshness import needs_run, verified
 from orchestration.grid import GRID_STEPS, grid_order
-from orchestration.jobs import CONCLUDING
+from orchestration.jobs import CONCLUDING, steps_of
 from orchestration.launching import Launch, Outcome, launch_pool
 from orchestration.profile import Profile
-from orchestration.selection import derived_models
+from orchestration.selection import wanted_models
 from orchestration.workspace import Workspace
 from training.errors import FoundryError
 
@@ -42,14 +46,7 @@ STAGE_OF_STEP: Mapping[str, str] = {
     "image_latents": "embeddings",
     "training_shards": "embeddings",
     "autoencoder": "embeddings",
-    "backbone": "backbones",
-    "teacher_backbone": "students",
-    "step_distilled_backbone": "students",
-    "distilled_backbone": "students",
     "distillation_study": "evaluation",
-    "unit_scores": "students",
-    "pruned_backbone": "students",
-    "fine_tuned_backbone": "students",
     "pruning_comparison": "evaluation",
     "judge_clip": "judge",
     "scaling_run": "scaling grid",
@@ -64,10 +61,12 @@ STAGE_OF_STEP: Mapping[str, str] = {
     "scaling_laws": "evaluation",
     "report": "report",
 }
+"""Stages of the ledger that steps count in; kinds of models say theirs in their row."""
 
 
-STUDENTS = "students, pruned models and the scaling grid"
-"""Title of the first phase whose models are made from others."""
+Stale = Callable[..., tuple[Launch, ...]]
+"""Launches of a job for those of some partitions in which one of some steps is not fresh: of a job, names of steps,
+partitions, and the assets of the job to run where not all are meant."""
 
 
 @dataclass(frozen=True)
@@ -122,8 +121,9 @@ def phases(
         yield Phase("autoencoder", (Launch("publish_autoencoder", config=config, makes=("autoencoder",)),))
     else:
         yield Phase("scenes and autoencoder", _keep_trained(surroundings, stale) + scenes)
-    data = [step.name for step in STEPS.values() if step.partitioned_by == "groups"]
-    yield Phase("captions, entities and latents", stale("refresh_group", data, profile.group_keys))
+    yield Phase(
+        "captions, entities and latents", stale("refresh_group", steps_of("groups"), profile.group_keys)
+    )
     yield Phase(
         "the dataset",
         stale(
@@ -132,42 +132,7 @@ def phases(
             [None],
         ),
     )
-    yield Phase("shipped teachers", stale("publish_teacher", ["teacher_backbone"], list(profile.teachers)))
-    models = [step.name for step in STEPS.values() if step.partitioned_by == "recipes"]
-    backbones = list(profile.backbones)
-    if in_order:
-        backbones.sort(key=lambda key: _size(profile, key), reverse=True)
-    judge = stale("train_judge", ["judge_clip"], [None])
-    trainings = stale("train_model", models, backbones)
-    derived = derived_models(profile, everything=everything)
-    scorings, cuts = derived["unit_scores"], derived["pruned_backbone"]
-    of_teachers = [key for key in scorings if profile.unit_scores[key].parent in profile.teachers]
-    scores_at_once = stale("score_units", ["unit_scores"], of_teachers)
-    yield Phase("training backbones and judge", judge + scores_at_once + trainings)
-    students = stale("distil_steps", ["step_distilled_backbone"], derived["step_distilled_backbone"])
-    smaller = derived["distilled_backbone"]
-    of_students = [key for key in smaller if profile.distilled[key].parent in profile.step_distilled]
-    at_once = stale(
-        "distil_features", ["distilled_backbone"], [key for key in smaller if key not in of_students]
-    )
-    grid = grid_order(profile) if in_order else profile.grid_keys
-    points = stale("train_grid_point", GRID_STEPS, grid)
-    cuts_at_once = [key for key in cuts if profile.pruned[key].scores in of_teachers]
-    pruned = stale("prune_model", ["pruned_backbone"], cuts_at_once)
-    early = stale("draw_conclusions", early_conclusions(), [None], early_conclusions())
-    yield Phase(STUDENTS, early + students + at_once + pruned + points)
-    if of_students:
-        yield Phase(
-            "smaller students of few-step ones", stale("distil_features", ["distilled_backbone"], of_students)
-        )
-    later = [key for key in scorings if key not in of_teachers]
-    if later:
-        yield Phase("scores of units of other models", stale("score_units", ["unit_scores"], later))
-        cuts_later = [key for key in cuts if key not in cuts_at_once]
-        yield Phase("pruning other models", stale("prune_model", ["pruned_backbone"], cuts_later))
-    if derived["fine_tuned_backbone"]:
-        tuned = stale("fine_tune", ["fine_tuned_backbone"], derived["fine_tuned_backbone"])
-        yield Phase("fine-tuning and recovery", tuned)
+    yield from _model_phases(profile, stale, everything=everything, in_order=in_order)
     late = [name for name in CONCLUDING if name not in early_conclusions()]
     yield Phase("scores, laws and report", stale("draw_conclusions", late, [None], late))
 
@@ -182,6 +147,62 @@ def early_conclusions() -> list[str]:
         else:
             late.add(name)
     return early
+
+
+def _model_phases(profile: Profile, stale: Stale, *, everything: bool, in_order: bool) -> Iterator[Phase]:
+    """Every kind of model in the phases that its row names; judge, scaling grid and early conclusions run beside them."""
+    wanted, placed = wanted_models(profile, everything=everything), phases_of_models(profile.recipes)
+    made_from_others_first = sorted(profile.recipes.kinds, key=lambda kind: not STEPS[kind.asset].parents)
+    for title in phase_titles(profile.recipes.kinds):
+        here = {
+            kind.asset: [key for key in wanted[kind.asset] if placed[kind.asset, key] == title]
+            for kind in made_from_others_first
+        }
+        if not any(here.values()) and title not in (BACKBONES, STUDENTS):
+            continue
+        launches: tuple[Launch, ...] = ()
+        if title == BACKBONES:
+            launches = stale("train_judge", ["judge_clip"], [None])
+        elif title == STUDENTS:
+            launches = stale("draw_conclusions", early_conclusions(), [None], early_conclusions())
+        for kind in made_from_others_first:
+            if keys := here[kind.asset]:
+                ordered = kind.order(_only(profile, kind, keys)) if in_order else keys
+                launches += stale(kind.job, steps_of(kind.asset), ordered)
+        if title == STUDENTS:
+            points = grid_order(profile) if in_order else profile.grid_keys
+            launches += stale("train_grid_point", GRID_STEPS, points)
+        yield Phase(title, launches)
+
+
+def _only(profile: Profile, kind: ModelKind, keys: Sequence[str]) -> dict[str, Any]:
+    return {key: profile.of(kind.asset)[key] for key in keys}
+
+
+def phase_titles(kinds: Iterable[ModelKind]) -> list[str]:
+    """Titles of the phases in which models are made, in the order in which they run."""
+    return list(dict.fromkeys(title for kind in kinds for title in kind.phases))
+
+
+def phases_of_models(recipes: ModelRecipes) -> dict[Version, str]:
+    """In which phase each model is made: the first of its kind's phases that comes after all that it names.
+
+    Raises FoundryError where none does.
+    """
+    titles = phase_titles(recipes.kinds)
+    placed: dict[Version, str] = {}
+    for kind in recipes.kinds:
+        for key in recipes.of(kind.asset):
+            named = named_versions(recipes, kind.asset, key)
+            before = max((titles.index(placed[version]) for version in named), default=-1)
+            after = [title for title in kind.phases if titles.index(title) > before]
+            if not after:
+                raise FoundryError(
+                    f"'{key}' of {kind.asset} is made in {', '.join(kind.phases)}, and what it starts from no earlier than "
+                    f"in {titles[before]}; give its kind a later phase"
+                )
+            placed[kind.asset, key] = after[0]
+    return placed
 
 
 def run_demo(
@@ -202,7 +223,7 @@ def run_demo(
     Stops after the first phase in which something failed. ``much_to_do``: see :class:`orchestration.launching.LaunchPool`.
     """
     result = DemoResult(seconds_by_stage={"start-up": seconds_so_far})
-    mark = time.monotonic()
+    mark, stages = time.monotonic(), stages_of(profile.recipes.kinds)
     if (
         much_to_do
     ):  # models are weighed before they are trained: what that needs is loaded beside the first runs
@@ -216,7 +237,7 @@ def run_demo(
             started(phase)
             begin = time.monotonic()
             outcomes = pool.run(phase.launches, finished)
-            _add(result.seconds_by_stage, shares(outcomes, time.monotonic() - begin))
+            _add(result.seconds_by_stage, shares(outcomes, time.monotonic() - begin, stages))
             result.launched += outcomes
             result.num_fresh += not phase.launches
             mark = time.monotonic()
@@ -226,13 +247,18 @@ def run_demo(
     return result
 
 
-def shares(outcomes: Sequence[Outcome], wall_seconds: float) -> dict[str, float]:
+def stages_of(kinds: Iterable[ModelKind]) -> dict[str, str]:
+    """The ledger's stage of every step."""
+    return {**STAGE_OF_STEP, **{kind.asset: kind.stage for kind in kinds}}
+
+
+def shares(outcomes: Sequence[Outcome], wall_seconds: float, stages: Mapping[str, str]) -> dict[str, float]:
     """A phase's wall time, shared out among ledger stages in proportion to the step time spent on each."""
     spent: dict[str, float] = {}
     for outcome in outcomes:
         in_steps = 0.0
         for step, seconds in outcome.step_seconds.items():
-            stage = STAGE_OF_STEP.get(step, "start-up")
+            stage = stages.get(step, "start-up")
             spent[stage] = spent.get(stage, 0.0) + seconds
             in_steps += seconds
         spent["start-up"] = spent.get("start-up", 0.0) + max(outcome.seconds - in_steps, 0.0)
@@ -248,7 +274,7 @@ def write_ledger(workspace_root: Path, seconds_by_stage: Mapping[str, float]) ->
     path.write_text(json.dumps(known, indent=1))
 
 
-def _keep_trained(surroundings: Surroundings, stale: Callable[..., tuple[Launch, ...]]) -> tuple[Launch, ...]:
+def _keep_trained(surroundings: Surroundings, stale: Stale) -> tuple[Launch, ...]:
     """A trained autoencoder stays until somebody asks for the shipped one; otherwise the usual rule."""
     manifest = surroundings.store.current("autoencoder")
     if (
@@ -260,15 +286,6 @@ def _keep_trained(surroundings: Surroundings, stale: Callable[..., tuple[Launch,
     return stale("publish_autoencoder", ["autoencoder"], [None])
 
 
-def _size(profile: Profile, key: str) -> int:
-    from training.backbones import count_parameters
-
-    backbone = profile.backbones[key].backbone
-    if backbone is None:
-        raise FoundryError(f"Recipe '{key}' names no backbone. Add `backbone:` to it in recipes.yaml.")
-    return count_parameters(backbone)
-
-
 def _add(into: dict[str, float], seconds: Mapping[str, float]) -> None:
     for stage, value in seconds.items():
         into[stage] = into.get(stage, 0.0) + value
@@ -278,7 +295,7 @@ def all_versions(profile: Profile, surroundings: Surroundings) -> int:
     """How many versions the complete graph has."""
     names = [name for name in STEPS if surroundings.landing.is_composed or name != "demo_scenes"]
     keys = [(name, key) for name in names for key in partition_keys(profile, name)]
-    asked = derived_models(profile, everything=False)
+    asked = wanted_models(profile, everything=False)
     return sum(
         key is None or name not in asked or key in asked[name] or key in surroundings.store.partitions(name)
         for name, key in keys

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import dagster as dg
 
+from assets.graph.model_kinds import ModelKind
 from assets.graph.steps import STEPS
 
 
-def _names(partitioned_by: str) -> list[str]:
+def steps_of(partitioned_by: str) -> list[str]:
+    """Names of the steps that share these partitions, upstream first."""
     return [step.name for step in STEPS.values() if step.partitioned_by == partitioned_by]
 
 
@@ -16,7 +21,7 @@ SCENES = dg.define_asset_job(
 )
 DATA = dg.define_asset_job(
     "refresh_group",
-    _names("groups"),
+    steps_of("groups"),
     description="One shard group, from landed shards to captions, entities and latents.",
 )
 AUTOENCODER = dg.define_asset_job(
@@ -28,42 +33,9 @@ DATASET = dg.define_asset_job(
     description="Put all shard groups together: statistics, benchmark, and the one dataset that models depend on.",
 )
 JUDGE = dg.define_asset_job("train_judge", ["judge_clip"], description="Train the judge of alignment.")
-MODEL = dg.define_asset_job(
-    "train_model", _names("recipes"), description="Train one backbone and let it draw the held-out prompts."
-)
-TEACHER = dg.define_asset_job(
-    "publish_teacher",
-    _names("teachers"),
-    description="Publish one of the trained backbones that ship with the project.",
-)
-STUDENT = dg.define_asset_job(
-    "distil_steps",
-    _names("step_distilled"),
-    description="Distil one few-step student from its teacher and hold the two side by side.",
-)
-DISTILLED = dg.define_asset_job(
-    "distil_features",
-    _names("distilled"),
-    description="Cut one smaller student out of its teacher, teach it by features, and hold the two side by side.",
-)
-UNIT_SCORES = dg.define_asset_job(
-    "score_units",
-    _names("unit_scores"),
-    description="Score the heads and neurons of one model: learn masks end to end, or run a baseline.",
-)
-PRUNED = dg.define_asset_job(
-    "prune_model",
-    _names("pruned"),
-    description="Remove the units of one model that score lowest, and hold the two side by side.",
-)
-FINE_TUNED = dg.define_asset_job(
-    "fine_tune",
-    _names("fine_tuned"),
-    description="Train one model on from its parent's weights, all or adapters, and hold the two side by side.",
-)
 GRID_POINT = dg.define_asset_job(
     "train_grid_point",
-    _names("grid"),
+    steps_of("grid"),
     description="Train one point of the scaling grid and score it at every count; launch all as one backfill.",
 )
 GRID = dg.define_asset_job(
@@ -90,20 +62,13 @@ CONCLUSIONS = dg.define_asset_job(
     description="Score data and models, fit the laws, write the report.",
 )
 
-ALL_JOBS = [
-    SCENES,
-    DATA,
-    AUTOENCODER,
-    DATASET,
-    JUDGE,
-    MODEL,
-    TEACHER,
-    STUDENT,
-    DISTILLED,
-    UNIT_SCORES,
-    PRUNED,
-    FINE_TUNED,
-    GRID_POINT,
-    GRID,
-    CONCLUSIONS,
-]
+
+def model_job(kind: ModelKind) -> Any:
+    """Makes one model of a kind, with what comes with it a partition a model."""
+    return dg.define_asset_job(kind.job, steps_of(kind.asset), description=kind.job_about)
+
+
+def all_jobs(kinds: Iterable[ModelKind]) -> list[Any]:
+    """Every job of the graph."""
+    made = [model_job(kind) for kind in kinds]
+    return [SCENES, DATA, AUTOENCODER, DATASET, JUDGE, *made, GRID_POINT, GRID, CONCLUSIONS]

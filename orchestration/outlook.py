@@ -12,10 +12,10 @@ from assets.graph.interfaces import Surroundings
 from assets.graph.steps import STEPS, input_label
 from assets.reports.ledger import DEMO_LEDGER, LEDGER_PROFILE
 from orchestration.catalog import partition_keys
-from orchestration.demo import STAGE_OF_STEP, Phase, phases
+from orchestration.demo import Phase, phases, stages_of
 from orchestration.freshness import freshness_of
 from orchestration.profile import Profile
-from orchestration.selection import derived_models
+from orchestration.selection import wanted_models
 
 _SECONDS_TO_JUDGE_PACE = 10.0
 _SLOWEST, _FASTEST = 8.0, 0.25
@@ -81,12 +81,10 @@ def _foreseen(profile: Profile, surroundings: Surroundings) -> Callable[[str, st
 
 def _seconds_of(profile: Profile) -> Callable[[str], float]:
     """What one version of a step takes by the ledger: its stage's seconds, shared by all versions of the stage."""
-    asked = derived_models(profile, everything=False)
-    versions = Counter(
-        STAGE_OF_STEP[name] for name in STEPS for _ in asked.get(name, partition_keys(profile, name))
-    )
+    asked, stages = wanted_models(profile, everything=False), stages_of(profile.recipes.kinds)
+    versions = Counter(stages[name] for name in STEPS for _ in asked.get(name, partition_keys(profile, name)))
     budgets = {stage.name: stage.budget_seconds for stage in DEMO_LEDGER}
-    return lambda name: budgets[STAGE_OF_STEP[name]] / versions[STAGE_OF_STEP[name]]
+    return lambda name: budgets[stages[name]] / versions[stages[name]]
 
 
 class TimeLeft:

@@ -77,10 +77,12 @@ def find_recipe(name: str, profile: str) -> Recipe:
 
 def _check_is_no_child(name: str, profile: str) -> None:
     """Raises FoundryError for a model that is made from another one."""
-    for file in ("step_distilled", "distilled", "fine_tuned"):
-        path = profile_folder(profile) / f"{file}.yaml"
-        recipe = load_recipes(path).get(name) if path.exists() else None
-        if recipe is not None:
+    from assets.models.kinds import MODEL_KINDS
+
+    for kind in MODEL_KINDS:
+        path = profile_folder(profile) / kind.source
+        recipe = load_recipes(path).get(name) if kind.trained and path.exists() else None
+        if recipe is not None and recipe.parent is not None:
             raise FoundryError(
                 f"'{name}' of {path.name} is made from '{recipe.parent}', and only trainings from scratch are planned; "
                 "plan the recipe of recipes.yaml that it comes from"

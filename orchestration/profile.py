@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf, ValidationError, model_validator
 
-from assets.models.parents import check_no_parents
+from assets.distillation.kinds import profile_study
+from assets.graph.model_kinds import ModelKind, ModelRecipes, ProfileFiles
+from assets.graph.steps import STEPS
+from assets.models.kinds import MODEL_KINDS
+from assets.models.parents import model_behind
 from orchestration.perception_profile import PerceptionProfile
 from orchestration.workspace import PROFILES_FOLDER
 from training.errors import FoundryError
-from training.packaged_models import SHIPPED_RECIPES, teacher_digests
-from training.recipes.distillation_study import DistillationStudy, load_study, study_recipes
+from training.packaged_models import SHIPPED_RECIPES
+from training.recipes.distillation_study import DistillationStudy
 from training.recipes.execution import Execution
 from training.recipes.files import load_recipes
 from training.recipes.grid import Grid, load_grid
-from training.recipes.pruned_models import (
-    PrunedRecipe,
-    ScoringRecipe,
-    load_ablation,
-    load_pruned,
-    load_scorings,
-)
 from training.recipes.specification import Recipe
 from training.recipes.text_encoder import EncoderSettings
 from training.validation import validate
@@ -110,28 +107,11 @@ class Profile(BaseModel):
         default_factory=dict,
         description="how trainings run here, outside their identity: fields of training.recipes.execution.Execution",
     )
-    backbones: Mapping[str, Recipe] = Field(default_factory=dict, description="recipes, one partition each")
-    teachers: tuple[str, ...] = Field(
-        (),
-        description="trained backbones that ship with the project and that others start from; for the demo's world",
-    )
-    step_distilled: Mapping[str, Recipe] = Field(
-        default_factory=dict, description="recipes of few-step students, one partition each"
-    )
-    distilled: Mapping[str, Recipe] = Field(
-        default_factory=dict, description="recipes of smaller students, one partition each"
+    recipes: InstanceOf[ModelRecipes] = Field(
+        description="recipes of all kinds of models, from files and keys"
     )
     distillation_study: DistillationStudy | None = Field(
         None, description="factors of distillation to contrast, partitions of distilled_backbone too"
-    )
-    unit_scores: Mapping[str, ScoringRecipe] = Field(
-        default_factory=dict, description="recipes of how a model's units are scored, one partition each"
-    )
-    pruned: Mapping[str, PrunedRecipe] = Field(
-        default_factory=dict, description="recipes of pruned models, one partition each"
-    )
-    fine_tuned: Mapping[str, Recipe] = Field(
-        default_factory=dict, description="recipes of models trained on from a parent, one partition each"
     )
     demo_models: tuple[str, ...] = Field(
         (),
@@ -144,53 +124,9 @@ class Profile(BaseModel):
     autoencoder: Recipe
     world_path: Path
 
-    @field_validator("teachers")
-    @classmethod
-    def _teachers_ship(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        shipped = teacher_digests()
-        for name in names:
-            if name not in shipped:
-                raise ValueError(f"no teacher of that name ships; the names are: {', '.join(shipped)}")
-        return names
-
-    @model_validator(mode="after")
-    def _names_tell_models_apart(self) -> Profile:
-        files = {
-            "recipes.yaml": self.backbones,
-            "teachers": self.teachers,
-            "step_distilled.yaml": self.step_distilled,
-            "distilled.yaml": self.distilled,
-            "pruned.yaml": self.pruned,
-            "fine_tuned.yaml": self.fine_tuned,
-        }
-        seen: dict[str, str] = {}
-        for file, names in files.items():
-            for name in names:
-                if name in seen:
-                    raise ValueError(
-                        f"'{name}' names a model in {seen[name]} and in {file}, so a 'parent' of that name could be "
-                        "either; rename one"
-                    )
-                seen[name] = file
-        return self
-
-    @model_validator(mode="after")
-    def _demo_can_make_its_models(self) -> Profile:
-        parents = {
-            name: recipe.parent
-            for recipes in (self.step_distilled, self.distilled, self.fine_tuned)
-            for name, recipe in recipes.items()
-        }
-        parents |= {name: self.unit_scores[recipe.scores].parent for name, recipe in self.pruned.items()}
-        for name in self.demo_models:
-            if name not in parents:
-                raise ValueError(
-                    f"'demo_models' names '{name}'; models made from others are {', '.join(parents) or 'none yet'}"
-                )
-            parent = parents[name]
-            if parent in parents and parent not in self.demo_models:
-                raise ValueError(f"'demo_models' names '{name}', but not its parent '{parent}'; add it")
-        return self
+    def of(self, asset: str) -> Mapping[str, Any]:
+        """Recipes of a kind of model by partition key; empty where the profile has none."""
+        return self.recipes.of(asset)
 
     @property
     def grid_keys(self) -> list[str]:
@@ -204,41 +140,28 @@ class Profile(BaseModel):
 
 
 @functools.cache
-def load_profile(name: str) -> Profile:
-    """Read ``profiles/<name>/``. Raises FoundryError that names the file and the field."""
+def load_profile(name: str, kinds: tuple[ModelKind, ...] = MODEL_KINDS) -> Profile:
+    """Read ``profiles/<name>/`` with the recipes of ``kinds``. Raises FoundryError that names the file and the field."""
     folder = PROFILES_FOLDER / name
     if (folder / "plan.yaml").exists() and not (folder / "profile.yaml").exists():
         raise FoundryError(
             f"profile '{name}' has no data and can be planned only: `foundry plan {name}`. Set FOUNDRY_PROFILE to another."
         )
-    raw = _read_yaml(folder / "profile.yaml")
-    unknown = sorted(set(raw) - {*Profile.model_fields, "world"})
-    if unknown:
-        near = get_close_matches(unknown[0], Profile.model_fields, n=1)
-        raise FoundryError(
-            f"{folder / 'profile.yaml'} has the unknown key '{unknown[0]}'."
-            + (f" Did you mean '{near[0]}'?" if near else f" Known keys: {', '.join(Profile.model_fields)}.")
-        )
+    path = folder / "profile.yaml"
+    raw = _read_yaml(path)
+    _check_keys(raw, kinds, path)
     world_path = _world_of(folder, raw.pop("world", name))
-    study_path = folder / "distillation_study.yaml"
-    study = load_study(study_path) if study_path.exists() else None
-    _check_execution(raw.get("execution", {}), folder / "profile.yaml")
-    scorings = load_scorings(folder / "unit_scores.yaml")
-    varied, pruned_variants = load_ablation(folder / "pruning_ablation.yaml", scorings)
+    _check_execution(raw.get("execution", {}), path)
+    files = ProfileFiles(folder, raw)
+    recipes = ModelRecipes(name, kinds, {kind.asset: kind.load(files) for kind in kinds})
+    _check_names(recipes, path)
+    settings = {key: value for key, value in raw.items() if key in SETTINGS}
     try:
-        return Profile(
-            **raw,
+        profile = Profile(
+            **settings,
             name=name,
-            backbones=_backbones(folder / "recipes.yaml"),
-            step_distilled=_students(folder / "step_distilled.yaml", "step_distillation"),
-            distilled={
-                **_students(folder / "distilled.yaml", "feature_distillation"),
-                **(study_recipes(study) if study else {}),
-            },
-            distillation_study=study,
-            unit_scores={**scorings, **varied},
-            fine_tuned=_fine_tuned(folder / "fine_tuned.yaml"),
-            pruned={**load_pruned(folder / "pruned.yaml", scorings), **pruned_variants},
+            recipes=recipes,
+            distillation_study=profile_study(files),
             grid=load_grid(folder / "grid.yaml") if (folder / "grid.yaml").exists() else None,
             judge=load_recipes(folder / "judge.yaml")["judge-clip"],
             autoencoder=_autoencoder_recipe(folder),
@@ -248,8 +171,68 @@ def load_profile(name: str) -> Profile:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise FoundryError(
-            f"{folder / 'profile.yaml'}: field '{where}' is {first.get('input')!r}: {first['msg']}. Correct the file."
+            f"{path}: field '{where}' is {first.get('input')!r}: {first['msg']}. Correct the file."
         ) from error
+    _check_demo_models(profile, path)
+    return profile
+
+
+SET_BY_FILES = (
+    "name",
+    "recipes",
+    "distillation_study",
+    "grid",
+    "judge",
+    "autoencoder",
+    "world_path",
+)
+"""Fields of :class:`Profile` that follow from the files beside ``profile.yaml``."""
+SETTINGS = tuple(name for name in Profile.model_fields if name not in SET_BY_FILES)
+"""Keys of ``profile.yaml`` but for the world's and those in which kinds of models are named."""
+
+
+def _check_keys(raw: Mapping[str, Any], kinds: Sequence[ModelKind], path: Path) -> None:
+    """Raise FoundryError for a key that ``profile.yaml`` does not have, with the nearest one it has."""
+    known = [*SETTINGS, "world", *(kind.key for kind in kinds if kind.key is not None)]
+    unknown = sorted(set(raw) - set(known))
+    if unknown:
+        near = get_close_matches(unknown[0], known, n=1)
+        raise FoundryError(
+            f"{path} has the unknown key '{unknown[0]}'."
+            + (f" Did you mean '{near[0]}'?" if near else f" Known keys: {', '.join(known)}.")
+        )
+
+
+def _check_names(recipes: ModelRecipes, path: Path) -> None:
+    """Raise FoundryError where two kinds of models have one of the same name: a parent is named by it alone."""
+    seen: dict[str, str] = {}
+    for kind in recipes.kinds:
+        for name in recipes.of(kind.asset) if kind.holds_models else ():
+            if name in seen:
+                raise FoundryError(
+                    f"{path.parent}: '{name}' names a model in {seen[name]} and in {kind.source}, so a 'parent' of that "
+                    "name could be either; rename one"
+                )
+            seen[name] = kind.source
+
+
+def _check_demo_models(profile: Profile, path: Path) -> None:
+    """Raise FoundryError where the demo is to make a model that there is not, or one without what it is made from."""
+    recipes = profile.recipes
+    made_from = {
+        name: model_behind(recipes, kind.asset, name)
+        for kind in recipes.kinds
+        if kind.holds_models and STEPS[kind.asset].parents
+        for name in recipes.of(kind.asset)
+    }
+    for name in profile.demo_models:
+        if name not in made_from:
+            raise FoundryError(
+                f"{path}: 'demo_models' names '{name}'; models made from others are {', '.join(made_from) or 'none yet'}"
+            )
+        parent = made_from[name]
+        if parent in made_from and parent not in profile.demo_models:
+            raise FoundryError(f"{path}: 'demo_models' names '{name}', but not its parent '{parent}'; add it")
 
 
 def _world_of(folder: Path, name: object) -> Path:
@@ -278,35 +261,6 @@ def _check_execution(values: object, path: Path) -> None:
         raise FoundryError(
             f"{path}: execution sets '{taken[0]}', which follows from compute, text_encoder, store or grid; leave it out"
         )
-
-
-def _backbones(path: Path) -> dict[str, Recipe]:
-    recipes = load_recipes(path)
-    check_no_parents(recipes, str(path))
-    return recipes
-
-
-def _students(path: Path, objective: str) -> dict[str, Recipe]:
-    """Recipes of the students of one kind; a profile without the file has none."""
-    recipes = load_recipes(path) if path.exists() else {}
-    for name, recipe in recipes.items():
-        if recipe.objective != objective:
-            raise FoundryError(
-                f"{path}, recipe '{name}': 'objective' is '{recipe.objective}'; say '{objective}', "
-                "or move the recipe to the file of its kind"
-            )
-    return recipes
-
-
-def _fine_tuned(path: Path) -> dict[str, Recipe]:
-    recipes = _students(path, "diffusion")
-    for name, recipe in recipes.items():
-        if recipe.parent is None:
-            raise FoundryError(
-                f"{path}, recipe '{name}': 'parent' is missing; name the model that is trained on, or move the recipe to "
-                "recipes.yaml"
-            )
-    return recipes
 
 
 def _autoencoder_recipe(folder: Path) -> Recipe:

@@ -1,28 +1,32 @@
-"""Which models that are made from others a demo makes: those that the profile names, or every one."""
+"""Which models a demo makes: all that start from nothing, and of those made from others what the profile names, or all."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from assets.graph.model_kinds import Version
+from assets.graph.steps import STEPS
+from assets.models.parents import named_versions
 from orchestration.profile import Profile
 
 
-def derived_models(profile: Profile, *, everything: bool) -> Mapping[str, list[str]]:
-    """Partitions to make of each asset whose models start from another model, in the order of the profile's files.
+def wanted_models(profile: Profile, *, everything: bool) -> Mapping[str, list[str]]:
+    """Partitions to make of each kind of model, in the order of the profile's files.
 
-    Units are scored for the pruned models that are asked for. ``everything`` adds what a demo has no time for, the studies
-    among it.
+    What is no model, such as scores of units, is made for the models that are asked for. ``everything`` adds what a demo
+    has no time for, the studies among it.
     """
-
-    def wanted(names: Mapping[str, object]) -> list[str]:
-        return [name for name in names if everything or name in profile.demo_models]
-
-    pruned = wanted(profile.pruned)
-    scorings = {profile.pruned[name].scores for name in pruned}
-    return {
-        "step_distilled_backbone": wanted(profile.step_distilled),
-        "distilled_backbone": wanted(profile.distilled),
-        "unit_scores": [name for name in profile.unit_scores if everything or name in scorings],
-        "pruned_backbone": pruned,
-        "fine_tuned_backbone": wanted(profile.fine_tuned),
-    }
+    recipes, needed = profile.recipes, set[Version]()
+    wanted: dict[str, list[str]] = {}
+    for kind in reversed(recipes.kinds):
+        names = list(recipes.of(kind.asset))
+        if STEPS[kind.asset].parents and not everything:
+            asked = [
+                name
+                for name in names
+                if (name in profile.demo_models if kind.holds_models else (kind.asset, name) in needed)
+            ]
+            names = asked
+        wanted[kind.asset] = names
+        needed.update(version for name in names for version in named_versions(recipes, kind.asset, name))
+    return {kind.asset: wanted[kind.asset] for kind in recipes.kinds}

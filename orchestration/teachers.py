@@ -38,14 +38,14 @@ def pack_teachers(surroundings: Surroundings, into: Path, log: Callable[[str], N
     from evaluation.judge import Judge
 
     store, perception = surroundings.store, surroundings.perception
-    if not surroundings.models.backbones:
+    if not surroundings.models.of("backbone"):
         raise FoundryError(f"profile {surroundings.models.profile} has no backbones to make teachers of")
     judge = Judge.load(store.local_folder("judge_clip", require_gate=True))
     scenes = captioned_scenes(store)
     log(f"scoring on {len(scenes.prompts)} held-out scenes, {len(scenes.wanted)} objects named")
     tops = ceilings(store, scenes, judge, perception)
     packed = []
-    for name in surroundings.models.backbones:
+    for name in surroundings.models.of("backbone"):
         log(f"scoring {name}")
         packed.append(_pack(surroundings, name, into, scenes, judge, tops))
     return packed

@@ -2,17 +2,17 @@
 
 import dagster as dg
 
-from assets.graph.definitions import check_result, gate_check, materialized, picture
-from assets.graph.interfaces import Compute, GateResult, Models, Store
-from assets.graph.steps import STEPS, provenance_of
-from assets.models.children import prepare_child
-from assets.models.configs import (
+from assets.distillation.configs import (
     DistillationStudyConfig,
     DistilledConfig,
     StepDistilledConfig,
     TeacherConfig,
-    resolved_config,
 )
+from assets.graph.definitions import check_result, gate_check, materialized, picture
+from assets.graph.interfaces import Compute, GateResult, Models, Store
+from assets.graph.steps import STEPS, provenance_of
+from assets.models.children import prepare_child
+from assets.models.configs import resolved_config
 from assets.models.training_runs import publish, run_metadata
 from evaluation.tables.scores import DISTILLATION_STUDY
 

@@ -47,7 +47,7 @@ def evaluate(
     log: Log,
 ) -> dict[str, pa.Table]:
     """All score tables by name, ``evaluation_table`` among them. Raises FoundryError when no model is there."""
-    recipes = [name for name in models.backbones if name in store.partitions("generated_samples")]
+    recipes = [name for name in models.of("backbone") if name in store.partitions("generated_samples")]
     if not recipes:
         raise FoundryError(
             "No backbone has drawn samples yet. Materialize backbone and generated_samples first."

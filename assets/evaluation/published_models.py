@@ -28,7 +28,7 @@ from assets.models.drawing import (
     samples_table,
 )
 from assets.models.judging import decoded, held_out_pairs
-from assets.models.parents import named_versions, names_of
+from assets.models.parents import named_versions
 from evaluation.metrics.metric import Evidence, HeldOutErrors, Pictures, Settings
 from training.digests import canonical_json, sha256_bytes
 
@@ -88,9 +88,13 @@ class Published:
 
     def _reference(self, kind: str, key: str) -> tuple[str, str] | None:
         """The model that one was made from, or is held beside, where both draw in as many steps and it is published."""
-        if kind in OTHER_STEPS or key not in names_of(self.models, kind):
+        if kind in OTHER_STEPS or key not in self.models.of(kind):
             return None
-        named = [version for version in named_versions(self.models, kind, key) if version[0] in SCORED_MODELS]
+        named = [
+            version
+            for version in named_versions(self.models.recipes, kind, key)
+            if version[0] in SCORED_MODELS
+        ]
         return named[-1] if named and self.store.current(*named[-1]) is not None else None
 
     def _evidence(self, manifest: Manifest) -> Evidence:

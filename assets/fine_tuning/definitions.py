@@ -4,11 +4,11 @@ from pathlib import Path
 
 import dagster as dg
 
+from assets.fine_tuning.configs import FineTunedConfig
+from assets.fine_tuning.parents import reference_version
 from assets.graph.definitions import check_result, gate_check, materialized, picture
 from assets.graph.interfaces import Compute, Models, Store
 from assets.models.children import prepare_child
-from assets.models.configs import FineTunedConfig
-from assets.models.parents import reference_version
 from assets.models.training_runs import publish, run_metadata
 from training.errors import FoundryError
 from training.recipes.specification import Recipe
@@ -33,7 +33,7 @@ def fine_tuned_backbone(
     key, name = context.partition_key, "fine_tuned_backbone"
     child = prepare_child(store, models, name, key, config)
     check_can_be_tuned(child.recipe, child.parent_folder)
-    reference = reference_version(models, key)
+    reference = reference_version(models.recipes, key)
     run = child.train(models, compute, context.log.info)
     drawing = Drawing(config.prompts_per_split, config.num_steps, config.guidance)
     place = drawing_place(store, compute, drawing_resources(models.resources), context.log.info)

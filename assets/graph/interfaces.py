@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import pyarrow as pa
 
+from assets.graph.model_kinds import ModelRecipes
 from evaluation.perception.roles import Role
 from training.digests import OUTSIDE_MODEL_DIGEST
 from training.recipes.distillation_study import DistillationStudy
 from training.recipes.grid import Grid
-from training.recipes.pruned_models import PrunedRecipe, ScoringRecipe
 from training.recipes.specification import Recipe
 from training.recipes.text_encoder import EncoderSettings
 
@@ -381,28 +381,29 @@ class Landing:
 
 @dataclass(frozen=True)
 class Models:
-    """Recipes of the profile by partition key, and the folder in which runs live under their spec hash.
+    """Recipes of the profile, and the folder in which runs live under their spec hash.
 
-    ``teachers`` are names of trained backbones that ship with the project; ``execution`` holds fields of
-    :class:`training.recipes.execution.Execution` that the profile sets for all trainings.
+    ``execution`` holds fields of :class:`training.recipes.execution.Execution` that the profile sets for all trainings.
     """
 
-    backbones: Mapping[str, Recipe]
+    recipes: ModelRecipes
     judge: Recipe
     autoencoder: Recipe
     runs: Path
     resources: Resources
-    profile: str
     text_encoder: EncoderSettings = field(default_factory=EncoderSettings)
-    step_distilled: Mapping[str, Recipe] = field(default_factory=dict)
-    distilled: Mapping[str, Recipe] = field(default_factory=dict)
     distillation_study: DistillationStudy | None = None
-    unit_scores: Mapping[str, ScoringRecipe] = field(default_factory=dict)
-    pruned: Mapping[str, PrunedRecipe] = field(default_factory=dict)
-    fine_tuned: Mapping[str, Recipe] = field(default_factory=dict)
-    teachers: tuple[str, ...] = ()
     execution: Mapping[str, Any] = field(default_factory=dict)
     grid: Grid | None = None
+
+    @property
+    def profile(self) -> str:
+        """Name of the profile."""
+        return self.recipes.profile
+
+    def of(self, asset: str) -> Mapping[str, Any]:
+        """Recipes of a kind of model by partition key; empty where the profile has none."""
+        return self.recipes.of(asset)
 
 
 @dataclass(frozen=True)

@@ -9,25 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from assets.graph.interfaces import Provenance, Store
 from training.errors import FoundryError
-
-Partitioning = (
-    Literal[
-        "groups",
-        "recipes",
-        "teachers",
-        "step_distilled",
-        "distilled",
-        "unit_scores",
-        "pruned",
-        "fine_tuned",
-        "grid",
-    ]
-    | None
-)
 
 
 @dataclass(frozen=True)
@@ -37,13 +22,15 @@ class Step:
     ``after`` names steps that come earlier but whose digest says nothing about this one's input: the scene builder
     lands shards, and it is the shards of its own group that ``landed_images`` reads. ``parents`` are those of ``reads``
     that hold what a recipe names: its parent among the models, its scores. Of them only the named versions are read.
+    ``partitioned_by``: ``groups`` of shards, points of the ``grid``, or the kind of model, by its asset, whose recipes are
+    the partitions.
     """
 
     name: str
     group: str
     function_version: int
     reads: tuple[str, ...] = ()
-    partitioned_by: Partitioning = None
+    partitioned_by: str | None = None
     kinds: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     parents: tuple[str, ...] = ()
@@ -173,19 +160,19 @@ _ALL = (
         "models",
         1,
         ("training_shards", "autoencoder"),
-        "recipes",
+        "backbone",
         ("ray", "pytorch", "huggingface"),
     ),
     Step(
-        "generated_samples", "models", 1, ("backbone", "training_shards"), "recipes", ("pytorch", "parquet")
+        "generated_samples", "models", 1, ("backbone", "training_shards"), "backbone", ("pytorch", "parquet")
     ),
-    Step("teacher_backbone", "models", 1, ("autoencoder",), "teachers", ("pytorch", "huggingface")),
+    Step("teacher_backbone", "models", 1, ("autoencoder",), "teacher_backbone", ("pytorch", "huggingface")),
     Step(
         "step_distilled_backbone",
         "models",
         1,
         ("backbone", "teacher_backbone", "training_shards", "autoencoder", "judge_clip"),
-        "step_distilled",
+        "step_distilled_backbone",
         ("ray", "pytorch", "huggingface"),
         parents=("backbone", "teacher_backbone"),
     ),
@@ -201,7 +188,7 @@ _ALL = (
             "autoencoder",
             "judge_clip",
         ),
-        "distilled",
+        "distilled_backbone",
         ("ray", "pytorch", "huggingface"),
         parents=("backbone", "teacher_backbone", "step_distilled_backbone"),
     ),
@@ -219,7 +206,7 @@ _ALL = (
         "models",
         1,
         ("unit_scores", *_MODELS, "training_shards", "judge_clip"),
-        "pruned",
+        "pruned_backbone",
         ("pytorch", "huggingface"),
         parents=("unit_scores", *_MODELS),
     ),
@@ -228,7 +215,7 @@ _ALL = (
         "models",
         1,
         (*_TUNED, "training_shards", "autoencoder", "judge_clip"),
-        "fine_tuned",
+        "fine_tuned_backbone",
         ("ray", "pytorch", "huggingface"),
         parents=_TUNED,
     ),
@@ -259,7 +246,7 @@ _ALL = (
     ),
     Step("scaling_grid", "scaling", 1, ("scaling_scores",), None, ("html",)),
     Step(
-        "backbone_analysis", "models", 1, ("backbone", "training_shards"), "recipes", ("pytorch", "parquet")
+        "backbone_analysis", "models", 1, ("backbone", "training_shards"), "backbone", ("pytorch", "parquet")
     ),
     Step(
         "evaluation_table",

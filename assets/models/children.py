@@ -8,8 +8,8 @@ from pathlib import Path
 
 from assets.graph.interfaces import Compute, Models, Provenance, Store
 from assets.graph.steps import STEPS, provenance_of
-from assets.models.configs import BackboneConfig, recipe_overrides, student_config
-from assets.models.parents import Sources, child_sources, named_versions, parent_version, recipes_of
+from assets.models.configs import BackboneConfig, recipe_overrides, trained_settings
+from assets.models.parents import Sources, child_sources, named_versions, parent_version
 from assets.models.training_runs import Log, TrainedRun, resolve_recipe, train_to_end
 from training.recipes.specification import Recipe
 
@@ -47,10 +47,10 @@ def prepare_child(store: Store, models: Models, name: str, key: str, config: Bac
     """
     from training.recipes.text_encoder import encoder_digest
 
-    own = recipes_of(models, name)[key]
+    own = models.of(name)[key]
     recipe = resolve_recipe(own, recipe_overrides(config))
-    parent = parent_version(models, name, recipe)
-    named = named_versions(models, name, key)
+    parent = parent_version(models.recipes, name, recipe)
+    named = named_versions(models.recipes, name, key)
     outside = {"text_encoder": encoder_digest(models.text_encoder)}
-    provenance = provenance_of(store, STEPS[name], key, student_config(own, config), outside, named)
+    provenance = provenance_of(store, STEPS[name], key, trained_settings(own, config), outside, named)
     return Child(recipe, parent, provenance, child_sources(store, provenance, parent), outside)

@@ -1,4 +1,4 @@
-"""Run config of the group ``models``, and what of it goes into provenance."""
+"""Run config that kinds of models share, and what of it goes into provenance."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,10 +6,8 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from assets.graph.interfaces import Models, Surroundings
-from assets.models.parents import recipes_of
+from assets.graph.interfaces import Models
 from assets.models.training_runs import resolve_recipe
-from training.packaged_models import teacher_digests
 from training.recipes.specification import Recipe
 
 
@@ -31,14 +29,6 @@ class BackboneConfig(dg.Config):
     )
 
 
-class StepDistilledConfig(BackboneConfig):
-    """Settings of ``step_distilled_backbone``. A changed value is another specification and so another run."""
-
-    prompts_per_split: int = Field(
-        48, description="held-out prompts of each held-out split that student and teacher draw", ge=2
-    )
-
-
 class DrawingConfig(dg.Config):
     """How a smaller model and the one it was made from are drawn; few-step ones take 4 steps without guidance."""
 
@@ -57,116 +47,28 @@ class ScoreGateConfig(dg.Config):
     )
 
 
-class DistilledConfig(StepDistilledConfig, DrawingConfig, ScoreGateConfig):
-    """Settings of ``distilled_backbone``. A changed recipe value is another specification and so another run."""
-
-
-class FineTunedConfig(StepDistilledConfig, DrawingConfig):
-    """Settings of ``fine_tuned_backbone``. A changed recipe value is another specification and so another run."""
-
-
-class UnitScoresConfig(DrawingConfig):
-    """Settings of ``unit_scores``: how the pictures of its page are drawn. Scores follow from the recipe."""
-
-
-class PrunedConfig(DrawingConfig, ScoreGateConfig):
-    """Settings of ``pruned_backbone``."""
-
-    prompts_per_split: int = Field(
-        48, description="held-out prompts of each held-out split that both models draw", ge=2
-    )
-
-
-class PruningComparisonConfig(dg.Config):
-    """Settings of ``pruning_comparison``."""
-
-    margin: float = Field(
-        0.10,
-        description="share of the whole model's score whose loss the picture draws as allowed",
-        gt=0,
-        lt=1,
-    )
-
-
-class DistillationStudyConfig(dg.Config):
-    """Settings of ``distillation_study``."""
-
-    level: float = Field(0.95, description="how often an interval should cover the truth", gt=0.5, lt=1)
-
-
-class TeacherConfig(dg.Config):
-    """Settings of ``teacher_backbone``, which is what ships."""
-
-    tolerance: float = Field(
-        1e-4,
-        description="largest difference between its answer to a fixed input here and where it was packed",
-        gt=0,
-    )
-
-
-class GeneratedSamplesConfig(dg.Config):
-    """Settings of ``generated_samples``."""
-
-    prompts_per_split: int = Field(24, description="held-out prompts drawn from each held-out split", ge=1)
-    num_steps: int = Field(16, description="evaluations of the scheduler", ge=1)
-    guidance: float = Field(3.0, description="classifier-free guidance scale, 1 is none", ge=1)
-    seed: int = Field(0, description="seed of the starting noise, the same for all models", ge=0)
-
-
-class BackboneAnalysisConfig(dg.Config):
-    """Settings of ``backbone_analysis``."""
-
-    timed_runs: int = Field(
-        5, description="forward passes that are timed; medians are told; 0 for none", ge=0
-    )
-    samples: int = Field(16, description="training samples on which blocks are compared", ge=2)
-
-
-STUDENTS = ("step_distilled_backbone", "distilled_backbone", "fine_tuned_backbone")
-"""Assets whose models are trained from another model."""
-_SCORED_ON, _PRUNED_ON = {"splits": ["train"]}, {"splits": list[str]()}
-"""What scores of units and pruned models learn from, in the form of a recipe: by it takedowns are traced."""
-CONFIGS: Mapping[str, type[dg.Config]] = {
-    "judge_clip": JudgeConfig,
-    "backbone": BackboneConfig,
-    "teacher_backbone": TeacherConfig,
-    "generated_samples": GeneratedSamplesConfig,
-    "step_distilled_backbone": StepDistilledConfig,
-    "distilled_backbone": DistilledConfig,
-    "distillation_study": DistillationStudyConfig,
-    "unit_scores": UnitScoresConfig,
-    "pruned_backbone": PrunedConfig,
-    "fine_tuned_backbone": FineTunedConfig,
-    "pruning_comparison": PruningComparisonConfig,
-    "backbone_analysis": BackboneAnalysisConfig,
-}
-
-
 def resolved_config(name: str, partition: str | None, config: dg.Config, models: Models) -> dict[str, Any]:
-    """What goes into the provenance: for a model, the recipe as it will really be trained."""
-    if name in STUDENTS and partition is not None:
-        assert isinstance(config, BackboneConfig)
-        return student_config(recipes_of(models, name)[partition], config)
-    if name == "unit_scores" and partition is not None:
-        return {**config.model_dump(), **models.unit_scores[partition].settings(), "dataset": _SCORED_ON}
-    if name == "pruned_backbone" and partition is not None:
-        return {**config.model_dump(), **models.pruned[partition].settings(), "dataset": _PRUNED_ON}
-    if name == "teacher_backbone" and partition is not None:
-        return {**config.model_dump(), "shipped": teacher_digests().get(partition)}
-    if name == "backbone" and partition is not None:
-        return resolve_recipe(models.backbones[partition], config.model_dump()).settings()
+    """What goes into the provenance: for a model, the recipe as it will really be trained, or what else it is made by."""
+    kind = models.recipes.find(name)
+    if kind is not None and partition is not None:
+        recipe = models.of(name)[partition]
+        if kind.trained:
+            assert isinstance(config, BackboneConfig)
+            return trained_settings(recipe, config)
+        return {**config.model_dump(), **recipe.settings(), **kind.learned_from}
     if name == "judge_clip":
         return resolve_recipe(models.judge, config.model_dump()).settings()
     return config.model_dump()
 
 
-def other_inputs(name: str, config: dg.Config, surroundings: Surroundings) -> dict[str, str]:
+def other_inputs(name: str, models: Models) -> Mapping[str, str]:
     """Digests of what these assets read from outside the graph."""
     from training.recipes.text_encoder import encoder_digest
 
-    if name not in ("backbone", *STUDENTS):
+    kind = models.recipes.find(name)
+    if kind is None or not kind.trained:
         return {}
-    return {"text_encoder": encoder_digest(surroundings.models.text_encoder)}
+    return {"text_encoder": encoder_digest(models.text_encoder)}
 
 
 def recipe_overrides(config: BackboneConfig) -> dict[str, Any]:
@@ -174,8 +76,8 @@ def recipe_overrides(config: BackboneConfig) -> dict[str, Any]:
     return {name: getattr(config, name) for name in BackboneConfig.model_fields}
 
 
-def student_config(recipe: Recipe, config: BackboneConfig) -> dict[str, Any]:
-    """The recipe as it will be trained, and how it is compared with its teacher."""
+def trained_settings(recipe: Recipe, config: BackboneConfig) -> dict[str, Any]:
+    """The recipe as it will be trained, and how the model is drawn and compared afterwards."""
     overrides = recipe_overrides(config)
     values = config.model_dump(exclude=set(overrides))
     return {**resolve_recipe(recipe, overrides).settings(), **values}

@@ -1,80 +1,59 @@
-"""Which published model a recipe starts from: its ``parent`` names a recipe of one of the assets that hold parents."""
+"""Which versions a recipe names: the model it starts from, the scores it cuts by, among the assets that hold them."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from assets.graph.interfaces import Models, Provenance, Store
+from assets.graph.interfaces import Provenance, Store
+from assets.graph.model_kinds import ModelRecipes, Version
 from assets.graph.steps import STEPS, input_label
 from training.errors import FoundryError
-from training.recipes.pruned_models import ScoringRecipe
-from training.recipes.specification import Recipe
 
 
-def names_of(models: Models, asset: str) -> Collection[str]:
-    """The partition keys of an asset that holds models."""
-    if asset == "teacher_backbone":
-        return models.teachers
-    return models.pruned if asset == "pruned_backbone" else recipes_of(models, asset)
-
-
-def recipes_of(models: Models, asset: str) -> Mapping[str, Recipe]:
-    """The profile's recipes of an asset whose models are trained, by partition key."""
-    return {
-        "backbone": models.backbones,
-        "step_distilled_backbone": models.step_distilled,
-        "distilled_backbone": models.distilled,
-        "fine_tuned_backbone": models.fine_tuned,
-    }[asset]
-
-
-def parent_version(models: Models, asset: str, recipe: Recipe | ScoringRecipe) -> tuple[str, str]:
-    """Asset and partition of a recipe's parent: the first of ``asset``'s parents in the step table that has it.
+def parent_version(recipes: ModelRecipes, asset: str, recipe: Any) -> Version:
+    """Asset and partition that a recipe of ``asset`` names: the first of its parents in the step table that has the name.
 
     Raises FoundryError when the recipe names none or one that no recipe of the profile is.
     """
-    sources = STEPS[asset].parents
+    field, sources = recipes.kind(asset).names, STEPS[asset].parents
+    named = getattr(recipe, field)
     for source in sources:
-        if recipe.parent in names_of(models, source):
-            return source, str(recipe.parent)
-    known = ", ".join(f"{name} ({source})" for source in sources for name in names_of(models, source))
+        if named in recipes.of(source):
+            return source, str(named)
+    known = ", ".join(f"{name} ({source})" for source in sources for name in recipes.of(source))
     raise FoundryError(
-        f"profile {models.profile}: recipe '{recipe.name}' of {asset} has parent {recipe.parent!r}; "
+        f"profile {recipes.profile}: recipe '{recipe.name}' of {asset} has {field} {named!r}; "
         f"name one of: {known or 'no recipe there yet'}"
     )
 
 
-def named_versions(models: Models, asset: str, partition: str) -> list[tuple[str, str]]:
+def named_versions(recipes: ModelRecipes, asset: str, partition: str) -> list[Version]:
     """Asset and partition of all that a partition's recipe names; nothing for assets whose recipes name none.
 
     Raises FoundryError for a name that no recipe of the profile has.
     """
     if not STEPS[asset].parents:
         return []
-    if asset == "unit_scores":
-        return [parent_version(models, asset, models.unit_scores[partition])]
-    if asset == "pruned_backbone":
-        scoring = scoring_of(models, partition)
-        return [("unit_scores", scoring.name), parent_version(models, "unit_scores", scoring)]
-    parent = parent_version(models, asset, recipes_of(models, asset)[partition])
-    if asset == "fine_tuned_backbone":
-        return list(dict.fromkeys([parent, reference_version(models, partition)]))
-    return [parent]
+    kind = recipes.kind(asset)
+    named = [parent_version(recipes, asset, recipes.of(asset)[partition])]
+    if kind.also_reads is not None:
+        named.append(kind.also_reads(recipes, partition))
+    return list(dict.fromkeys(named))
 
 
-def reference_version(models: Models, fine_tuned: str) -> tuple[str, str]:
-    """What a fine-tuned model is held beside: its parent, or the whole model that its parent was pruned from."""
-    asset, name = parent_version(models, "fine_tuned_backbone", models.fine_tuned[fine_tuned])
-    if asset != "pruned_backbone":
-        return asset, name
-    return parent_version(models, "unit_scores", scoring_of(models, name))
+def model_behind(recipes: ModelRecipes, asset: str, partition: str) -> str:
+    """The name of the model that a partition is made from, be it named itself or by way of what is no model.
 
-
-def scoring_of(models: Models, pruned: str) -> ScoringRecipe:
-    """How the units of a pruned model's parent are scored."""
-    return models.unit_scores[models.pruned[pruned].scores]
+    Whether there is a model of that name is not looked at.
+    """
+    named = getattr(recipes.of(asset)[partition], recipes.kind(asset).names)
+    for source in STEPS[asset].parents:
+        if named in recipes.of(source) and not recipes.kind(source).holds_models:
+            return model_behind(recipes, source, named)
+    return str(named)
 
 
 @dataclass(frozen=True)
@@ -96,13 +75,3 @@ def child_sources(store: Store, provenance: Provenance, parent: tuple[str, str])
             for name, version in read.items()
         },
     )
-
-
-def check_no_parents(recipes: Mapping[str, Recipe], where: str) -> None:
-    """Refuse recipes with a parent where models are trained from scratch. Raises FoundryError naming the first."""
-    for name, recipe in recipes.items():
-        if recipe.parent is not None:
-            raise FoundryError(
-                f"{where}, recipe '{name}': 'parent' is '{recipe.parent}', but these models start from scratch; "
-                "leave it out, or move the recipe to step_distilled.yaml, distilled.yaml or fine_tuned.yaml"
-            )

@@ -9,10 +9,10 @@ import pyarrow as pa
 
 from assets.graph.interfaces import Models, Store
 from assets.models.comparison import MARGIN, SCORES
-from assets.models.parents import scoring_of
 from assets.pages.markdown import markdown_table
 from assets.pages.measures import interval_of
 from assets.pages.tables import Column, Entry, Table
+from assets.pruning.parents import scoring_of
 from assets.pruning.pruned_model import read_cost
 from evaluation.intervals import Interval
 from evaluation.tables.scores import PRUNING_COMPARISON
@@ -21,11 +21,11 @@ from training.recipes.pruned_models import is_ablation
 
 def compare_pruned(store: Store, models: Models) -> pa.Table:
     """Rows of :data:`evaluation.tables.scores.PRUNING_COMPARISON` of all pruned models that are made and in the profile."""
-    made = [key for key in store.partitions("pruned_backbone") if key in models.pruned]
+    made = [key for key in store.partitions("pruned_backbone") if key in models.of("pruned_backbone")]
     rows = [_row(store, models, key, key, "none") for key in made]
     for key in store.partitions("fine_tuned_backbone"):
-        recipe = models.fine_tuned.get(key)
-        if recipe is not None and recipe.parent is not None and recipe.parent in models.pruned:
+        recipe = models.of("fine_tuned_backbone").get(key)
+        if recipe is not None and recipe.parent is not None and recipe.parent in models.of("pruned_backbone"):
             recovery = "all weights" if recipe.lora is None else f"LoRA of rank {recipe.lora.rank}"
             rows.append(_row(store, models, key, recipe.parent, recovery))
     rows.sort(key=lambda row: (row["model"], row["method"], row["parameters_left"] * -1, row["recipe"]))
@@ -33,7 +33,7 @@ def compare_pruned(store: Store, models: Models) -> pa.Table:
 
 
 def _row(store: Store, models: Models, key: str, pruned: str, recovery: str) -> dict[str, Any]:
-    recipe, scoring = models.pruned[pruned], scoring_of(models, pruned)
+    recipe, scoring = models.of("pruned_backbone")[pruned], scoring_of(models.recipes, pruned)
     parent, child = store.read_table(SCORES, key).to_pylist()
     cost = read_cost(store.local_folder("unit_scores", scoring.name))
     return {

@@ -5,13 +5,10 @@ import dagster as dg
 from assets.graph.definitions import check_result, gate_check, materialized, picture
 from assets.graph.interfaces import Compute, GateResult, Models, Store
 from assets.graph.steps import STEPS, provenance_of
-from assets.models.configs import (
-    PrunedConfig,
-    PruningComparisonConfig,
-    UnitScoresConfig,
-    resolved_config,
-)
-from assets.models.parents import named_versions, parent_version, scoring_of
+from assets.models.configs import resolved_config
+from assets.models.parents import named_versions, parent_version
+from assets.pruning.configs import PrunedConfig, PruningComparisonConfig, UnitScoresConfig
+from assets.pruning.parents import scoring_of, whole_version
 from evaluation.tables.scores import PRUNING_COMPARISON
 from training.digests import OUTSIDE_MODEL_DIGEST, folder_digest
 
@@ -37,8 +34,8 @@ def unit_scores(
     from training.pruning import read_scores
 
     key, name = context.partition_key, "unit_scores"
-    recipe = models.unit_scores[key]
-    parent = parent_version(models, name, recipe)
+    recipe = models.of(name)[key]
+    parent = parent_version(models.recipes, name, recipe)
     recorded = resolved_config(name, key, config, models)
     provenance = provenance_of(store, STEPS[name], key, recorded, named=[parent])
     folder = score_model(store, compute, models.resources, recipe, parent, models.runs, context.log.info)
@@ -94,10 +91,12 @@ def pruned_backbone(
     from evaluation.plots.basic import png_bytes
 
     key, name = context.partition_key, "pruned_backbone"
-    recipe, scoring = models.pruned[key], scoring_of(models, key)
-    parent = parent_version(models, "unit_scores", scoring)
+    recipe, scoring = models.of(name)[key], scoring_of(models.recipes, key)
+    parent = whole_version(models.recipes, key)
     recorded = resolved_config(name, key, config, models)
-    provenance = provenance_of(store, STEPS[name], key, recorded, named=named_versions(models, name, key))
+    provenance = provenance_of(
+        store, STEPS[name], key, recorded, named=named_versions(models.recipes, name, key)
+    )
     whole = store.local_folder(*parent, require_gate=True)
     scores_folder = store.local_folder("unit_scores", scoring.name)
     cut = cut_model(recipe, scores_folder, whole, models.runs / "pruned" / key)

@@ -26,10 +26,11 @@ def run(
     """Bring the graph up to date; returns the exit code."""
     profile = load_profile(workspace.profile)
     check_landing(workspace)
-    if train_autoencoder and profile.teachers:
+    teachers = profile.of("teacher_backbone")
+    if train_autoencoder and teachers:
         raise FoundryError(
             f"--train-autoencoder makes other latents than those in which profile {profile.name}'s teachers "
-            f"({', '.join(profile.teachers)}) paint. To make autoencoder and teachers again: foundry teachers "
+            f"({', '.join(teachers)}) paint. To make autoencoder and teachers again: foundry teachers "
             "--train-autoencoder. To use only a new autoencoder: set `teachers: []` in the profile and let "
             "step_distilled.yaml start from its backbones."
         )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from assets.models.phases import STUDENTS
 from orchestration.command.demo import check_landing, materialize
 from orchestration.command.output import console, errors, print_rows
-from orchestration.demo import STUDENTS
 from orchestration.profile import load_profile
 from orchestration.workspace import Workspace
 from training.errors import FoundryError

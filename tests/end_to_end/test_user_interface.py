@@ -239,13 +239,13 @@ def _change_a_shard(landing: Path) -> None:
 def _any_partition(name: str) -> str | None:
     return {
         "groups": "group-00",
-        "recipes": "unet-tiny",
-        "teachers": None,  # the smoke profile has none
-        "step_distilled": "transformer-tiny-fast",
-        "distilled": "unet-tiny-small",
+        "backbone": "unet-tiny",
+        "teacher_backbone": None,  # the smoke profile has none
+        "step_distilled_backbone": "transformer-tiny-fast",
+        "distilled_backbone": "unet-tiny-small",
         "unit_scores": "transformer-tiny-ecodiff",
-        "pruned": "transformer-tiny-ecodiff-20",
-        "fine_tuned": "transformer-tiny-recovered",
+        "pruned_backbone": "transformer-tiny-ecodiff-20",
+        "fine_tuned_backbone": "transformer-tiny-recovered",
         "grid": "grid.tiny.all.mixed.0",
         None: None,
     }[STEPS[name].partitioned_by]

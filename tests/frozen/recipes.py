@@ -11,8 +11,7 @@ import dagster as dg
 
 from assets.graph.definitions import settings
 from assets.graph.steps import STEPS
-from assets.models.configs import STUDENTS, BackboneConfig, recipe_overrides
-from assets.models.parents import recipes_of
+from assets.models.configs import BackboneConfig, recipe_overrides
 from assets.models.training_runs import resolve_recipe
 from assets.scaling.points import Planned, planned
 from orchestration.catalog import default_config
@@ -29,6 +28,8 @@ FILE = Path(__file__).with_name("spec_hashes.json")
 DIGITS = 16
 """Of a sha256, as many as tell."""
 
+STUDENTS = ("step_distilled_backbone", "distilled_backbone", "fine_tuned_backbone")
+"""Assets whose models are trained from another model."""
 DIGESTS = {"dataset": "0" * 64, "autoencoder": "1" * 64, "text_encoder": "2" * 64, "parent": "3" * 64}
 """What every training reads here, in place of the contents of a workspace."""
 INPUTS: Mapping[str, tuple[str, ...]] = {
@@ -57,8 +58,12 @@ def digests_of_profile(name: str) -> dict[str, Digests]:
     grid = grid_of(profile)
     found = {kind: _spec_hashes(kind, recipes) for kind, recipes in trained(profile, grid).items()}
     found["grid_settings"] = {key: _digest(plan.settings) for key, plan in grid.items()}
-    found["unit_scores"] = {key: _digest(recipe.settings()) for key, recipe in profile.unit_scores.items()}
-    found["pruned_backbone"] = {key: _digest(recipe.settings()) for key, recipe in profile.pruned.items()}
+    found["unit_scores"] = {
+        key: _digest(recipe.settings()) for key, recipe in profile.of("unit_scores").items()
+    }
+    found["pruned_backbone"] = {
+        key: _digest(recipe.settings()) for key, recipe in profile.of("pruned_backbone").items()
+    }
     found["asset_settings"] = {asset: _digest(settings(default_config(profile, asset))) for asset in STEPS}
     return {f"{name} {kind}": digests for kind, digests in found.items() if digests}
 
@@ -66,11 +71,11 @@ def digests_of_profile(name: str) -> dict[str, Digests]:
 def trained(profile: Profile, grid: Mapping[str, Planned]) -> dict[str, dict[str, Recipe]]:
     """The recipes that a profile trains by, as the graph resolves them, by asset and name."""
     models = surroundings_of(Workspace(Path("/nowhere"), profile.name, "scenes"), profile).models
-    students = {name: recipes_of(models, name) for name in STUDENTS}
+    students = {name: models.of(name) for name in STUDENTS}
     return {
         "autoencoder": {models.autoencoder.name: models.autoencoder},
         "judge_clip": {models.judge.name: _resolved(profile, "judge_clip", models.judge)},
-        "backbone": {key: _resolved(profile, "backbone", own) for key, own in models.backbones.items()},
+        "backbone": {key: _resolved(profile, "backbone", own) for key, own in models.of("backbone").items()},
         "scaling_run": {key: plan.recipe for key, plan in grid.items()},
         **{
             name: {key: _resolved(profile, name, own) for key, own in recipes.items()}

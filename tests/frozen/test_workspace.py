@@ -23,7 +23,7 @@ from orchestration.catalog import partition_keys
 from orchestration.definitions import build, surroundings_of
 from orchestration.demo import phases
 from orchestration.freshness import freshness_of, verified
-from orchestration.jobs import ALL_JOBS
+from orchestration.jobs import all_jobs
 from orchestration.profile import Profile, load_profile
 from orchestration.resources.manifests import from_json, provenance_key, to_json
 from orchestration.resources.store import ManifestStore
@@ -68,10 +68,11 @@ def surroundings(frozen: Workspace, profile: Profile) -> Surroundings:
 
 
 @pytest.fixture(scope="module")
-def assets_of_jobs(frozen: Workspace) -> dict[str, set[str]]:
+def assets_of_jobs(frozen: Workspace, profile: Profile) -> dict[str, set[str]]:
     """The assets that a job makes, by its name."""
     graph = build(frozen).resolve_asset_graph()
-    return {job.name: {key.to_user_string() for key in job.selection.resolve(graph)} for job in ALL_JOBS}
+    jobs = all_jobs(profile.recipes.kinds)
+    return {job.name: {key.to_user_string() for key in job.selection.resolve(graph)} for job in jobs}
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from assets.graph.interfaces import Models, Provenance, Resources
+from assets.graph.model_kinds import ModelRecipes
 from assets.scaling.points import input_digests, planned, run_folder_of
 from assets.scaling.progress import grid_rows, totals
 from assets.scaling.runs import read_cost, snapshot_path, train_point
@@ -29,7 +30,12 @@ KEY = "grid.tiny.all.mixed.0"
 def models(tmp_path: Path) -> Models:
     profile = load_profile("smoke")
     return Models(
-        {}, profile.judge, profile.autoencoder, tmp_path / "runs", Resources(), "smoke", grid=small_grid()
+        ModelRecipes("smoke"),
+        profile.judge,
+        profile.autoencoder,
+        tmp_path / "runs",
+        Resources(),
+        grid=small_grid(),
     )
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from assets.distillation.shipped_teachers import ShippedTeacher
 from assets.models.partitions import model_partitions
 from assets.models.training_runs import execution_of
 from orchestration import profile as profiles
@@ -54,7 +55,9 @@ def test_a_world_that_is_not_there_is_named(folder: Path) -> None:
 
 def test_teachers_are_those_that_ship(folder: Path) -> None:
     names = sorted(teacher_digests())
-    assert load(folder, f"teachers: [{', '.join(names)}]").teachers == tuple(names)
+    assert load(folder, f"teachers: [{', '.join(names)}]").of("teacher_backbone") == {
+        name: ShippedTeacher(name, teacher_digests()[name]) for name in names
+    }
 
 
 def test_a_teacher_that_does_not_ship_is_named_with_those_that_do(folder: Path) -> None:
@@ -70,13 +73,13 @@ def test_a_profile_says_how_trainings_run(folder: Path, tmp_path: Path) -> None:
     )
     workspace = Workspace(tmp_path / "home", "mine", "scenes")
     made = surroundings_of(workspace, found).models
-    execution = execution_of(found.backbones["unet-tiny"], made, {"dataset": tmp_path})
+    execution = execution_of(found.of("backbone")["unet-tiny"], made, {"dataset": tmp_path})
     assert (execution.text_mode, execution.text_encoder) == ("stage", found.text_encoder)
     assert execution.checkpoint_every_seconds == 600
     assert execution.activation_checkpointing
     assert execution.input_paths == {"dataset": str(tmp_path)}
     stored = dataclasses.replace(made, execution={})
-    assert execution_of(found.backbones["unet-tiny"], stored, {}).text_encoder is None
+    assert execution_of(found.of("backbone")["unet-tiny"], stored, {}).text_encoder is None
 
 
 @pytest.mark.parametrize(
@@ -134,12 +137,12 @@ def test_a_name_that_two_kinds_of_models_share_is_refused(folder: Path) -> None:
         load(folder, "")
 
 
-def test_a_scoring_of_a_model_that_there_is_not_is_refused(folder: Path, tmp_path: Path) -> None:
+def test_a_scoring_of_a_model_that_there_is_not_is_refused(folder: Path) -> None:
     path = folder / "unit_scores.yaml"
     path.write_text(path.read_text().replace("parent: transformer-tiny}", "parent: transformer-tinny}"))
-    models = surroundings_of(Workspace(tmp_path / "home", "mine", "scenes"), load(folder, "")).models
+    recipes = load(folder, "").recipes
     with pytest.raises(FoundryError, match="recipe 'transformer-tiny-ecodiff' of unit_scores has parent"):
-        model_partitions(models)
+        model_partitions(recipes)
 
 
 def test_a_fine_tuning_without_a_parent_is_refused(folder: Path) -> None:
@@ -153,10 +156,10 @@ def test_a_fine_tuning_without_a_parent_is_refused(folder: Path) -> None:
 def test_every_student_of_a_profile_can_be_cut_and_is_taught_by_features_that_are_there(name: str) -> None:
     profile = profiles.load_profile(name)
     made: dict[object, tuple[nn.Module, nn.Module]] = {}
-    for recipe in profile.distilled.values():
+    for recipe in profile.of("distilled_backbone").values():
         options, source = recipe.options_of(FeatureDistillationOptions), recipe.parent
-        while source not in profile.backbones and source not in profile.teachers:
-            source = profile.step_distilled[str(source)].parent
+        while source not in profile.of("backbone") and source not in profile.of("teacher_backbone"):
+            source = profile.of("step_distilled_backbone")[str(source)].parent
         key = (source, options.student)
         if key not in made:
             with torch.device("meta"):
@@ -170,7 +173,7 @@ def test_every_student_of_a_profile_can_be_cut_and_is_taught_by_features_that_ar
 
 def empty_backbone(profile: profiles.Profile, name: str) -> Any:
     """A backbone of the profile without its weights."""
-    if name in profile.backbones:
-        return build_backbone(str(profile.backbones[name].backbone))
+    if name in profile.of("backbone"):
+        return build_backbone(str(profile.of("backbone")[name].backbone))
     part, kind = backbone_part(TEACHERS / name)
     return kind.from_config(kind.load_config(TEACHERS / name / part))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,11 +9,14 @@ import dagster as dg
 import pyarrow as pa
 import pytest
 
-from assets.graph.interfaces import Models, Provenance, Resources
+from assets.graph.interfaces import Provenance
 from assets.graph.lineage import as_records, trace
+from assets.graph.model_kinds import ModelRecipes
 from assets.graph.steps import STEPS, provenance_of
-from assets.models.parents import check_no_parents, named_versions, parent_version
+from assets.models.kinds import MODEL_KINDS
+from assets.models.parents import named_versions, parent_version
 from assets.models.partitions import model_partitions
+from assets.models.recipe_files import check_no_parents
 from orchestration.resources.store import ManifestStore
 from training.errors import FoundryError
 from training.recipes.files import load_recipe
@@ -28,45 +30,39 @@ def recipe(name: str, **settings: object) -> Recipe:
     return load_recipe({"name": name, "images_total": 8, "learning_rate": 1e-3, **settings})
 
 
-def models(students: Mapping[str, str]) -> Models:
+def recipes(students: Mapping[str, str], **others: Mapping[str, object]) -> ModelRecipes:
     backbones = {name: recipe(name, backbone="PixArt-tiny") for name in ("small", "large", "childless")}
     step_distilled = {
         name: recipe(name, objective="step_distillation", parent=parent) for name, parent in students.items()
     }
-    return Models(
-        backbones=backbones,
-        judge=backbones["small"],
-        autoencoder=backbones["small"],
-        runs=Path("runs"),
-        resources=Resources(),
-        profile="test",
-        step_distilled=step_distilled,
-    )
+    made = {"backbone": backbones, "step_distilled_backbone": step_distilled, **others}
+    return ModelRecipes("test", MODEL_KINDS, made)
 
 
 def test_the_partition_mapping_is_built_from_the_recipes_parents() -> None:
-    partitions = model_partitions(models(STUDENTS))
-    assert set(partitions.step_distilled_parents) == set(STEPS["step_distilled_backbone"].parents)
-    mapping = partitions.step_distilled_parents["backbone"]
+    partitions = model_partitions(recipes(STUDENTS))
+    students, backbones = partitions["step_distilled_backbone"], partitions["backbone"].keys
+    assert set(students.parents) == set(STEPS["step_distilled_backbone"].parents)
+    mapping = students.parents["backbone"]
     for child, parent in STUDENTS.items():
         found = mapping.get_upstream_mapped_partitions_result_for_partitions(
-            partitions.step_distilled.subset_with_partition_keys([child]),
-            partitions.step_distilled,
-            partitions.backbones,
+            students.keys.subset_with_partition_keys([child]),
+            students.keys,
+            backbones,
         )
         assert set(found.partitions_subset.get_partition_keys()) == {parent}
     fed = mapping.get_downstream_partitions_for_partitions(
-        partitions.backbones.subset_with_partition_keys(["small", "childless"]),
-        partitions.backbones,
-        partitions.step_distilled,
+        backbones.subset_with_partition_keys(["small", "childless"]),
+        backbones,
+        students.keys,
     )
     assert set(fed.get_partition_keys()) == {"small-fast", "small-faster"}
 
 
 def test_a_profile_without_students_has_an_empty_partitioning() -> None:
-    partitions = model_partitions(models({}))
-    assert list(partitions.step_distilled.get_partition_keys()) == []
-    assert isinstance(partitions.step_distilled_parents["backbone"], dg.StaticPartitionMapping)
+    partitions = model_partitions(recipes({}))["step_distilled_backbone"]
+    assert list(partitions.keys.get_partition_keys()) == []
+    assert isinstance(partitions.parents["backbone"], dg.StaticPartitionMapping)
 
 
 def test_an_unknown_parent_is_named_with_those_there_are() -> None:
@@ -74,7 +70,7 @@ def test_an_unknown_parent_is_named_with_those_there_are() -> None:
         FoundryError,
         match=r"profile test: recipe 'x' of step_distilled_backbone has parent 'smal'; name one of: small \(backbone\)",
     ):
-        model_partitions(models({"x": "smal"}))
+        model_partitions(recipes({"x": "smal"}))
 
 
 def test_models_from_scratch_take_no_parent() -> None:
@@ -83,7 +79,7 @@ def test_models_from_scratch_take_no_parent() -> None:
 
 
 def test_provenance_and_lineage_walk_to_the_teacher_and_no_further_sideways(tmp_path: Path) -> None:
-    store, made = ManifestStore(tmp_path), models(STUDENTS)
+    store, made = ManifestStore(tmp_path), recipes(STUDENTS)
     rows = pa.table({"value": [1]})
     shards = store.write_table("training_shards", rows, Provenance("training_shards", 1))
     for name in ("autoencoder", "judge_clip"):
@@ -93,7 +89,7 @@ def test_provenance_and_lineage_walk_to_the_teacher_and_no_further_sideways(tmp_
         store.write_table(
             "backbone", pa.table({"value": [value]}), Provenance("backbone", 1, {}, inputs), key
         )
-    step, child = STEPS["step_distilled_backbone"], made.step_distilled["small-fast"]
+    step, child = STEPS["step_distilled_backbone"], made.of("step_distilled_backbone")["small-fast"]
     parent = parent_version(made, step.name, child)
     provenance = provenance_of(store, step, "small-fast", {}, {}, [parent])
     assert sorted(provenance.inputs) == ["autoencoder", "backbone@small", "judge_clip", "training_shards"]
@@ -106,11 +102,13 @@ def test_provenance_and_lineage_walk_to_the_teacher_and_no_further_sideways(tmp_
 
 
 def test_a_pruned_model_reads_its_scores_and_the_model_they_are_of() -> None:
-    made = dataclasses.replace(
-        models(STUDENTS),
+    made = recipes(
+        STUDENTS,
         unit_scores={"worth": ScoringRecipe(name="worth", parent="large", method="random")},
-        pruned={"cut": PrunedRecipe.model_validate({"name": "cut", "scores": "worth", "sparsity": 0.2})},
-        fine_tuned={
+        pruned_backbone={
+            "cut": PrunedRecipe.model_validate({"name": "cut", "scores": "worth", "sparsity": 0.2})
+        },
+        fine_tuned_backbone={
             "recovered": recipe("recovered", parent="cut"),
             "tuned": recipe("tuned", parent="small"),
         },

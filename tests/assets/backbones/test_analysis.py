@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from assets.models.analysis import analysis_markdown
+from assets.backbones.analysis import analysis_markdown
 from evaluation.analysis.backbone import analyze
 from evaluation.analysis.similarity import BlockSimilarity
 
