@@ -8,7 +8,7 @@ from assets.distillation.configs import (
     StepDistilledConfig,
     TeacherConfig,
 )
-from assets.graph.definitions import check_result, gate_check, materialized, picture
+from assets.graph.definitions import gate_check, gate_checks, materialized, picture
 from assets.graph.interfaces import Compute, GateResult, Models, Store
 from assets.graph.steps import STEPS, provenance_of
 from assets.models.children import prepare_child
@@ -103,15 +103,9 @@ def distilled_backbone(
     Starts from the teacher's weights, pair by pair and layer by layer. Its page holds both side by side: parameters,
     multiply-adds, measured milliseconds, the judge's score relative to the teacher's, and pictures from the same noise.
     """
-    from assets.models.backbones import gate_of_model, loss_curve, smaller_card
-    from assets.models.comparison import (
-        SCORES,
-        Drawing,
-        compare_smaller,
-        gate_of_score,
-        gate_of_size,
-        smaller_markdown,
-    )
+    from assets.distillation.student_gates import gates_of_student
+    from assets.models.backbones import loss_curve, smaller_card
+    from assets.models.comparison import SCORES, Drawing, compare_smaller, smaller_markdown
     from assets.models.drawing import drawing_place, drawing_resources
     from training.planning.students import planned_parameters
     from training.recipes.distillation_study import is_study
@@ -127,13 +121,12 @@ def distilled_backbone(
         recipe=key, parent_name=child.parent_name, digest=run.done.model_digest,
     )  # fmt: skip
     table = smaller_markdown(compared.table)
-    reloads, size = gate_of_model(run), gate_of_size(run.done.num_parameters, planned)
-    score = gate_of_score(compared.score)
-    gates = config.gate_score and not is_study(key)  # a study's students are there to be compared
-    gate = GateResult.all_of((reloads, size, score) if gates else (reloads, size))
-    manifest = publish(
-        store, name, key, run, child.provenance, gate, smaller_card(run, models.profile, table)
-    )
+    gates = gates_of_student(run, planned, compared.score)
+    holds = config.gate_score and not is_study(key)  # a study's students are there to be compared
+    told_only = () if holds else ("score_within_margin",)
+    gate = GateResult.all_of(found for check, found in gates.items() if check not in told_only)
+    card = smaller_card(run, models.profile, table)
+    manifest = publish(store, name, key, run, child.provenance, gate, card)
     store.write_table(SCORES, compared.table, child.provenance, key)
     metadata = {
         **run_metadata(run),
@@ -142,12 +135,7 @@ def distilled_backbone(
         "samples": picture(compared.sheet, "parent above, child below, from the same noise"),
         "loss_curve": picture(loss_curve(run), "weighted sum of task, output and feature losses"),
     }
-    checks = [
-        gate_check("finite_and_reloads", reloads),
-        gate_check("parameters_as_planned", size),
-        check_result("score_within_margin", score.passed, score.findings, blocking=gates),
-    ]
-    return materialized(store, manifest, metadata, checks)
+    return materialized(store, manifest, metadata, gate_checks(gates, told_only))
 
 
 def distillation_study(

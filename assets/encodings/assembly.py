@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from assets.encodings.concept_ranks import concept_ranks
 from assets.encodings.text import distinct_texts, text_id
-from assets.graph.interfaces import GateResult
+from assets.graph.interfaces import GateResult, Store
 from training.errors import FoundryError
 
 if TYPE_CHECKING:
@@ -33,6 +33,20 @@ class DatasetTables:
     embeddings: pa.Table
     latents: pa.Table
     nouns: pa.Table
+
+
+def read_tables(store: Store) -> DatasetTables:
+    """The newest versions of all groups, with the columns that a dataset is put together from."""
+    return DatasetTables(
+        landed=store.read_all("landed_images", ["sample_id", "alt_text"]),
+        curated=store.read_all("curated_images"),
+        recaptions=store.read_all("recaptions", ["sample_id", "caption_index", "caption", "keep"]),
+        embeddings=store.read_all(
+            "text_embeddings", ["text_id", "num_tokens", "states", "pooled", "model_digest"]
+        ),
+        latents=store.read_all("image_latents"),
+        nouns=store.read_all("caption_nouns", ["text_id", "nouns"]),
+    )
 
 
 def usable_samples(tables: DatasetTables, *, raw: bool = False) -> tuple[pa.Table, dict[str, int]]:

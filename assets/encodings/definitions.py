@@ -13,7 +13,7 @@ from assets.derivation.deriving import refresh_table
 from assets.derivation.inputs import landed_of, samples_of
 from assets.derivation.units import Derivation, Units
 from assets.derivation.work_items import sample_work, text_units
-from assets.encodings.assembly import DatasetTables, gate_of, refuse_stale, write_dataset
+from assets.encodings.assembly import gate_of, read_tables, refuse_stale, write_dataset
 from assets.encodings.buckets import Geometry
 from assets.encodings.latents import latent_model, latents_digest
 from assets.encodings.text import distinct_texts, text_model
@@ -220,16 +220,7 @@ def training_shards(
         store.require(gated, require_gate=True)
     text_encoder = encoder_digest(models.text_encoder)
     provenance = provenance_of(store, step, None, settings(config), {"text_encoder": text_encoder})
-    tables = DatasetTables(
-        landed=store.read_all("landed_images", ["sample_id", "alt_text"]),
-        curated=store.read_all("curated_images"),
-        recaptions=store.read_all("recaptions", ["sample_id", "caption_index", "caption", "keep"]),
-        embeddings=store.read_all(
-            "text_embeddings", ["text_id", "num_tokens", "states", "pooled", "model_digest"]
-        ),
-        latents=store.read_all("image_latents"),
-        nouns=store.read_all("caption_nouns", ["text_id", "nouns"]),
-    )
+    tables = read_tables(store)
     latents_of = store.require("autoencoder").digest
     if config.store_states:
         refuse_stale(tables.embeddings, "text_embeddings", {text_encoder}, "the profile's text encoder")
@@ -247,12 +238,9 @@ def training_shards(
         )
         gate = gate_of(counts, config.min_train_samples)
         manifest = store.publish_folder(step.name, folder, provenance, gate=gate)
-    numbers: dict[str, Any] = {
+    metadata: dict[str, Any] = {
         **counts,
         **{name: dg.MetadataValue.json(counts[name]) for name in ("splits", "latent_shapes")},
-    }
-    metadata = {
-        **numbers,
         "dagster/row_count": counts["num_samples"],
         "examples": picture(
             sample_sheet(store.local_folder(step.name), store), "training samples and a caption each"

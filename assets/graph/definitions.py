@@ -3,7 +3,7 @@
 import functools
 import inspect
 import types
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -126,6 +126,14 @@ def check_result(
 def gate_check(name: str, gate: GateResult) -> dg.AssetCheckResult:
     """The check that displays the very record which readers of the version obey."""
     return check_result(name, gate.passed, gate.findings)
+
+
+def gate_checks(gates: Mapping[str, GateResult], warn: Collection[str] = ()) -> list[dg.AssetCheckResult]:
+    """The checks that display gates, by name of the check; those in ``warn`` stop nothing."""
+    return [
+        check_result(name, gate.passed, gate.findings, blocking=name not in warn)
+        for name, gate in gates.items()
+    ]
 
 
 def materialized(

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from assets.graph.definitions import check_result, gate_check, materialized, picture
+from assets.graph.definitions import gate_checks, materialized, picture
 from assets.graph.interfaces import Compute, GateResult, Models, Store
 from assets.graph.steps import STEPS, provenance_of
 from assets.models.configs import resolved_config
@@ -77,30 +77,17 @@ def pruned_backbone(
     from assets.models.comparison import SCORES, Drawing, compare_smaller, smaller_markdown
     from assets.models.drawing import drawing_place, drawing_resources
     from assets.models.training_runs import publish_with_card
-    from assets.pages.sheets import figure_jpeg
-    from assets.pruning.pruned_model import (
-        cut_model,
-        errors_by_step,
-        gate_of_cut,
-        gate_of_pruned_score,
-        pruned_card,
-        units_markdown,
-    )
-    from evaluation.analysis.mask_pictures import mask_heat_map
-    from evaluation.analysis.step_errors import step_errors_picture, step_errors_table
-    from evaluation.plots.basic import png_bytes
+    from assets.pruning import pruned_model
+    from evaluation.analysis.step_errors import step_errors_table
 
     key, name = context.partition_key, "pruned_backbone"
     recipe, scoring = models.of(name)[key], scoring_of(models.recipes, key)
-    parent = whole_version(models.recipes, key)
+    parent, named = whole_version(models.recipes, key), named_versions(models.recipes, name, key)
     recorded = resolved_config(name, key, config, models)
-    provenance = provenance_of(
-        store, STEPS[name], key, recorded, named=named_versions(models.recipes, name, key)
-    )
+    provenance = provenance_of(store, STEPS[name], key, recorded, named=named)
     whole = store.local_folder(*parent, require_gate=True)
     scores_folder = store.local_folder("unit_scores", scoring.name)
-    cut = cut_model(recipe, scores_folder, whole, models.runs / "pruned" / key)
-    gates = gate_of_cut(cut)
+    cut = pruned_model.cut_model(recipe, scores_folder, whole, models.runs / "pruned" / key)
     drawing = Drawing(config.prompts_per_split, config.num_steps, config.guidance)
     place = drawing_place(store, compute, drawing_resources(models.resources), context.log.info)
     compared = compare_smaller(
@@ -108,10 +95,11 @@ def pruned_backbone(
         recipe=key, parent_name=" ".join(parent), digest=folder_digest(cut.folder, OUTSIDE_MODEL_DIGEST),
     )  # fmt: skip
     table = smaller_markdown(compared.table)
-    score = gate_of_pruned_score(recipe, scoring, compared.score)
-    gate = GateResult.all_of([*gates.values(), *([score] if config.gate_score else [])])
-    errors = errors_by_step(store, place, whole, cut.folder, (config.num_steps, config.guidance))
-    card = pruned_card(recipe, scoring, cut, table, models.profile)
+    gates = pruned_model.gates_of_pruned(recipe, scoring, cut, compared.score)
+    told_only = () if config.gate_score else ("score_within_margin",)
+    gate = GateResult.all_of(found for check, found in gates.items() if check not in told_only)
+    errors = pruned_model.errors_by_step(store, place, whole, cut.folder, (config.num_steps, config.guidance))
+    card = pruned_model.pruned_card(recipe, scoring, cut, table, models.profile)
     manifest = publish_with_card(store, name, key, cut.folder, provenance, gate, card)
     store.write_table(SCORES, compared.table, provenance, key)
     store.write_table("pruning_step_errors", step_errors_table(key, errors), provenance, key)
@@ -119,21 +107,13 @@ def pruned_backbone(
         "model": " ".join(parent),
         "method": scoring.method,
         "parameters": cut.parameters,
-        "removed": dg.MetadataValue.md(units_markdown(cut)),
+        "removed": dg.MetadataValue.md(pruned_model.units_markdown(cut)),
         "comparison": dg.MetadataValue.md(table),
         "samples": picture(compared.sheet, "whole above, pruned below, from the same noise"),
-        "step_errors": picture(
-            figure_jpeg(png_bytes(step_errors_picture({key: errors}))), "error by sampling step"
-        ),
-        "units": picture(
-            figure_jpeg(png_bytes(mask_heat_map(cut.scores, cut.keep))), "scores and what was removed"
-        ),
+        "step_errors": picture(pruned_model.errors_picture(key, errors), "error by sampling step"),
+        "units": picture(pruned_model.units_picture(cut), "scores and what was removed"),
     }
-    checks = [
-        *(gate_check(check, found) for check, found in gates.items()),
-        check_result("score_within_margin", score.passed, score.findings, blocking=config.gate_score),
-    ]
-    return materialized(store, manifest, metadata, checks)
+    return materialized(store, manifest, metadata, gate_checks(gates, told_only))
 
 
 def pruning_comparison(

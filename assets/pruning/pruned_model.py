@@ -124,6 +124,13 @@ def gate_of_pruned_score(recipe: PrunedRecipe, scoring: ScoringRecipe, score: Sm
     return GateResult(found.passed or not gates, {**found.findings, "gates": gates})
 
 
+def gates_of_pruned(
+    recipe: PrunedRecipe, scoring: ScoringRecipe, cut: Cut, score: SmallerScore
+) -> dict[str, GateResult]:
+    """All gates of a pruned model by the name of their check."""
+    return {**gate_of_cut(cut), "score_within_margin": gate_of_pruned_score(recipe, scoring, score)}
+
+
 def errors_by_step(
     store: Store, place: DrawingPlace, parent: Path, child: Path, sampling: tuple[int, float]
 ) -> StepErrors:
@@ -192,6 +199,24 @@ def units_markdown(cut: Cut) -> str:
         for kind, plan in plans
     ]
     return markdown_table(Table(UNIT_COLUMNS, rows))
+
+
+def units_picture(cut: Cut) -> bytes:
+    """Scores of all units and which of them went, as a small JPEG."""
+    from assets.pages.sheets import figure_jpeg
+    from evaluation.analysis.mask_pictures import mask_heat_map
+    from evaluation.plots.basic import png_bytes
+
+    return figure_jpeg(png_bytes(mask_heat_map(cut.scores, cut.keep)))
+
+
+def errors_picture(recipe: str, errors: StepErrors) -> bytes:
+    """How far a pruned model is off at every sampling step, as a small JPEG."""
+    from assets.pages.sheets import figure_jpeg
+    from evaluation.analysis.step_errors import step_errors_picture
+    from evaluation.plots.basic import png_bytes
+
+    return figure_jpeg(png_bytes(step_errors_picture({recipe: errors})))
 
 
 def cost_markdown(cost: Mapping[str, Any]) -> str:
