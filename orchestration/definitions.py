@@ -64,9 +64,12 @@ def surroundings_of(workspace: Workspace, profile: Profile) -> Surroundings:
     )
 
 
-def build(workspace: Workspace) -> dg.Definitions:
-    """Assets, checks, jobs, sensors and schedules of a workspace, with the real resources behind them."""
-    profile = load_profile(workspace.profile)
+def build(workspace: Workspace, profile: Profile | None = None) -> dg.Definitions:
+    """Assets, checks, jobs, sensors and schedules of a workspace, with the real resources behind them.
+
+    ``profile`` is the workspace's own where none is given.
+    """
+    profile = profile or load_profile(workspace.profile)
     check_profile_defaults(profile)
     surroundings = surroundings_of(workspace, profile)
     groups = shard_groups(profile.group_keys)

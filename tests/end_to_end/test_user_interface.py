@@ -13,7 +13,9 @@ import psutil
 import pytest
 
 from assets.graph.steps import STEPS
+from orchestration.catalog import partition_keys
 from orchestration.command import ui
+from orchestration.profile import load_profile
 from orchestration.resources.store import ManifestStore
 from orchestration.workspace import Workspace
 from tests.end_to_end.conftest import copy_of
@@ -237,15 +239,4 @@ def _change_a_shard(landing: Path) -> None:
 
 
 def _any_partition(name: str) -> str | None:
-    return {
-        "groups": "group-00",
-        "backbone": "unet-tiny",
-        "teacher_backbone": None,  # the smoke profile has none
-        "step_distilled_backbone": "transformer-tiny-fast",
-        "distilled_backbone": "unet-tiny-small",
-        "unit_scores": "transformer-tiny-ecodiff",
-        "pruned_backbone": "transformer-tiny-ecodiff-20",
-        "fine_tuned_backbone": "transformer-tiny-recovered",
-        "grid": "grid.tiny.all.mixed.0",
-        None: None,
-    }[STEPS[name].partitioned_by]
+    return next(iter(partition_keys(load_profile("smoke"), name)), None)  # teachers have none there
