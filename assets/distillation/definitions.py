@@ -61,7 +61,7 @@ def step_distilled_backbone(
     """
     from assets.distillation.few_steps import built_in_guidance, compare_with_teacher, scores_markdown
     from assets.models.backbones import gate_of_model, loss_curve, student_card
-    from assets.models.drawing import drawing_place, drawing_resources
+    from assets.models.drawing import drawing_place, drawing_resources, keep_pictures
 
     key, name = context.partition_key, "step_distilled_backbone"
     child = prepare_child(store, models, name, key, config)
@@ -80,6 +80,7 @@ def step_distilled_backbone(
     card = student_card(run, models.profile, scores_markdown(compared.table), guidance)
     manifest = publish(store, name, key, run, child.provenance, gate, card)
     store.write_table("few_step_scores", compared.table, child.provenance, key)
+    keep_pictures(store, (name, key), run.done.model_digest, compared.by_student, child.provenance)
     metadata = {
         **run_metadata(run),
         "teacher": child.parent_name,
@@ -128,6 +129,7 @@ def distilled_backbone(
     card = smaller_card(run, models.profile, table)
     manifest = publish(store, name, key, run, child.provenance, gate, card)
     store.write_table(SCORES, compared.table, child.provenance, key)
+    compared.keep_pictures(store, (name, key), child.parent, child.provenance)
     metadata = {
         **run_metadata(run),
         "teacher": child.parent_name,

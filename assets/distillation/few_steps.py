@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from assets.graph.interfaces import Store
-from assets.models.drawing import DrawingPlace, draw_held_out, load_denoiser, pictures_of, stored_prompts
+from assets.models.drawing import DrawingPlace, draw_model, pictures_of, stored_prompts
 from assets.pages.markdown import markdown_table
 from assets.pages.measures import interval_of
 from assets.pages.sheets import sheet_jpeg
@@ -30,10 +30,14 @@ PROMPTS_SHOWN = 4
 
 @dataclass(frozen=True)
 class Comparison:
-    """Scores by model and number of steps, and a small JPEG: a row a prompt, the teacher's pictures, the student's."""
+    """Scores by model and number of steps, and a small JPEG: a row a prompt, the teacher's pictures, the student's.
+
+    ``by_student``: its pictures in most steps, rows of :func:`assets.models.drawing.draw_held_out`.
+    """
 
     table: pa.Table
     sheet: bytes
+    by_student: pa.Table
 
 
 def compare_with_teacher(
@@ -55,9 +59,14 @@ def compare_with_teacher(
     judge = Judge.load(store.local_folder("judge_clip", require_gate=True))
     chosen = stored_prompts(store, prompts_per_split)
     prompts = chosen["prompt"].to_pylist()
+    guidance = built_in_guidance(recipe)
+    drawn = {
+        "teacher": draw_model(place, teacher, chosen, *((steps, guidance) for steps in TEACHER_STEPS)),
+        "student": draw_model(place, student, chosen, *((steps, 1.0) for steps in STUDENT_STEPS)),
+    }
     images = {
-        "teacher": _draw(place, teacher, chosen, built_in_guidance(recipe), TEACHER_STEPS),
-        "student": _draw(place, student, chosen, 1.0, STUDENT_STEPS),
+        "teacher": _by_steps(drawn["teacher"], TEACHER_STEPS),
+        "student": _by_steps(drawn["student"], STUDENT_STEPS),
     }
     texts = judge.embed_texts(prompts)
     cosines = {
@@ -68,7 +77,10 @@ def compare_with_teacher(
         for model, drawn in images.items()
     }
     scores = few_step_scores(cosines, images)
-    return Comparison(score_table(scores, recipe, student_digest, len(prompts)), _sheet(images, prompts))
+    most = drawn["student"].filter(pc.equal(drawn["student"]["num_steps"], max(STUDENT_STEPS)))
+    return Comparison(
+        score_table(scores, recipe, student_digest, len(prompts)), _sheet(images, prompts), most
+    )
 
 
 def built_in_guidance(recipe: Recipe) -> float:
@@ -124,13 +136,9 @@ def scores_markdown(table: pa.Table) -> str:
     return markdown_table(Table(SCORE_COLUMNS, rows))
 
 
-def _draw(
-    place: DrawingPlace, folder: Path, prompts: pa.Table, guidance: float, steps: tuple[int, ...]
-) -> dict[int, np.ndarray]:
-    """Pictures [n, h, w, 3] by number of steps."""
-    samplings = [(count, guidance) for count in steps]
-    drawn = pictures_of(draw_held_out(place, partial(load_denoiser, str(folder)), prompts, samplings))
-    return dict(zip(steps, np.split(drawn, len(steps)), strict=True))
+def _by_steps(drawn: pa.Table, steps: tuple[int, ...]) -> dict[int, np.ndarray]:
+    """Pictures [n, h, w, 3] by number of steps, in which they were drawn one after the other."""
+    return dict(zip(steps, np.split(pictures_of(drawn), len(steps)), strict=True))
 
 
 def _sheet(images: dict[str, dict[int, np.ndarray]], prompts: list[str]) -> bytes:

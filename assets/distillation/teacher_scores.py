@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from assets.graph.interfaces import Perception, Store
-from assets.models.drawing import DrawingPlace, draw_model
+from assets.models.drawing import DrawingPlace, draw_model, pictures_of
 from assets.pages.markdown import markdown_table
 from assets.pages.tables import Column, Entry, Table
 from evaluation.intervals import Interval
@@ -81,7 +81,7 @@ def draw_scenes(
     """A picture of each caption from noise of its own: [n, h, w, 3] uint8."""
     seeds = pa.array(range(len(scenes.prompts)), pa.int64())
     prompts = pa.table({"prompt": list(scenes.prompts), "seed": seeds})
-    return draw_model(place, model_folder, prompts, (sampling.num_steps, sampling.guidance))
+    return pictures_of(draw_model(place, model_folder, prompts, (sampling.num_steps, sampling.guidance)))
 
 
 class CaptionTexts:

@@ -67,7 +67,7 @@ def model_scores(
     provenance = provenance_of(store, step, None, config.model_dump(), inputs)
     place = drawing_place(store, compute, drawing_resources(models.resources), log)
     settings = ScoringSettings(**config.model_dump())
-    published = Published(store, models, place, settings, provenance, step.function_version)
+    published = Published(store, models, place, settings, provenance)
     previous = previous_rows(store, step.name, None, log)
     table = score_models(published.scored(), metrics, previous, log)
     manifest = store.write_table(step.name, table, provenance)

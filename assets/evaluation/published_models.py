@@ -19,21 +19,19 @@ from assets.evaluation.model_scores import ScoredModel
 from assets.graph.interfaces import Manifest, Models, Provenance, Store
 from assets.graph.steps import SCORED_MODELS
 from assets.models.drawing import (
+    PICTURES,
     DrawingPlace,
     as_meant,
-    draw_held_out,
+    draw_model,
     held_out_prompts,
-    load_denoiser,
+    keep_pictures,
     pictures_of,
-    samples_table,
 )
 from assets.models.judging import decoded, held_out_pairs
 from assets.models.parents import named_versions
 from evaluation.metrics.metric import Evidence, HeldOutErrors, Pictures, Settings
 from training.digests import canonical_json, sha256_bytes
 
-PICTURES = "scored_pictures"
-"""Table of what models drew to be scored, a partition a model."""
 OTHER_STEPS = ("step_distilled_backbone",)
 """Kinds that draw in other steps than what they are made from, to other pictures."""
 _BY_SAMPLE = [("split", "ascending"), ("sample_id", "ascending")]
@@ -48,7 +46,6 @@ class Published:
     place: DrawingPlace
     wanted: ScoringSettings
     provenance: Provenance
-    function_version: int
     left_out: dict[str, str] = field(default_factory=dict)
     _drawn: dict[tuple[str, str], Pictures] = field(default_factory=dict)
 
@@ -139,7 +136,7 @@ class Published:
         """The wanted pictures, where they were drawn before by the same model in the same way."""
         digest = self.store.require(kind, key).digest
         steps, guidance = as_meant(self._folder(kind, key), self.wanted.num_steps, self.wanted.guidance)
-        places = [(PICTURES, f"{kind}.{key}"), *([("generated_samples", key)] if kind == "backbone" else [])]
+        places = [*([("generated_samples", key)] if kind == "backbone" else []), (PICTURES, f"{kind}.{key}")]
         for name, partition in places:
             manifest = self.store.current(name, partition)
             if manifest is None or manifest.provenance.inputs.get("training_shards") != self._dataset:
@@ -154,15 +151,9 @@ class Published:
     def _draw(self, kind: str, key: str) -> pa.Table:
         folder = self._folder(kind, key)
         sampling = as_meant(folder, self.wanted.num_steps, self.wanted.guidance)
-        drawn = draw_held_out(self.place, partial(load_denoiser, str(folder)), self._prompts, [sampling])
-        about: dict[str, str | int] = {
-            "recipe": key,
-            "model_digest": self.store.require(kind, key).digest,
-            "function_version": self.function_version,
-        }
-        table = samples_table(drawn, about)
-        self.store.write_table(PICTURES, table, self.provenance, f"{kind}.{key}")
-        return table
+        drawn = draw_model(self.place, folder, self._prompts, sampling)
+        keep_pictures(self.store, (kind, key), self.store.require(kind, key).digest, drawn, self.provenance)
+        return drawn
 
     def _errors(self, manifest: Manifest) -> HeldOutErrors:
         found = None

@@ -27,7 +27,7 @@ def fine_tuned_backbone(
     beside its parent: sizes, speed, the judge's score and pictures from the same noise.
     """
     from assets.models.backbones import gate_of_model, loss_curve, smaller_card
-    from assets.models.comparison import SCORES, Drawing, compare_smaller, gate_of_score, smaller_markdown
+    from assets.models.comparison import Drawing, compare_smaller, gate_of_score, smaller_markdown
     from assets.models.drawing import drawing_place, drawing_resources
 
     key, name = context.partition_key, "fine_tuned_backbone"
@@ -45,7 +45,7 @@ def fine_tuned_backbone(
     table = smaller_markdown(compared.table)
     card = smaller_card(run, models.profile, table)
     manifest = publish(store, name, key, run, child.provenance, gate, card)
-    store.write_table(SCORES, compared.table, child.provenance, key)
+    compared.keep(store, (name, key), reference, child.provenance)
     metadata = {
         **run_metadata(run),
         "parent": child.parent_name,

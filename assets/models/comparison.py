@@ -11,8 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from assets.graph.interfaces import GateResult, Store
-from assets.models.drawing import DrawingPlace, as_meant, draw_model, stored_prompts
+from assets.graph.interfaces import GateResult, Provenance, Store
+from assets.models.drawing import (
+    DrawingPlace,
+    as_meant,
+    draw_model,
+    keep_pictures,
+    pictures_of,
+    stored_prompts,
+)
 from assets.pages.markdown import markdown_table
 from assets.pages.measures import interval_of
 from assets.pages.sheets import sheet_jpeg
@@ -24,6 +31,7 @@ if TYPE_CHECKING:
 
 SCORES = "smaller_model_scores"
 """Table of all comparisons, a partition a smaller model."""
+Version = tuple[str, str]
 PICTURES_SHOWN = 8
 TIMED_BATCH, TIMED_RUNS, WARM_UP = 8, 9, 2
 MARGIN = 0.10  # of the parent's judge cosine
@@ -53,11 +61,27 @@ class Measured:
 
 @dataclass(frozen=True)
 class Smaller:
-    """A comparison: the table, the score, and a JPEG with a row of the parent's pictures above each of the child's."""
+    """A comparison: the table, the score, and a JPEG with a row of the parent's pictures above each of the child's.
+
+    ``by_parent`` and ``by_child``: all pictures, rows of :func:`assets.models.drawing.draw_held_out`.
+    """
 
     table: pa.Table
     score: SmallerScore
     sheet: bytes
+    by_parent: pa.Table
+    by_child: pa.Table
+
+    def keep(self, store: Store, child: Version, parent: Version, provenance: Provenance) -> None:
+        """Store the table and what both drew; ``child`` and ``parent`` are asset and partition."""
+        store.write_table(SCORES, self.table, provenance, child[1])
+        self.keep_pictures(store, child, parent, provenance)
+
+    def keep_pictures(self, store: Store, child: Version, parent: Version, provenance: Provenance) -> None:
+        """Store what both drew, without the table."""
+        digest = self.table["model_digest"][0].as_py()
+        keep_pictures(store, child, digest, self.by_child, provenance)
+        keep_pictures(store, parent, store.require(*parent).digest, self.by_parent, provenance)
 
 
 def compare_smaller(
@@ -82,10 +106,11 @@ def compare_smaller(
     judge = Judge.load(store.local_folder("judge_clip", require_gate=True))
     prompts = stored_prompts(store, drawing.prompts_per_split)
     texts = judge.embed_texts(prompts["prompt"].to_pylist())
-    images, cosines = [], []
+    drawn, images, cosines = [], [], []
     for folder in (parent, child):
         steps, guidance = as_meant(folder, drawing.num_steps, drawing.guidance)
-        images.append(draw_model(place, folder, prompts, (steps, guidance)))
+        drawn.append(draw_model(place, folder, prompts, (steps, guidance)))
+        images.append(pictures_of(drawn[-1]))
         cosines.append((judge.embed_images(images[-1]) * texts).sum(axis=1).astype(np.float64))
     shards = TrainingShards.open(store.local_folder("training_shards", require_gate=True))
     costs = measure((parent, child), shards.description.max_tokens)
@@ -99,7 +124,7 @@ def compare_smaller(
         "model_digest": digest,
     }
     sheet = _sheet(images[0], images[1])
-    return Smaller(_table(score, costs, cosines, {**about, "sheet": sheet}), score, sheet)
+    return Smaller(_table(score, costs, cosines, {**about, "sheet": sheet}), score, sheet, drawn[0], drawn[1])
 
 
 def measure(folders: Sequence[Path], num_tokens: int) -> list[Measured]:

@@ -19,7 +19,7 @@ from jaxtyping import UInt8
 
 from assets.derivation.work_items import table_items
 from assets.encodings.assembly import HELD_OUT
-from assets.graph.interfaces import BatchWorker, Compute, Resources, Store
+from assets.graph.interfaces import BatchWorker, Compute, Provenance, Resources, Store
 from assets.pages.sheets import sheet_jpeg
 from evaluation.tables.samples import GENERATED_SAMPLES
 from training.errors import FoundryError
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from training.model_folders.denoiser import Denoiser
 
 NUM_SHOWN = 24
+PICTURES = "scored_pictures"
+"""Table of what models drew when they were compared or scored, a partition a model."""
 BATCH = 64
 """Pictures that are drawn together for a comparison."""
 INLINE_PICTURES = 512
@@ -88,10 +90,10 @@ def draw_held_out(
 
 
 def draw_model(
-    place: DrawingPlace, folder: Path, prompts: pa.Table, sampling: tuple[int, float]
-) -> UInt8[np.ndarray, "n h w 3"]:
-    """The pictures of a model folder, one a prompt."""
-    return pictures_of(draw_held_out(place, partial(load_denoiser, str(folder)), prompts, [sampling]))
+    place: DrawingPlace, folder: Path, prompts: pa.Table, *samplings: tuple[int, float]
+) -> pa.Table:
+    """:func:`draw_held_out` with a model folder."""
+    return draw_held_out(place, partial(load_denoiser, str(folder)), prompts, samplings)
 
 
 def pictures_of(table: pa.Table) -> UInt8[np.ndarray, "n h w 3"]:
@@ -162,7 +164,7 @@ def draw_samples(
     """Rows of :data:`evaluation.tables.samples.GENERATED_SAMPLES` for the first held-out samples of each split."""
     model = store.local_folder("backbone", recipe, require_gate=True)
     prompts = stored_prompts(store, prompts_per_split, seed)
-    drawn = draw_held_out(place, partial(load_denoiser, str(model)), prompts, [(num_steps, guidance)])
+    drawn = draw_model(place, model, prompts, (num_steps, guidance))
     about: dict[str, str | int] = {
         "recipe": recipe,
         "model_digest": store.require("backbone", recipe).digest,
@@ -180,10 +182,21 @@ def samples_table(drawn: pa.Table, about: dict[str, str | int]) -> pa.Table:
     return table.select(GENERATED_SAMPLES.names).cast(GENERATED_SAMPLES)
 
 
+def keep_pictures(
+    store: Store, version: tuple[str, str], digest: str, drawn: pa.Table, provenance: Provenance
+) -> None:
+    """Store what a model drew for held-out prompts, so that whoever scores it later need not draw it again.
+
+    ``version``: asset and partition of the model. ``drawn``: rows of :func:`draw_held_out`.
+    """
+    about: dict[str, str | int] = {"recipe": version[1], "model_digest": digest, "function_version": 1}
+    store.write_table(PICTURES, samples_table(drawn, about), provenance, ".".join(version))
+
+
 def preview(place: DrawingPlace, store: Store, model_folder: Path) -> bytes:
     """A small JPEG of eight quick samples for held-out prompts, for the model's own page."""
     prompts = stored_prompts(store, 4, seed=0)
-    return sample_sheet(draw_held_out(place, partial(load_denoiser, str(model_folder)), prompts, [(12, 3.0)]))
+    return sample_sheet(draw_model(place, model_folder, prompts, (12, 3.0)))
 
 
 def stored_prompts(store: Store, per_split: int, seed: int = 0) -> pa.Table:

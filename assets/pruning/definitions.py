@@ -74,7 +74,7 @@ def pruned_backbone(
     was. Its page holds both side by side: parameters, multiply-adds, milliseconds, memory, the judge's score relative to
     the whole model's, how far its answers are off step by step, and pictures from the same noise.
     """
-    from assets.models.comparison import SCORES, Drawing, compare_smaller, smaller_markdown
+    from assets.models.comparison import Drawing, compare_smaller, smaller_markdown
     from assets.models.drawing import drawing_place, drawing_resources
     from assets.models.training_runs import publish_with_card
     from assets.pruning import pruned_model
@@ -101,7 +101,7 @@ def pruned_backbone(
     errors = pruned_model.errors_by_step(store, place, whole, cut.folder, (config.num_steps, config.guidance))
     card = pruned_model.pruned_card(recipe, scoring, cut, table, models.profile)
     manifest = publish_with_card(store, name, key, cut.folder, provenance, gate, card)
-    store.write_table(SCORES, compared.table, provenance, key)
+    compared.keep(store, (name, key), parent, provenance)
     store.write_table("pruning_step_errors", step_errors_table(key, errors), provenance, key)
     metadata = {
         "model": " ".join(parent),

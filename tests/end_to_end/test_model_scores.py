@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
-from assets.evaluation.published_models import PICTURES
-from assets.graph.steps import SCORED_MODELS
+from assets.evaluation.held_out import ScoringSettings
+from assets.evaluation.model_scores import score_models
+from assets.evaluation.published_models import Published
+from assets.graph.steps import SCORED_MODELS, STEPS
+from assets.models.drawing import PICTURES, drawing_place, drawing_resources
+from evaluation.metrics.alignment import JUDGE_COSINE
+from evaluation.metrics.held_out_errors import DENOISING_ERROR
 from evaluation.metrics.registry import METRICS
+from orchestration.definitions import surroundings_of
+from orchestration.profile import load_profile
+from orchestration.resources.compute import InlineCompute
 from orchestration.resources.store import ManifestStore
 from orchestration.workspace import Workspace
-from tests.end_to_end.conftest import foundry
+from tests.end_to_end.conftest import copy_of, foundry
 
 Key = tuple[str, str, str, str]
 
@@ -55,11 +67,12 @@ def test_it_tells_what_comparisons_tell(store: ManifestStore, scores: dict[Key, 
                 assert found["value"] == pytest.approx(child[metric], abs=1e-6)
 
 
-def test_only_models_without_pictures_drew(store: ManifestStore) -> None:
-    others = [kind for kind in SCORED_MODELS if kind != "backbone"]
-    assert store.partitions(PICTURES) == sorted(
-        f"{kind}.{key}" for kind in others for key in store.partitions(kind)
-    )
+def test_what_comparisons_drew_is_not_drawn_again(store: ManifestStore) -> None:
+    kept = {key: store.require(PICTURES, key) for key in store.partitions(PICTURES)}
+    children = [kind for kind in SCORED_MODELS if "judge_clip" in STEPS[kind].reads]
+    made = {f"{kind}.{key}": kind for kind in children for key in store.partitions(kind)}
+    assert made.items() <= {key: manifest.provenance.asset for key, manifest in kept.items()}.items()
+    assert "model_scores" not in {manifest.provenance.asset for manifest in kept.values()}
 
 
 def test_models_of_one_protocol_are_ranked_by_a_query(smoke: Workspace) -> None:
@@ -70,3 +83,32 @@ def test_models_of_one_protocol_are_ranked_by_a_query(smoke: Workspace) -> None:
     rows = foundry(smoke, "sql", query, "--json").rows()
     assert {row["protocols"] for row in rows} == {1}
     assert "fine_tuned_backbone" in {row["kind"] for row in rows}
+
+
+def test_a_model_whose_pictures_are_other_ones_draws(smoke: Workspace, tmp_path: Path) -> None:
+    profile = load_profile("smoke")
+    store = ManifestStore(copy_of(smoke, tmp_path).store)
+    models = replace(surroundings_of(smoke, profile).models, runs=tmp_path / "runs")
+    place = drawing_place(store, InlineCompute(), drawing_resources(models.resources), print)
+    wanted = ScoringSettings(
+        prompts_per_split=2, samples_per_split=3, num_steps=2, guidance=2.0, seed=1, distractors=2
+    )
+    provenance = store.require("model_scores").provenance
+    published = Published(store, models, place, wanted, provenance)
+    (pruned,) = (model for model in published.scored() if model.kind == "pruned_backbone")
+    table = score_models([pruned], [DENOISING_ERROR, JUDGE_COSINE], None, print)
+    by_metric = {row["metric"]: row for row in table.to_pylist() if row["split"] == "held_out"}
+    assert (by_metric["denoising_error"]["n"], by_metric["judge_cosine"]["n"]) == (6, 4)
+    drawn = store.read_table(PICTURES, f"pruned_backbone.{pruned.recipe}")
+    assert set(drawn["num_steps"].to_pylist()) == {2}
+    assert set(drawn["model_digest"].to_pylist()) == {pruned.digest}
+    again = Published(store, models, replace(place, compute=Refusing()), wanted, provenance)
+    (stored,) = (model for model in again.scored() if model.kind == "pruned_backbone")
+    assert score_models([stored], [JUDGE_COSINE], None, print).num_rows == 3
+
+
+class Refusing(InlineCompute):
+    """A compute that is never to be asked."""
+
+    def map_shards(self, *arguments: Any) -> Iterator[pa.Table]:
+        raise AssertionError("what is stored was drawn again")
