@@ -108,7 +108,7 @@ def distilled_backbone(
     from assets.models.backbones import loss_curve, smaller_card
     from assets.models.comparison import SCORES, Drawing, compare_smaller, smaller_markdown
     from assets.models.drawing import drawing_place, drawing_resources
-    from training.planning.students import planned_parameters
+    from training.planning.student_size import planned_parameters
     from training.recipes.distillation_study import is_study
 
     key, name = context.partition_key, "distilled_backbone"

@@ -77,10 +77,10 @@ def cut_model(recipe: PrunedRecipe, scores_folder: Path, parent: Path, into: Pat
 
 
 def kept_by(recipe: PrunedRecipe, backbone: Any, scores: Scores) -> Keep:
-    """The units that a recipe keeps. Raises FoundryError as the rules of :mod:`training.pruning.selection` do."""
+    """The units that a recipe keeps. Raises FoundryError as the rules of :mod:`training.pruning.discrete_masks` do."""
     from training.pruning import keep_above, keep_best, unit_groups
-    from training.pruning.plan import scores_of_groups
     from training.pruning.ratios import ratio_of_sparsity
+    from training.pruning.removal_plan import scores_of_groups
 
     kinds = list(dict.fromkeys(kind for kind, _ in scores))
     scores = scores_of_groups(scores, unit_groups(backbone, kinds))

@@ -10,7 +10,7 @@ from orchestration.command.output import console, print_rows, size_text
 from orchestration.planning import Wanted, find_recipe, machine_settings, profile_names, wanted_of
 
 if TYPE_CHECKING:
-    from training.planning.plan import Machine, Plan, Remedy
+    from training.planning.training_plan import Machine, Plan, Remedy
 
 GB = 1e9
 
@@ -19,7 +19,7 @@ def run(
     name: str, profile: str | None, given: Mapping[str, Any], default_profile: str, *, as_json: bool
 ) -> None:
     """Print the plan of a recipe, or of all recipes of a profile."""
-    from training.planning.plan import Machine, plan_recipe
+    from training.planning.training_plan import Machine, plan_recipe
 
     options = {key: value for key, value in given.items() if value is not None}
     if profile is None and name in profile_names():
@@ -32,8 +32,8 @@ def run(
 
 
 def _table(profile: str, wanted: list[Wanted], machine: Machine, *, as_json: bool) -> None:
-    from training.planning.plan import plan_recipe
     from training.planning.report import plan_row, totals
+    from training.planning.training_plan import plan_recipe
 
     planned = [
         (each, plan_recipe(each.recipe, machine)) for each in wanted if each.recipe.objective == "diffusion"
@@ -79,8 +79,8 @@ def _hours(hours: float) -> str:
 
 
 def _detail(plan: Plan, *, as_json: bool) -> None:
-    from training.planning.plan import remedies
     from training.planning.report import plan_row
+    from training.planning.training_plan import remedies
 
     ways = [] if plan.fits else remedies(plan)
     row = plan_row(plan.recipe.name, plan, 1)

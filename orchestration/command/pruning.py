@@ -12,7 +12,7 @@ from orchestration.command.output import console, print_rows
 from training.errors import FoundryError
 
 if TYPE_CHECKING:
-    from training.pruning.plan import RemovalPlan
+    from training.pruning.removal_plan import RemovalPlan
 
 commands = typer.Typer()
 
@@ -42,10 +42,10 @@ def prune_plan(
     as_json: AsJson = False,
 ) -> None:
     """Say before any training what pruning takes away: parameters, and units of each kind and module."""
-    from training.pruning.plan import backbone_on_meta, plan_removal
+    from training.pruning.discrete_masks import scope_named
     from training.pruning.ratios import ratios_named
+    from training.pruning.removal_plan import backbone_on_meta, plan_removal
     from training.pruning.scores import read_scores
-    from training.pruning.selection import scope_named
     from training.pruning.units import kinds_named, unit_groups
 
     chosen, named_scope = kinds_named(kinds), scope_named(scope)

@@ -27,7 +27,7 @@ from training.shards import TrainingShards
 from training.shards.arrays import arrays_of
 from training.shards.description import SAMPLES_FILE
 from training.shards.reading import rows_of
-from training.shards.selection import CONCEPT_RANK, CURATED
+from training.shards.sample_marks import CONCEPT_RANK, CURATED
 
 NULL_CAPTION = -1
 

@@ -22,7 +22,7 @@ from training.measuring.rows import Measurement, Row, backbone_of, gib
 from training.measuring.sampling import sampling_measurements
 from training.measuring.steps import ExampleStep, fixed_batch
 from training.measuring.synthetic import Case, build_loop
-from training.planning.memory import Shares, memory_of
+from training.planning.gpu_memory import Shares, memory_of
 from training.planning.simulation import Setting
 from training.recipes.files import load_recipe
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from training.hardware import hardware_name
-from training.planning.devices import GPUS
+from training.planning.gpus import GPUS
 
 
 def peak_flops(device: str) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from training.backbones import Conditioning, LayerCost, variant_costs
-from training.planning.devices import Gpu
+from training.planning.gpus import Gpu
 
 TRAINING_FACTOR = 3
 """A backward pass costs two forward passes (the scalability paper's 3 x FLOPs)."""

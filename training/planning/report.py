@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from training.planning.plan import KEPT_CHECKPOINTS, Plan, Remedy
+from training.planning.training_plan import KEPT_CHECKPOINTS, Plan, Remedy
 
 
 def plan_row(label: str, plan: Plan, runs: int) -> dict[str, Any]:

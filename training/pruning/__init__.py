@@ -9,16 +9,22 @@ from training.pruning.baselines import (
     taylor_scores,
 )
 from training.pruning.costs import CostMeasure, unit_costs
+from training.pruning.discrete_masks import Costs, Scope, Scores, keep_above, keep_best
 from training.pruning.learning import MaskUpdate
 from training.pruning.masking import Masks, masked
 from training.pruning.metering import ScoringCost
-from training.pruning.plan import PlannedGroup, RemovalPlan, backbone_on_meta, plan_of_kept, plan_removal
 from training.pruning.ratios import Ratio, keep_count
 from training.pruning.removal import Keep, prune
+from training.pruning.removal_plan import (
+    PlannedGroup,
+    RemovalPlan,
+    backbone_on_meta,
+    plan_of_kept,
+    plan_removal,
+)
 from training.pruning.saving import pruned_class
 from training.pruning.scores import read_scores, write_scores
 from training.pruning.scoring import ScoredUnits, score_units
-from training.pruning.selection import Costs, Scope, Scores, keep_above, keep_best
 from training.pruning.units import UnitGroup, unit_groups
 from training.recipes.pruning import LEARNED_METHODS, METHODS, Method
 

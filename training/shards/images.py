@@ -13,7 +13,7 @@ from jaxtyping import Float, Int, Int64
 from training.errors import FoundryError
 from training.randomness import sample_keys
 from training.shards.description import IMAGE_FORMAT, SAMPLES_FILE, DatasetDescription, read_description
-from training.shards.selection import is_part
+from training.shards.sample_marks import is_part
 
 
 class ImageShards:

@@ -20,7 +20,7 @@ from training.shards.description import (
     read_description,
 )
 from training.shards.gathering import MappedArrays, by_shard, gather
-from training.shards.selection import CONCEPT_RANK, CURATED, is_part
+from training.shards.sample_marks import CONCEPT_RANK, CURATED, is_part
 
 NULL_TEXT = 0
 
@@ -89,7 +89,7 @@ class TrainingShards:
         raw: bool = False,
         max_concepts: int | None = None,
     ) -> list[ShardRange]:
-        """Which rows of which shards lie in ``splits`` and in the part asked for (:mod:`training.shards.selection`), ascending.
+        """Which rows of which shards lie in ``splits`` and in the part asked for (:mod:`training.shards.sample_marks`), ascending.
 
         ``resolution`` keeps shards of that resolution. Of ``max_samples``, every latent shape gets its share, its first
         rows. Raises FoundryError when there are none.

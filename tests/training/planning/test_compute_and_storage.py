@@ -7,8 +7,8 @@ import pytest
 from training.backbones import macs_per_image
 from training.errors import FoundryError
 from training.planning.compute import Rate, training_flops
-from training.planning.devices import GPUS
-from training.planning.plan import Machine, plan_recipe, remedies, shares_of
+from training.planning.gpus import GPUS
+from training.planning.training_plan import Machine, plan_recipe, remedies, shares_of
 from training.recipes.files import load_recipe
 from training.recipes.specification import Recipe
 

@@ -22,8 +22,8 @@ from tests.training.pruning.families import (
 from training.backbones import blueprint, build_backbone
 from training.errors import FoundryError
 from training.pruning.masking import masked
-from training.pruning.plan import plan_of_kept, plan_removal
 from training.pruning.removal import prune
+from training.pruning.removal_plan import plan_of_kept, plan_removal
 from training.pruning.saving import pruned_class
 from training.pruning.units import UnitGroup, unit_groups
 

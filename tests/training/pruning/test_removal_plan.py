@@ -9,7 +9,7 @@ import torch
 
 from training.backbones import blueprint
 from training.errors import FoundryError
-from training.pruning.plan import plan_removal
+from training.pruning.removal_plan import plan_removal
 
 HEADS_FFN: tuple[Any, ...] = ("heads", "ffn")
 ALL: tuple[Any, ...] = ("heads", "ffn", "norm")

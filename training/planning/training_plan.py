@@ -9,8 +9,8 @@ from training.backbones import blueprint, latent_shape, text_dim
 from training.errors import FoundryError
 from training.loop.precision import FORMATS
 from training.planning.compute import Compute, Rate, compute_of
-from training.planning.devices import USABLE_SHARE, Gpu, gpu_named
-from training.planning.memory import Memory, Shares, Sizes, Strategy, memory_of, sizes
+from training.planning.gpu_memory import Memory, Shares, Sizes, Strategy, memory_of, sizes
+from training.planning.gpus import USABLE_SHARE, Gpu, gpu_named
 from training.planning.simulation import Setting
 from training.planning.storage import (
     ENCODERS,

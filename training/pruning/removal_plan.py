@@ -13,8 +13,8 @@ from training.backbones import BACKBONES, Backbone, bare, blueprint, collector_p
 from training.errors import FoundryError
 from training.model_folders.classes import backbone_part
 from training.pruning._layers import Kind, UnitKey
+from training.pruning.discrete_masks import Costs, Scope, Scores, check_something_left, keep_best
 from training.pruning.ratios import Ratio, keep_count, ratio_of_sparsity
-from training.pruning.selection import Costs, Scope, Scores, check_something_left, keep_best
 from training.pruning.units import DEFAULT_KINDS, UnitGroup, unit_groups
 from training.validation import nearest
 

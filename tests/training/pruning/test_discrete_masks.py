@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from training.errors import FoundryError
+from training.pruning.discrete_masks import keep_above, keep_best, scope_named
 from training.pruning.ratios import keep_count, ratio_of_sparsity
-from training.pruning.selection import keep_above, keep_best, scope_named
 
 A: Any = ("heads", "a")
 B: Any = ("heads", "b")

@@ -16,8 +16,8 @@ from training.loop.loop import Loop
 from training.measuring.synthetic import Case, build_loop
 from training.objectives.diffusion import DiffusionObjective
 from training.planning import blocks
+from training.planning.gpu_memory import Shares, memory_of, sizes
 from training.planning.live_bytes import Row, highest
-from training.planning.memory import Shares, memory_of, sizes
 from training.planning.simulation import Setting, simulate
 
 
