@@ -113,7 +113,8 @@ def compare_smaller(
         images.append(pictures_of(drawn[-1]))
         cosines.append((judge.embed_images(images[-1]) * texts).sum(axis=1).astype(np.float64))
     shards = TrainingShards.open(store.local_folder("training_shards", require_gate=True))
-    costs = measure((parent, child), shards.description.max_tokens)
+    about_data = shards.description
+    costs = measure((parent, child), about_data.max_tokens, about_data.latent_shapes[0])
     score = smaller_score(cosines[0], cosines[1], images[0], images[1])
     about = {
         "recipe": recipe,
@@ -127,17 +128,24 @@ def compare_smaller(
     return Smaller(_table(score, costs, cosines, {**about, "sheet": sheet}), score, sheet, drawn[0], drawn[1])
 
 
-def measure(folders: Sequence[Path], num_tokens: int) -> list[Measured]:
-    """Count, time and weigh backbones on example inputs of the dataset's text length; timed by turns, so that all meet the
-    same machine."""
+def measure(
+    folders: Sequence[Path], num_tokens: int, latent_shape: tuple[int, int, int] | None = None
+) -> list[Measured]:
+    """Count, time and weigh backbones on example inputs of the dataset's text length, and of its latents where a model
+    names no size; timed by turns, so that all meet the same machine."""
     import torch
 
-    from training.backbones import example_inputs, layer_costs
+    from training.backbones import example_inputs, layer_costs, size_from_data
     from training.measuring.memory import peak_memory_bytes
     from training.model_folders.parents import load_backbone
 
     backbones = [load_backbone(folder).eval() for folder in folders]
-    inputs = [example_inputs(backbone, TIMED_BATCH, num_tokens=num_tokens) for backbone in backbones]
+    sizes = [size_from_data(backbone, latent_shape) for backbone in backbones]
+    sides = [size[0] if size else None for size in sizes]
+    inputs = [
+        example_inputs(backbone, TIMED_BATCH, side, num_tokens)
+        for backbone, side in zip(backbones, sides, strict=True)
+    ]
     with torch.inference_mode():
         rounds = [
             [_seconds(example.call, backbone) for example, backbone in zip(inputs, backbones, strict=True)]
@@ -145,10 +153,10 @@ def measure(folders: Sequence[Path], num_tokens: int) -> list[Measured]:
         ]
     seconds = np.median(rounds[WARM_UP:], axis=0)
     measured = []
-    for backbone, example, median in zip(backbones, inputs, seconds, strict=True):
+    for backbone, side, example, median in zip(backbones, sides, inputs, seconds, strict=True):
         peak = peak_memory_bytes(backbone, example)
         empty = backbone.to("meta")
-        costs = layer_costs(empty, example_inputs(empty, 1, num_tokens=num_tokens)).values()
+        costs = layer_costs(empty, example_inputs(empty, 1, side, num_tokens)).values()
         parameters = sum(parameter.numel() for parameter in empty.parameters())
         macs = sum(cost.macs + cost.product_macs for cost in costs)
         measured.append(Measured(parameters, macs, 1e3 * float(median), peak))

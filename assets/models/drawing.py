@@ -42,18 +42,25 @@ Texts = Callable[[pa.Table], "Condition"]
 
 @dataclass(frozen=True)
 class DrawingPlace:
-    """Where pictures are drawn, and how a worker there gets at the prompts' texts; ``texts`` is picklable."""
+    """Where pictures are drawn, and how a worker there gets at the prompts' texts; ``texts`` is picklable.
+
+    ``latent_shape``: channels, height and width of the data's latents, for models that name no size.
+    """
 
     compute: Compute
     resources: Resources
     texts: Callable[[], Texts]
     log: Log
+    latent_shape: tuple[int, int, int] | None = None
 
 
 def drawing_place(store: Store, compute: Compute, resources: Resources, log: Log) -> DrawingPlace:
     """A place whose prompts are samples of the training shards. Raises StoreError where their gate failed."""
+    from training.shards import TrainingShards
+
     shards = store.local_folder("training_shards", require_gate=True)
-    return DrawingPlace(compute, resources, partial(ShardTexts, str(shards)), log)
+    shape = TrainingShards.open(shards).description.latent_shapes[0]
+    return DrawingPlace(compute, resources, partial(ShardTexts, str(shards)), log, shape)
 
 
 def drawing_resources(resources: Resources) -> Resources:
@@ -82,7 +89,9 @@ def draw_held_out(
     Rows of ``prompts`` (which have a seed, and what ``place.texts`` reads), in order, for one sampling after the other,
     with the columns num_steps, guidance and image (PNG). ``load`` is picklable.
     """
-    worker = BatchWorker(PictureWorker, {"load": load, "texts": place.texts})
+    worker = BatchWorker(
+        PictureWorker, {"load": load, "texts": place.texts, "latent_shape": place.latent_shape}
+    )
     work = [_sampled(prompts, *sampling, first) for first, sampling in enumerate(samplings)]
     items = [item for rows in work for item in table_items(rows, place.resources.batch_size)]
     drawn = pa.concat_tables(place.compute.map_shards(worker, items, place.resources, place.log))
@@ -122,8 +131,13 @@ def _sampled(prompts: pa.Table, num_steps: int, guidance: float, which: int) -> 
 class PictureWorker:
     """Batch function from prompts to pictures; loads the model once."""
 
-    def __init__(self, load: Callable[[], Denoiser], texts: Callable[[], Texts]) -> None:
-        self._denoiser, self._texts = load(), texts()
+    def __init__(
+        self,
+        load: Callable[[], Denoiser],
+        texts: Callable[[], Texts],
+        latent_shape: tuple[int, int, int] | None = None,
+    ) -> None:
+        self._denoiser, self._texts, self._latent_shape = load(), texts(), latent_shape
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         from assets.corpus.image_io import encode_png
@@ -134,19 +148,25 @@ class PictureWorker:
         ):
             equal = pc.and_(pc.equal(batch["num_steps"], num_steps), pc.equal(batch["guidance"], guidance))
             rows = batch.filter(equal)
-            images = paint(self._denoiser, self._texts, rows, num_steps, guidance)
+            images = paint(self._denoiser, self._texts, rows, num_steps, guidance, self._latent_shape)
             parts.append(rows.append_column("image", pa.array([encode_png(image) for image in images])))
         return pa.concat_tables(parts)
 
 
 def paint(
-    denoiser: Denoiser, texts: Texts, prompts: pa.Table, num_steps: int, guidance: float
+    denoiser: Denoiser,
+    texts: Texts,
+    prompts: pa.Table,
+    num_steps: int,
+    guidance: float,
+    latent_shape: tuple[int, int, int] | None = None,
 ) -> UInt8[np.ndarray, "n h w 3"]:
-    """Pictures of prompts, each from the noise of its seed, by a model that is loaded."""
+    """Pictures of prompts, each from the noise of its seed, by a model that is loaded; ``latent_shape`` is the data's."""
     from training.model_folders.denoiser import sample_with
 
+    size = denoiser.size_from_data(latent_shape)
     return sample_with(
-        denoiser, texts(prompts), prompts["seed"].to_pylist(), num_steps, guidance, batch_size=BATCH
+        denoiser, texts(prompts), prompts["seed"].to_pylist(), num_steps, guidance, BATCH, size
     )
 
 

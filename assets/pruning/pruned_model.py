@@ -141,7 +141,12 @@ def errors_by_step(
 
     prompts = stored_prompts(store, PROMPTS_OF_STEP_ERRORS // 2)
     steps, guidance = as_meant(parent, *sampling)
-    about = {"dense": str(parent), "pruned": str(child), "texts": place.texts}
+    about = {
+        "dense": str(parent),
+        "pruned": str(child),
+        "texts": place.texts,
+        "latent_shape": place.latent_shape,
+    }
     worker = BatchWorker(StepErrorWorker, {**about, "num_steps": steps, "guidance": guidance})
     work, together = (
         table_items(prompts, prompts.num_rows),
@@ -157,15 +162,24 @@ class StepErrorWorker:
     """Batch function from prompts to the errors of a pruned model by sampling step; loads both models once."""
 
     def __init__(
-        self, dense: str, pruned: str, texts: Callable[[], Texts], num_steps: int, guidance: float
+        self,
+        dense: str,
+        pruned: str,
+        texts: Callable[[], Texts],
+        num_steps: int,
+        guidance: float,
+        latent_shape: tuple[int, int, int] | None = None,
     ) -> None:
         self._models, self._texts = (load_denoiser(dense), load_denoiser(pruned)), texts()
-        self._sampling = num_steps, guidance
+        self._num_steps, self._guidance = num_steps, guidance
+        self._latent_size = self._models[0].size_from_data(latent_shape)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         from evaluation.analysis.step_errors import step_errors
 
-        errors = step_errors(*self._models, self._texts(batch), batch["seed"].to_pylist(), *self._sampling)
+        texts, seeds = self._texts(batch), batch["seed"].to_pylist()
+        dense, pruned = self._models
+        errors = step_errors(dense, pruned, texts, seeds, self._num_steps, self._guidance, self._latent_size)
         return pa.table(
             {
                 "timesteps": [errors.timesteps.tolist()] * batch.num_rows,

@@ -123,6 +123,7 @@ class ScoringWorker:
             seed=recipe.seed,
             folder=self._folder,
             model_digest=self._model_digest,
+            latent_size=denoiser.size_from_data(shards.description.latent_shapes[0]),
             log=LOGGER.debug,
         )
         result = self._folder / "result"

@@ -89,7 +89,7 @@ class SnapshotScorer:
         return pa.Table.from_pylist(rows, schema=SCORES)
 
     def _at(self, count: int) -> Denoiser:
-        from training.model_folders.classes import backbone_part
+        from training.model_folders.classes import backbone_part, load_part
 
         folder = snapshot_path(self._folders.snapshots, count)
         if not folder.is_dir():
@@ -97,7 +97,7 @@ class SnapshotScorer:
                 f"{folder}: no weights after {count} images; materialize scaling_run for this point again"
             )
         _, kind = backbone_part(self._folders.model)
-        backbone = kind.from_pretrained(folder, low_cpu_mem_usage=False).eval().to(self._device)
+        backbone = load_part(kind, folder).to(self._device)
         return replace(self._denoiser, backbone=backbone)
 
     def _evidence(self, denoiser: Denoiser) -> Evidence:
@@ -123,7 +123,8 @@ class SnapshotScorer:
     def _pictures(self, denoiser: Denoiser) -> Pictures:
         settings, chosen = self._settings, self._chosen(self._settings.prompts_per_split)
         texts = ShardTexts(str(self._folders.shards))
-        images = paint(denoiser, texts, chosen, settings.num_steps, settings.guidance)
+        shape = self._shards.description.latent_shapes[0]
+        images = paint(denoiser, texts, chosen, settings.num_steps, settings.guidance, shape)
         ids, splits, prompts = (tuple(chosen[name].to_pylist()) for name in ("sample_id", "split", "prompt"))
         return Pictures(ids, splits, prompts, images)
 

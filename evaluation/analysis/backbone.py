@@ -30,7 +30,7 @@ from training.diffusion.schedulers import noising_of
 from training.errors import FoundryError
 from training.feed.conditions import alt_texts
 from training.hardware import torch_threads
-from training.model_folders.classes import backbone_part
+from training.model_folders.classes import backbone_part, load_part
 from training.shards import TrainingShards
 from training.validation import nearest
 
@@ -131,7 +131,7 @@ def analyze_folder(
     timing: Timing | None = None
     alike: Sequence[BlockSimilarity] = ()
     if runs or shards:  # weights are loaded only where they are looked at
-        model = kind.from_pretrained(part, low_cpu_mem_usage=False).eval()
+        model = load_part(kind, part)
         with torch_threads(num_threads):
             if runs:
                 timing = time_parts(model, example_inputs(model, 1, latent, num_tokens), runs=runs)

@@ -16,18 +16,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from training.backbones import denoise
+from training.backbones import TRANSFORMER_BLOCKS, denoise
 from training.conditioning import Condition
 from training.diffusion.noise_process import Noising
 from training.errors import FoundryError
 
-BLOCKS = (
-    "BasicTransformerBlock",
-    "FluxSingleTransformerBlock",
-    "FluxTransformerBlock",
-    "JointTransformerBlock",
-    "ResnetBlock2D",
-)
+BLOCKS = (*TRANSFORMER_BLOCKS, "ResnetBlock2D")
 GRID = 4  # features are compared on at most so many rows and columns
 NOISE_LEVELS = (0.2, 0.5, 0.8)
 

@@ -22,7 +22,7 @@ from evaluation.intervals import Interval, mean_interval
 from evaluation.tables.scores import PRUNING_STEP_ERRORS
 from training.conditioning import Condition
 from training.errors import FoundryError
-from training.sampling.denoising_loop import Sampled, Start, extra_keywords, scaled_input, start_sampling
+from training.sampling.denoising_loop import Sampled, Start, denoising_steps, start_sampling
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -101,26 +101,16 @@ def _start(model: Sampled, *arguments: Any) -> Start:
 @torch.inference_mode()
 def _compare(dense: Start, pruned: Start) -> StepErrors:
     _check_alike(dense, pruned)
-    x_dense, x_pruned = dense.latents, pruned.latents
+    num_steps = len(dense.scheduler.timesteps)
     prediction, state = [], []
-    for timestep in dense.scheduler.timesteps:
-        scaled = scaled_input(dense.scheduler, x_dense, timestep)
-        wanted, found = dense.predict(scaled, timestep), pruned.predict(scaled, timestep)
-        prediction.append(_share(_squares(found - wanted), _squares(wanted), float(timestep)))
-        own = pruned.predict(scaled_input(pruned.scheduler, x_pruned, timestep), timestep)
-        x_dense, x_pruned = (
-            _stepped(dense, wanted, timestep, x_dense),
-            _stepped(pruned, own, timestep, x_pruned),
-        )
-        state.append(_squares(x_pruned - x_dense) / x_dense[0].numel())
+    both = zip(denoising_steps(dense), denoising_steps(pruned), strict=True)
+    for index, (whole, own) in enumerate(both):
+        wanted = whole.output
+        found = pruned.predict(whole.scaled, whole.timestep, index, num_steps)
+        prediction.append(_share(_squares(found - wanted), _squares(wanted), float(whole.timestep)))
+        state.append(_squares(own.latents - whole.latents) / whole.latents[0].numel())
     timesteps = dense.scheduler.timesteps.double().cpu().numpy()
     return StepErrors(timesteps, np.stack(prediction, axis=1), np.stack(state, axis=1))
-
-
-def _stepped(start: Start, output: Tensor, timestep: Tensor, latents: Tensor) -> Tensor:
-    extra = extra_keywords(start.scheduler, start.generators)
-    stepped: Tensor = start.scheduler.step(output, timestep, latents, return_dict=False, **extra)[0]
-    return stepped
 
 
 def _squares(values: Tensor) -> Float64[ndarray, " prompts"]:

@@ -19,20 +19,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from training.backbones._building import Backbone, blueprint, collector_paused
-from training.backbones._forward import control_channels, denoise, latent_shape, pooled_dim, text_dim
+from training.backbones._forward import control_channels, denoise, latent_shape, text_dim
 from training.backbones._variant import Conditioning
+from training.backbones.families import TRANSFORMER_BLOCKS, pooled_dim
 from training.conditioning import Condition
 
 WEIGHTED = (nn.Linear, nn.Conv2d)
 SHAPE_KEEPING = (nn.GroupNorm, nn.LayerNorm, nn.SiLU, nn.GELU, nn.Dropout)
 """Modules without multiply-adds whose output has the shape of their input: passed by, for the meta device is slow."""
-REPEATED = (
-    "BasicTransformerBlock",
-    "FluxSingleTransformerBlock",
-    "FluxTransformerBlock",
-    "JointTransformerBlock",
-    "Transformer2DModel",
-)
+REPEATED = (*TRANSFORMER_BLOCKS, "Transformer2DModel")
 """Classes of blocks that appear many times in one model and whose cost depends on shapes alone."""
 
 

@@ -2,44 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from diffusers import (
-    FluxTransformer2DModel,
-    PixArtTransformer2DModel,
-    SD3Transformer2DModel,
-    UNet2DConditionModel,
-)
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
-from training.backbones._variant import GPU_LATENT_SIZE
+from training.backbones.families import Family, bare, family_of, find_family
 from training.conditioning import Condition
 from training.errors import FoundryError
 
-PIXELS_PER_LATENT = 8  # of every autoencoder that these pipelines use
 FLUX_TIMESTEPS = 1000.0
-
-
-def bare(model: nn.Module) -> nn.Module:
-    """The diffusers model inside wrappers of torch.compile and DistributedDataParallel."""
-    inner: Any = model
-    while isinstance(inner, DistributedDataParallel) or hasattr(inner, "_orig_mod"):
-        inner = inner.module if isinstance(inner, DistributedDataParallel) else inner._orig_mod
-    return inner
 
 
 def model_parameters(model: nn.Module) -> int:
     """Parameters of a model as it is exported: adapters are fused by then and count nothing."""
     return sum(p.numel() for name, p in bare(model).named_parameters() if ".lora_" not in name)
-
-
-def takes_mask(model: nn.Module) -> bool:
-    """Whether the stock pipeline of this class passes a text mask (PixArt does, the others do not)."""
-    return isinstance(bare(model), PixArtTransformer2DModel)
 
 
 def text_dim(config: Any) -> int:
@@ -48,20 +26,42 @@ def text_dim(config: Any) -> int:
     return next(value for value in (getattr(config, name, None) for name in names) if value)
 
 
-def pooled_dim(config: Any) -> int | None:
-    """Width of the pooled text that a model of this configuration takes, None where it takes none."""
-    if getattr(config, "addition_embed_type", None) == "text_time":
-        return int(config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim)
-    return getattr(config, "pooled_projection_dim", None)
+def latent_channels(model: nn.Module) -> int:
+    """Channels of the latents that a model denoises."""
+    inner: Any = bare(model)
+    return int(inner.config.in_channels) // family_of(inner).packed - control_channels(inner)
+
+
+def control_channels(model: nn.Module) -> int:
+    """Channels of the control latents that a model reads beside the noisy ones; 0 for most.
+
+    What goes in beyond what comes out, as in FLUX.1's control models (128 in, 64 out, both 2x2 packed).
+    """
+    inner: Any = bare(model)
+    taken, given = inner.config.in_channels, inner.config.out_channels
+    return max(0, taken - (given or taken)) // family_of(inner).packed
+
+
+def own_size(model: nn.Module) -> tuple[int, int] | None:
+    """Latent height and width that a model is configured for; None for FLUX, which names none."""
+    inner: Any = bare(model)
+    size = inner.config.sample_size if family_of(inner).nominal_size is None else None
+    return None if size is None else (size, size)
+
+
+def size_from_data(model: nn.Module, shape: tuple[int, int, int] | None) -> tuple[int, int] | None:
+    """Latent height and width to sample in, of a model that names none: those of the data; None for its own size."""
+    return None if shape is None or own_size(model) is not None else shape[1:]
 
 
 def latent_shape(model: nn.Module) -> tuple[int, int, int]:
-    """Channels, height and width of the latents a model is configured for; FLUX names no size, 32 stands for it."""
-    inner = bare(model)
-    config: Any = inner.config
-    if isinstance(inner, FluxTransformer2DModel):
-        return config.in_channels // 4 - control_channels(inner), GPU_LATENT_SIZE, GPU_LATENT_SIZE
-    return config.in_channels - control_channels(inner), config.sample_size, config.sample_size
+    """Channels, height and width that costs are counted with: a model's own, or its family's nominal size.
+
+    What is sampled takes its size from :func:`own_size` or from the data.
+    """
+    side = family_of(model).nominal_size
+    height, width = own_size(model) or (side or 0, side or 0)
+    return latent_channels(model), height, width
 
 
 def denoise(
@@ -74,37 +74,26 @@ def denoise(
     a condition holds is never passed over. Raises FoundryError when pooled text or control latents are missing, and
     naming what the family cannot take.
     """
-    inner = bare(model)
-    given = _with_control(inner, noisy, condition)
-    if isinstance(inner, FluxTransformer2DModel):
-        return _denoise_flux(model, inner.config, noisy, given, timestep, condition)
-    extra = _keywords(inner)(inner.config, noisy, condition)
-    output = model(
+    inner: Any = bare(model)
+    row = find_family(inner)
+    if row is None:  # a network that is called as the simplest UNet is
+        return model(noisy, timestep=timestep, encoder_hidden_states=condition.states, return_dict=False)[0]
+    given = _with_control(inner, row, noisy, condition)
+    extra = row.keywords(inner.config, noisy, condition)
+    if row.is_packed:
+        return _denoise_packed(model, noisy, given, timestep, condition.states, extra)
+    output: Tensor = model(
         given, timestep=timestep, encoder_hidden_states=condition.states, return_dict=False, **extra
     )[0]
     return output if output.shape[1] == noisy.shape[1] else output[:, : noisy.shape[1]]
 
 
-def control_channels(model: nn.Module) -> int:
-    """Channels of the control latents that a model reads beside the noisy ones; 0 for most.
-
-    What goes in beyond what comes out, as in FLUX.1's control models (128 in, 64 out, both 2x2 packed).
-    """
-    inner = bare(model)
-    config: Any = inner.config
-    taken, given = getattr(config, "in_channels", 0), getattr(config, "out_channels", None)
-    return max(0, taken - (given or taken)) // (4 if isinstance(inner, FluxTransformer2DModel) else 1)
-
-
-def _with_control(inner: nn.Module, noisy: Tensor, condition: Condition) -> Tensor:
+def _with_control(inner: nn.Module, row: Family, noisy: Tensor, condition: Condition) -> Tensor:
     """Noisy latents with control latents behind them. Raises FoundryError for what the family cannot take."""
-    refused = ["layout", "attention_mask"]
-    if condition.time_ids is not None and getattr(inner.config, "addition_embed_type", None) != "text_time":
-        refused.append("time_ids")
-    for name in refused:
+    for name in row.refused:
         if getattr(condition, name) is not None:
             raise FoundryError(
-                f"'{name}' is given, which a {type(inner).__name__} of this configuration cannot take; leave it out"
+                f"'{name}' is given, which a {type(inner).__name__} of family {row.name} cannot take; leave it out"
             )
     wanted, control = control_channels(inner), condition.control
     found = 0 if control is None else control.shape[1]
@@ -116,76 +105,18 @@ def _with_control(inner: nn.Module, noisy: Tensor, condition: Condition) -> Tens
     return noisy if control is None else torch.cat([noisy, control], dim=1)
 
 
-Keywords = Callable[[Any, Tensor, Condition], dict[str, Any]]
-
-
-def _keywords(model: nn.Module) -> Keywords:
-    """What a class is passed beside latents, timestep and states."""
-    if isinstance(model, PixArtTransformer2DModel):
-        return _pixart_keywords
-    if isinstance(model, SD3Transformer2DModel):
-        return _sd3_keywords
-    if isinstance(model, UNet2DConditionModel):
-        return _unet_keywords
-    return _no_keywords
-
-
-def _pixart_keywords(config: Any, noisy: Tensor, condition: Condition) -> dict[str, Any]:
-    extra: dict[str, Any] = {"encoder_attention_mask": condition.mask}
-    if config.use_additional_conditions:
-        height, width = (PIXELS_PER_LATENT * side for side in noisy.shape[-2:])
-        size, ratio = noisy.new_tensor([height, width]), noisy.new_tensor([height / width])
-        extra["added_cond_kwargs"] = {
-            "resolution": size.repeat(len(noisy), 1),
-            "aspect_ratio": ratio.repeat(len(noisy), 1),
-        }
-    return extra
-
-
-def _sd3_keywords(config: Any, noisy: Tensor, condition: Condition) -> dict[str, Any]:
-    return {"pooled_projections": _pooled(config, condition)}
-
-
-def _unet_keywords(config: Any, noisy: Tensor, condition: Condition) -> dict[str, Any]:
-    if config.addition_embed_type != "text_time":
-        return {}
-    time_ids = _sizes(noisy) if condition.time_ids is None else condition.time_ids
-    return {"added_cond_kwargs": {"text_embeds": _pooled(config, condition), "time_ids": time_ids}}
-
-
-def _no_keywords(config: Any, noisy: Tensor, condition: Condition) -> dict[str, Any]:
-    return {}
-
-
-def _sizes(noisy: Tensor) -> Float[Tensor, "b 6"]:
-    """SDXL's size numbers of uncropped pictures."""
-    height, width = (float(PIXELS_PER_LATENT * side) for side in noisy.shape[-2:])
-    return noisy.new_tensor([height, width, 0.0, 0.0, height, width]).repeat(len(noisy), 1)
-
-
-def _pooled(config: Any, condition: Condition) -> Tensor:
-    if condition.pooled is None:
-        raise FoundryError(
-            f"'pooled' is missing; this backbone takes pooled text of width {pooled_dim(config)}; "
-            "encode the texts with the encoders that it was trained with"
-        )
-    return condition.pooled
-
-
-def _denoise_flux(
-    model: nn.Module, config: Any, noisy: Tensor, given: Tensor, timestep: Tensor, condition: Condition
+def _denoise_packed(
+    model: nn.Module, noisy: Tensor, given: Tensor, timestep: Tensor, states: Tensor, extra: dict[str, Any]
 ) -> Tensor:
-    batch, _, height, width = noisy.shape
-    guidance = noisy.new_full((batch,), condition.guidance) if config.guidance_embeds else None
+    height, width = noisy.shape[-2:]
     output = model(
         pack(given),
         timestep=timestep / FLUX_TIMESTEPS,
-        encoder_hidden_states=condition.states,
-        pooled_projections=_pooled(config, condition),
-        guidance=guidance,
+        encoder_hidden_states=states,
         img_ids=_image_ids(height // 2, width // 2, noisy),
-        txt_ids=noisy.new_zeros(condition.states.shape[1], 3),
+        txt_ids=noisy.new_zeros(states.shape[1], 3),
         return_dict=False,
+        **extra,
     )[0]
     return unpack(output, height, width)
 

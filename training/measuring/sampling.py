@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from diffusers import FluxTransformer2DModel
 from torch import Tensor
 
-from training.backbones import Backbone, denoise, latent_shape, pooled_dim, text_dim
+from training.backbones import Backbone, denoise, family_of, latent_shape, pooled_dim, text_dim
 from training.conditioning import Condition
 from training.measuring.devices import time_calls
 from training.measuring.models import parameters_of, pruned_at_random, random_model
@@ -99,7 +98,7 @@ def _speed(model: Backbone, device: str, smoke: bool) -> Row:
 def guided_step(model: Backbone, images: int, smoke: bool) -> Callable[[], Tensor]:
     """The denoiser on latents of so many images: with and without text, but FLUX, which is told the guidance, once."""
     like = next(model.parameters())
-    count = images if isinstance(model, FluxTransformer2DModel) else 2 * images
+    count = images if family_of(model).guidance == "embedded" else 2 * images
     channels, side, _ = latent_shape(model)
     side = side if smoke else LATENT_SIDE
     width = pooled_dim(model.config)

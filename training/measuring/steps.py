@@ -16,7 +16,7 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor
 from torch.nn import functional
 
-from training.backbones import build_backbone, denoise, takes_mask
+from training.backbones import build_backbone, denoise, family_of
 from training.feed.latents import LatentBatch
 from training.loop.loop import Loop
 from training.loop.optimizer import build_optimizer
@@ -73,7 +73,9 @@ class ExampleStep:
     def loss(self, noise: Tensor, timesteps: Tensor) -> Tensor:
         """Mean squared error of the predicted noise."""
         noisy = self.noise_scheduler.add_noise(self.batch.latents, noise, timesteps)
-        mask = {"encoder_attention_mask": self.batch.condition.mask} if takes_mask(self.model) else {}
+        mask = (
+            {"encoder_attention_mask": self.batch.condition.mask} if family_of(self.model).takes_mask else {}
+        )
         with self.precision.autocast():
             prediction = self.forward(
                 noisy,

@@ -10,7 +10,6 @@ from typing import Any
 from training.backbones import text_dim
 from training.diffusion.few_step_schedulers import FEW_STEPS, is_few_step
 from training.model_folders.classes import backbone_part
-from training.model_folders.export import _pipeline_name
 from training.model_folders.pretrained import read_index
 from training.packaged_models import MINILM_DIM
 from training.recipes.specification import TrainingSpecification
@@ -94,7 +93,7 @@ def usage_code(folder: Path, prompt: str = "a red apple", max_tokens: int = 32) 
         absent = [name for name, value in read_index(Path(folder)).items() if value == [None, None]]
         return _PARENTS_CALL.format(absent=absent, prompt=prompt, steps=20, guidance=3.0)
     unet, few_step = (Path(folder) / "unet").is_dir(), is_few_step(folder)
-    pipeline = _pipeline_name("unet" if unet else "transformer", few_step=few_step)
+    pipeline = read_index(Path(folder))["_class_name"]
     encode = _ENCODE.format(pipeline=pipeline, max_tokens=max_tokens, prompt=prompt)
     steps, guidance = (FEW_STEPS, 1.0) if few_step else (20, 3.0)
     call = _UNET_CALL if unet else _PIXART_CALL

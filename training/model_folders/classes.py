@@ -4,31 +4,19 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from training.backbones.families import BACKBONE_CLASSES, FAMILIES
 from training.errors import FoundryError
 from training.model_folders.pretrained import check_safetensors
-
-_STOCK = (
-    "PixArtTransformer2DModel",
-    "UNet2DConditionModel",
-    "SD3Transformer2DModel",
-    "FluxTransformer2DModel",
-)
-BACKBONE_CLASSES: Mapping[str, str] = {
-    **dict.fromkeys(_STOCK, "diffusers"),
-    **{f"Pruned{name}": "training.pruning.saving" for name in _STOCK},
-}
-"""Module of every class that a saved backbone may be of; it is imported when a folder asks for it."""
 
 AUTOENCODER_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
 
 
 def backbone_part(folder: Path) -> tuple[str, Any]:
     """Sub-folder and class of the backbone in a pipeline folder. Raises FoundryError when there is none."""
-    for part in ("transformer", "unet"):
+    for part in sorted({row.part for row in FAMILIES.values()}):
         if (folder / part).is_dir():
             return part, _backbone_class(folder / part / "config.json")
     raise FoundryError(
@@ -49,6 +37,23 @@ def _backbone_class(path: Path) -> Any:
 
 
 def load_part(kind: Any, folder: Path) -> Any:
-    """A diffusers model in float32 and evaluation mode. Raises FoundryError when its weights are not safetensors."""
+    """A diffusers model in float32 and evaluation mode, every weight from the folder.
+
+    Raises FoundryError when its weights are not safetensors, one of them is missing, or one has no place in the model.
+    """
     check_safetensors(folder)
-    return kind.from_pretrained(folder, low_cpu_mem_usage=False, use_safetensors=True).eval()
+    model, found = kind.from_pretrained(
+        folder, low_cpu_mem_usage=False, use_safetensors=True, output_loading_info=True
+    )
+    for problem, remedy in (
+        ("missing_keys", "lacks the weight '{}'; it would be random, fetch or train the model again"),
+        (
+            "unexpected_keys",
+            "holds the weight '{}', which a {} of its config.json has no place for; fetch it again",
+        ),
+    ):
+        if names := sorted(found[problem]):
+            raise FoundryError(
+                f"{folder}: {remedy.format(names[0], kind.__name__)}; it is the first of {len(names)} such weights"
+            )
+    return model.eval()

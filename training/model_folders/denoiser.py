@@ -13,7 +13,7 @@ from diffusers import AutoencoderKL
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from training.backbones import denoise
+from training.backbones import denoise, size_from_data
 from training.conditioning import Condition
 from training.diffusion.few_step_schedulers import (
     few_step_scheduler_of,
@@ -27,6 +27,7 @@ from training.errors import FoundryError
 from training.hardware import device_of
 from training.model_folders.classes import backbone_part, load_part
 from training.model_folders.pretrained import load_scheduler
+from training.sampling.control import Control
 from training.sampling.denoising_loop import draw_noise, generators_of, sample_latents
 
 
@@ -94,6 +95,10 @@ class Denoiser:
         output = denoise(self.backbone, noisy, timestep, condition)
         return self.noising.clean(noisy, output, level)
 
+    def size_from_data(self, shape: tuple[int, int, int] | None) -> tuple[int, int] | None:
+        """``latent_size`` of pictures like those of the data; None where the backbone has a size of its own."""
+        return size_from_data(self.backbone, shape)
+
     @property
     def device(self) -> torch.device:
         """Where the backbone lies."""
@@ -115,6 +120,7 @@ def sample(
     threads: int | None = None,
     batch_size: int = 64,
     raw: bool = False,
+    latent_size: tuple[int, int] | None = None,
 ) -> UInt8[np.ndarray, "n height width 3"]:
     """Sample one picture per prompt and seed from a model folder; guidance 1 uses no empty text.
 
@@ -122,7 +128,9 @@ def sample(
     """
     if threads is not None:
         torch.set_num_threads(threads)
-    return sample_with(Denoiser.load(model_folder, raw=raw), prompts, seeds, steps, guidance, batch_size)
+    return sample_with(
+        Denoiser.load(model_folder, raw=raw), prompts, seeds, steps, guidance, batch_size, latent_size
+    )
 
 
 @torch.inference_mode()
@@ -134,15 +142,28 @@ def sample_with(
     guidance: float,
     batch_size: int = 64,
     latent_size: tuple[int, int] | None = None,
+    *,
+    true_guidance: float = 1.0,
+    control: Control | None = None,
 ) -> UInt8[np.ndarray, "n height width 3"]:
-    """Like :func:`sample`, for a loaded denoiser; ``latent_size`` is height and width, None for the backbone's own."""
+    """Like :func:`sample`, for a loaded denoiser; ``latent_size`` is height and width, None for the backbone's own.
+
+    ``true_guidance`` and ``control``: see :func:`training.sampling.denoising_loop.sample_latents`.
+    """
     if len(seeds) != len(prompts):
         raise FoundryError(f"{len(prompts)} prompts but {len(seeds)} seeds; give one seed a prompt")
     pictures = []
     for start in range(0, len(seeds), batch_size):
         chosen = slice(start, start + batch_size)
         latents = sample_latents(
-            denoiser, prompts.part(start, start + batch_size), seeds[chosen], steps, guidance, latent_size
+            denoiser,
+            prompts.part(start, start + batch_size),
+            seeds[chosen],
+            steps,
+            guidance,
+            latent_size,
+            true_guidance=true_guidance,
+            control=None if control is None else control.part(start, start + batch_size),
         )
         pictures.append(decode(denoiser.autoencoder, latents))
     return np.concatenate(pictures)

@@ -9,10 +9,9 @@ from typing import Any
 
 import diffusers
 import torch
-from diffusers import UNet2DConditionModel
 from safetensors.torch import save_file
 
-from training.backbones import bare
+from training.backbones import Family, bare, family_of
 from training.diffusion.few_step_schedulers import few_step_scheduler_of
 from training.diffusion.noise_process import Noising
 from training.diffusion.schedulers import scheduler_of
@@ -45,7 +44,7 @@ def export_pipeline(
     if parent is None:
         scheduler = few_step_scheduler_of(noising) if few_step else scheduler_of(noising)
         scheduler.save_pretrained(folder / "scheduler")
-        index = _pipeline_index(type(backbone).__name__, part, type(scheduler).__name__, few_step=few_step)
+        index = _pipeline_index(backbone, type(scheduler).__name__, few_step=few_step)
     else:
         copy_scheduler(parent, folder / "scheduler")
         index = child_index(parent) | {part: _index_entry(backbone)}
@@ -61,7 +60,7 @@ def _index_entry(backbone: Any) -> list[str]:
 
 def part_of(backbone: Any) -> str:
     """The sub-folder of a pipeline that a backbone lies in."""
-    return "unet" if isinstance(bare(backbone), UNet2DConditionModel) else "transformer"
+    return family_of(backbone).part
 
 
 def save_backbone(backbone: Any, folder: Path) -> None:
@@ -86,26 +85,18 @@ def _forget_origin(path: Path) -> None:
         path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def _pipeline_index(
-    backbone_class: str, part: str, scheduler_class: str, *, few_step: bool
-) -> dict[str, Any]:
+def _pipeline_index(backbone: Any, scheduler_class: str, *, few_step: bool) -> dict[str, Any]:
     """What ``from_pretrained`` reads; parts that we do not ship are null and passed as None."""
-    absent = ["text_encoder", "tokenizer"]
-    pipeline = _pipeline_name(part, few_step=few_step)
-    if part == "unet":
-        absent += ["safety_checker", "feature_extractor", "image_encoder"]
-    index: dict[str, Any] = {"_class_name": pipeline, "_diffusers_version": diffusers.__version__}
-    index |= {name: [None, None] for name in absent}
-    index |= {"requires_safety_checker": False} if part == "unet" else {}
+    row: Family = family_of(backbone)
+    stock = row.pipeline
+    index: dict[str, Any] = {
+        "_class_name": stock.few_step_name if few_step else stock.name,
+        "_diffusers_version": diffusers.__version__,
+    }
+    index |= {name: [None, None] for name in stock.absent}
     return index | {
+        **stock.settings,
         "scheduler": ["diffusers", scheduler_class],
-        part: ["diffusers", backbone_class],
+        row.part: ["diffusers", type(backbone).__name__],
         "vae": ["diffusers", "AutoencoderKL"],
     }
-
-
-def _pipeline_name(part: str, *, few_step: bool) -> str:
-    """The stock pipeline. PixArtAlpha's asks a single step for a second result, which DPM-Solver does not give."""
-    if part == "unet":
-        return "StableDiffusionPipeline"
-    return "PixArtSigmaPipeline" if few_step else "PixArtAlphaPipeline"

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import FluxTransformer2DModel
 from safetensors.torch import load_file
 from torch import Tensor
 
-from training.backbones import bare, control_channels, denoise, latent_shape, pooled_dim, text_dim
+from training.backbones import control_channels, denoise, latent_channels, own_size, pooled_dim, text_dim
 from training.conditioning import Condition
 from training.errors import FoundryError
 from training.hardware import device_of
@@ -26,10 +25,8 @@ PROBE_SIDE = 8
 def probe(backbone: Any) -> Tensor:
     """The backbone's output on a fixed input; equal before saving and after loading."""
     device, generator = device_of(backbone), torch.Generator().manual_seed(0)
-    channels, height, width = latent_shape(backbone)
-    if isinstance(bare(backbone), FluxTransformer2DModel):  # any size will do
-        height = width = PROBE_SIDE
-    noisy = torch.randn(2, channels, height, width, generator=generator)
+    height, width = own_size(backbone) or (PROBE_SIDE, PROBE_SIDE)  # where none is named, any will do
+    noisy = torch.randn(2, latent_channels(backbone), height, width, generator=generator)
     states = torch.randn(2, PROBE_TOKENS, text_dim(backbone.config), generator=generator)
     mask = torch.arange(PROBE_TOKENS) < torch.tensor([[PROBE_TOKENS], [3]])
     timestep = torch.tensor([100.0, 900.0])

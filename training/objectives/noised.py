@@ -13,11 +13,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import FluxTransformer2DModel, UNet2DConditionModel
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from training.backbones import bare, denoise, latent_shape, pooled_dim, takes_mask, text_dim
+from training.backbones import (
+    bare,
+    denoise,
+    family_of,
+    latent_channels,
+    own_size,
+    pooled_dim,
+    text_dim,
+)
 from training.conditioning import Condition
 from training.diffusion.noise_process import Noising
 from training.errors import FoundryError
@@ -74,7 +81,7 @@ class NoisedObjective(ABC):
         place(self.module, execution, device)
         self._check_shapes()
         # A model whose stock pipeline passes no mask must meet the same padding in training.
-        self.feed.pad_to = None if takes_mask(self.module) else self.shards.description.max_tokens
+        self.feed.pad_to = None if family_of(self.module).takes_mask else self.shards.description.max_tokens
         self.autoencoder_folder = input_folder(execution, "autoencoder")
         self.forward = torch.compile(denoise) if execution.compile else denoise
 
@@ -200,9 +207,8 @@ class NoisedObjective(ABC):
 
     def _check_shapes(self) -> None:
         about, config = self.shards.description, self.module.config
-        own, shapes = latent_shape(self.module), about.latent_shapes
-        if isinstance(bare(self.module), FluxTransformer2DModel):
-            own = (own[0], *shapes[0][1:])  # any size will do
+        shapes = about.latent_shapes
+        own = (latent_channels(self.module), *(own_size(self.module) or shapes[0][1:]))
         pooled = pooled_dim(bare(self.module).config)
         widths = (
             about.text_dim if about.has_states else text_dim(config),
@@ -222,7 +228,7 @@ class NoisedObjective(ABC):
 def place(module: Any, execution: Execution, device: str) -> None:
     """Memory format and recomputation, which change no result but for its last bits."""
     wanted = execution.channels_last if execution.channels_last is not None else device == "cuda"
-    if wanted and isinstance(module, UNet2DConditionModel):
+    if wanted and family_of(module).part == "unet":
         module.to(memory_format=torch.channels_last)
     if execution.activation_checkpointing:
         module.enable_gradient_checkpointing()

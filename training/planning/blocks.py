@@ -15,16 +15,10 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
+from training.backbones import TRANSFORMER_BLOCKS
 from training.planning.live_bytes import LiveBytes, Row, above, highest
 
-REPEATED = (
-    "BasicTransformerBlock",
-    "FluxSingleTransformerBlock",
-    "FluxTransformerBlock",
-    "JointTransformerBlock",
-    "ResnetBlock2D",
-    "Attention",
-)
+REPEATED = (*TRANSFORMER_BLOCKS, "ResnetBlock2D", "Attention")
 
 
 @dataclass(frozen=True)

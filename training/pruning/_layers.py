@@ -11,12 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from diffusers import (
-    FluxTransformer2DModel,
-    PixArtTransformer2DModel,
-    SD3Transformer2DModel,
-    UNet2DConditionModel,
-)
 from diffusers.models.activations import GEGLU, GELU
 from diffusers.models.attention import BasicTransformerBlock, JointTransformerBlock
 from diffusers.models.attention_processor import (
@@ -33,18 +27,12 @@ from diffusers.models.transformers.transformer_flux import (
 )
 from torch import nn
 
-from training.backbones import bare
+from training.backbones import bare, family_of
 from training.errors import FoundryError
 from training.recipes.pruning import KINDS as KINDS
 from training.recipes.pruning import Kind as Kind
 
 UnitKey = tuple[Kind, str]
-STOCK: tuple[Any, ...] = (
-    UNet2DConditionModel,
-    PixArtTransformer2DModel,
-    SD3Transformer2DModel,
-    FluxTransformer2DModel,
-)
 _BLOCKS = (BasicTransformerBlock, JointTransformerBlock, FluxTransformerBlock, FluxSingleTransformerBlock)
 _ATTENTIONS: tuple[Any, ...] = (Attention, FluxAttention)
 _PROCESSORS = (AttnProcessor, AttnProcessor2_0, JointAttnProcessor2_0, FluxAttnProcessor)
@@ -76,17 +64,6 @@ class Layer:
         return self.kind, self.name
 
 
-def family(backbone: nn.Module) -> Any:
-    """The stock class of a backbone. Raises FoundryError for any other."""
-    inner = bare(backbone)
-    found = next((stock for stock in STOCK if isinstance(inner, stock)), None)
-    if found is None:
-        raise FoundryError(
-            f"pruning: the backbone is a {type(inner).__name__}; known are {', '.join(stock.__name__ for stock in STOCK)}"
-        )
-    return found
-
-
 def layers_of(backbone: nn.Module) -> list[Layer]:
     """Every module that has units left, in the model's order.
 
@@ -94,7 +71,7 @@ def layers_of(backbone: nn.Module) -> list[Layer]:
     adapters that were not fused.
     """
     inner = bare(backbone)
-    family(inner)
+    family_of(inner)
     found = [
         layer
         for name, block in inner.named_modules()

@@ -20,9 +20,9 @@ from diffusers import (
 from diffusers import ModelMixin as ModelMixin  # pipelines look here for the class whose methods load ours
 from torch import nn
 
-from training.backbones import bare
+from training.backbones import bare, family_of
 from training.errors import FoundryError
-from training.pruning._layers import KINDS, Kind, UnitKey, family
+from training.pruning._layers import KINDS, Kind, UnitKey
 from training.pruning._resizing import resize
 
 KeptUnits = Mapping[str, Mapping[str, int]]
@@ -78,7 +78,7 @@ PRUNED: Mapping[Any, Any] = {
 
 def pruned_class(backbone: nn.Module) -> Any:
     """The class of what a backbone is pruned to. Raises FoundryError for a backbone that is not known."""
-    return PRUNED[family(backbone)]
+    return PRUNED[family_of(backbone).stock_class]
 
 
 def kept_units(backbone: nn.Module) -> KeptUnits:

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from training.backbones import bare, latent_shape, pooled_dim, text_dim
+from training.backbones import bare, latent_channels, pooled_dim, text_dim
 from training.conditioning import Condition
 from training.digests import canonical_json, sha256_bytes
 from training.errors import FoundryError
@@ -133,7 +133,7 @@ def _checked(scoring: Scoring) -> list[UnitGroup]:
 
 
 def _check_latents(scoring: Scoring) -> None:
-    latents, channels = scoring.latents, latent_shape(scoring.denoiser.backbone)[0]
+    latents, channels = scoring.latents, latent_channels(scoring.denoiser.backbone)
     if latents is not None and latents.latents.shape[1] != channels:
         raise FoundryError(
             f"latents: {latents.latents.shape[1]} channels found, the backbone takes {channels}; "

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from diffusers import FluxTransformer2DModel
 from torch import nn
 
-from training.backbones import bare
+from training.backbones import bare, family_of
 from training.errors import FoundryError
 from training.pruning._layers import (
     KINDS,
     Kind,
     Layer,
     UnitKey,
-    family,
     layers_of,
     parameters_per_unit,
     shared_parameters,
@@ -83,7 +81,7 @@ def kinds_named(text: str) -> list[Kind]:
 
 def chosen_layers(backbone: nn.Module, kinds: Sequence[str], *, legacy: bool = False) -> list[Layer]:
     """The layers of :func:`unit_groups`. Raises FoundryError as it does."""
-    is_flux = family(backbone) is FluxTransformer2DModel
+    is_flux = family_of(backbone).name == "FLUX"
     _check_kinds(kinds, is_flux=is_flux, legacy=legacy)
     found = [layer for layer in layers_of(backbone) if layer.kind in kinds]
     return [layer for layer in found if not legacy or _is_legacy(layer)]

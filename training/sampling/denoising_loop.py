@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from diffusers import FluxTransformer2DModel, SD3Transformer2DModel
 from jaxtyping import Float
 from torch import Tensor
 
-from training.backbones import bare, denoise, latent_shape
+from training.backbones import Family, denoise, family_of, latent_channels, own_size
 from training.conditioning import Condition
+from training.errors import FoundryError
+from training.sampling.control import Control
 
 
 @runtime_checkable
@@ -44,31 +46,55 @@ def draw_noise(generators: Sequence[torch.Generator], shape: Sequence[int]) -> F
 class Guided:
     """A backbone's answer to latents as the stock pipeline asks for it, with classifier-free guidance.
 
-    ``doubled``: the null stands before what is given in ``condition``, and latents are denoised with both. ``dtype``:
-    what the backbone computes in where that is not the latents' own.
+    ``scale``: of the extrapolation from the null, 1 for none. ``dtype``: what the backbone computes in where that is not
+    the latents' own. ``control`` acts on the steps that it chooses.
     """
 
     backbone: Any
     condition: Condition
-    guidance: float
-    doubled: bool
+    scale: float
     dtype: torch.dtype | None = None
+    control: Control | None = None
 
-    def __call__(self, latents: Float[Tensor, "b c h w"], timestep: Tensor) -> Float[Tensor, "b c h w"]:
-        """What the network predicts for latents that the scheduler has scaled; ``timestep`` is the scheduler's."""
+    def __call__(
+        self, latents: Float[Tensor, "b c h w"], timestep: Tensor, step: int, num_steps: int
+    ) -> Float[Tensor, "b c h w"]:
+        """What the network predicts at a step for latents that the scheduler has scaled; ``timestep`` is the scheduler's."""
+        if self.control is None:
+            return self._predict(latents, timestep, self._told)
+        given = self.control.condition(self.condition, step, num_steps)
+        told = self._told if given is self.condition else self._prepared(given.to(latents.device))
+        with self.control.around(self.backbone, step, num_steps):
+            return self._predict(latents, timestep, told)
+
+    @property
+    def doubled(self) -> bool:
+        """Whether latents are denoised twice at a step: with the null, and with what is given."""
+        return self.scale > 1
+
+    def to(self, dtype: torch.dtype) -> Guided:
+        """The same for a backbone that computes in ``dtype``."""
+        return replace(self, dtype=dtype)
+
+    @cached_property
+    def _told(self) -> Condition:
+        return self._prepared(self.condition)
+
+    def _prepared(self, condition: Condition) -> Condition:
+        """As the backbone takes it: the null before what is given where latents are doubled."""
+        told = condition.doubled() if self.doubled else condition
+        return told if self.dtype is None else told.to(dtype=self.dtype)
+
+    def _predict(self, latents: Tensor, timestep: Tensor, told: Condition) -> Tensor:
         noisy = torch.cat([latents, latents]) if self.doubled else latents
         times = timestep.to(latents.device).expand(len(noisy))
         noisy = noisy if self.dtype is None else noisy.to(self.dtype)
-        output = denoise(self.backbone, noisy, times, self.condition)
+        output = denoise(self.backbone, noisy, times, told)
         output = output if self.dtype is None else output.to(latents.dtype)
         if not self.doubled:
             return output
         without, given = output.chunk(2)  # Ho and Salimans 2022, eq. 6, in the pipelines' form
-        return without + self.guidance * (given - without)
-
-    def to(self, dtype: torch.dtype) -> Guided:
-        """The same for a backbone that computes in ``dtype``."""
-        return replace(self, condition=self.condition.to(dtype=dtype), dtype=dtype)
+        return without + self.scale * (given - without)
 
 
 @dataclass(frozen=True)
@@ -84,6 +110,15 @@ class Start:
     generators: list[torch.Generator]
 
 
+class Taken(NamedTuple):
+    """A step that was taken: the latents as the network took them, what it predicted, and the latents after it."""
+
+    timestep: Tensor
+    scaled: Tensor
+    output: Tensor
+    latents: Tensor
+
+
 def sample_latents(
     denoiser: Sampled,
     condition: Condition,
@@ -91,15 +126,41 @@ def sample_latents(
     steps: int,
     guidance: float,
     latent_size: tuple[int, int] | None = None,
+    *,
+    true_guidance: float = 1.0,
+    control: Control | None = None,
 ) -> Float[Tensor, "n c h w"]:
-    """Latents of a condition's rows. FLUX is told the guidance; for the others its null is denoised beside and extrapolated from."""
-    start = start_sampling(denoiser, condition, seeds, steps, guidance, latent_size)
-    latents, scheduler = start.latents, start.scheduler
-    extra = extra_keywords(scheduler, start.generators)
-    for timestep in scheduler.timesteps:
-        output = start.predict(scaled_input(scheduler, latents, timestep), timestep)
-        latents = scheduler.step(output, timestep, latents, return_dict=False, **extra)[0]
+    """Latents of a condition's rows.
+
+    FLUX is told the guidance, and its null takes part where ``true_guidance`` is above 1 (true_cfg_scale of its stock
+    pipeline); for the others the null is denoised beside and ``guidance`` extrapolates from it. Raises FoundryError where
+    ``latent_size`` (height, width) is missing for a model that names none, and for true guidance of other families.
+    """
+    start = start_sampling(
+        denoiser, condition, seeds, steps, guidance, latent_size, true_guidance=true_guidance, control=control
+    )
+    latents = start.latents
+    for taken in denoising_steps(start):
+        latents = taken.latents
     return latents
+
+
+def denoising_steps(start: Start) -> Iterator[Taken]:
+    """The loop of every sampling: steps one after the other, from noise to latents."""
+    latents, extra = start.latents, extra_keywords(start.scheduler, start.generators)
+    for index in range(len(start.scheduler.timesteps)):
+        taken = take_step(start.predict, start.scheduler, latents, index, extra)
+        yield taken
+        latents = taken.latents
+
+
+def take_step(predict: Guided, scheduler: Any, latents: Tensor, index: int, extra: dict[str, Any]) -> Taken:
+    """One step of a scheduler that stands before step ``index``; ``extra`` are its :func:`extra_keywords`."""
+    timestep = scheduler.timesteps[index]
+    scaled = scaled_input(scheduler, latents, timestep)
+    output = predict(scaled, timestep, index, len(scheduler.timesteps))
+    after = scheduler.step(output, timestep, latents, return_dict=False, **extra)[0]
+    return Taken(timestep, scaled, output, after)
 
 
 def start_sampling(
@@ -109,20 +170,38 @@ def start_sampling(
     steps: int,
     guidance: float,
     latent_size: tuple[int, int] | None = None,
+    *,
+    true_guidance: float = 1.0,
+    control: Control | None = None,
 ) -> Start:
     """What :func:`sample_latents` prepares before its first step; arguments are the same."""
     device, backbone = denoiser.device, denoiser.backbone
-    channels, *own_size = latent_shape(backbone)
-    told = isinstance(bare(backbone), FluxTransformer2DModel)
-    guided = guidance > 1 and not told
-    told_of = replace(condition.doubled() if guided else condition, guidance=guidance).to(device)
+    row = family_of(backbone)
+    size = latent_size or own_size(backbone)
+    if size is None:
+        raise FoundryError(
+            f"'latent_size' is missing, and {row.name} names no size of its own; give the data's"
+        )
     scheduler = denoiser.fresh_scheduler()
     generators = generators_of(seeds)
-    latents = draw_noise(generators, (channels, *(latent_size or own_size))).to(device)
-    _set_timesteps(scheduler, steps, backbone, latents)
+    latents = draw_noise(generators, (latent_channels(backbone), *size)).to(device)
+    _set_timesteps(scheduler, steps, row, latents)
     latents = latents * getattr(scheduler, "init_noise_sigma", 1.0)
-    predict = Guided(backbone, told_of, guidance, guided)
-    return Start(latents, predict, scheduler, generators)
+    scale = _extrapolation(row, guidance, true_guidance)
+    told = replace(condition.to(device), guidance=guidance)
+    return Start(latents, Guided(backbone, told, scale, control=control), scheduler, generators)
+
+
+def _extrapolation(row: Family, guidance: float, true_guidance: float) -> float:
+    """By how much is extrapolated from the null; a scale of 1 or less is none."""
+    if row.guidance == "embedded":
+        return true_guidance
+    if true_guidance != 1.0:
+        raise FoundryError(
+            f"'true_guidance' is {true_guidance:g}, which stands beside an embedded guidance, and {row.name} embeds none; "
+            "give 'guidance' alone"
+        )
+    return guidance
 
 
 def scaled_input(scheduler: Any, latents: Float[Tensor, "n c h w"], timestep: Tensor) -> Tensor:
@@ -139,17 +218,15 @@ def extra_keywords(scheduler: Any, generators: Sequence[torch.Generator]) -> dic
     return {"generator": list(generators)} if takes else {}
 
 
-def _set_timesteps(scheduler: Any, steps: int, backbone: Any, latents: Tensor) -> None:
+def _set_timesteps(scheduler: Any, steps: int, row: Family, latents: Tensor) -> None:
     """Timesteps as the stock pipeline asks for them; flow schedulers may shift by the number of patches."""
-    inner = bare(backbone)
-    about = scheduler.config
-    if not isinstance(inner, (FluxTransformer2DModel, SD3Transformer2DModel)):
+    if row.timesteps == "plain":
         scheduler.set_timesteps(steps)
         return
-    given: dict[str, Any] = {}
+    about, given = scheduler.config, {}
     if about.get("use_dynamic_shifting"):
         given["mu"] = _shift_of(about, latents.shape[-2] * latents.shape[-1] // 4)
-    if isinstance(inner, FluxTransformer2DModel) and _takes_sigmas(scheduler):
+    if row.timesteps == "given" and _takes_sigmas(scheduler):
         scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps), **given)
     else:
         scheduler.set_timesteps(steps, **given)

@@ -17,7 +17,15 @@ from torch import Tensor
 
 from training.conditioning import Condition
 from training.errors import FoundryError
-from training.sampling.denoising_loop import Guided, Sampled, extra_keywords, scaled_input, start_sampling
+from training.sampling.control import Control
+from training.sampling.denoising_loop import (
+    Guided,
+    Sampled,
+    extra_keywords,
+    scaled_input,
+    start_sampling,
+    take_step,
+)
 from training.sampling.gradient_checkpointing import Chain, ReplayableNoise, State
 
 SINGLE_STEP = (
@@ -57,19 +65,17 @@ class SamplerStep:
         latents, *remembered = state
         # A copy that the call owns: nothing of this step's graph stays behind in the scheduler.
         scheduler = standing_at(self.scheduler, index, remembered)
-        timestep = scheduler.timesteps[index]
-        output = self._output(scheduler, latents, timestep)
         extra = extra_keywords(scheduler, self.generators)
-        latents = scheduler.step(output, timestep, latents, return_dict=False, **extra)[0]
-        return latents, *_remembered(scheduler)
+        taken = take_step(self.predict, scheduler, latents, index, extra)
+        return taken.latents, *_remembered(scheduler)
 
     def prediction(self, latents: Float[Tensor, "n c h w"], index: int) -> Float[Tensor, "n c h w"]:
         """What the network, guided, says of the latents that step ``index`` begins with; no step is taken."""
         scheduler = standing_at(self.scheduler, index)
-        return self._output(scheduler, latents, scheduler.timesteps[index])
-
-    def _output(self, scheduler: Any, latents: Tensor, timestep: Tensor) -> Tensor:
-        return self.predict(scaled_input(scheduler, latents, timestep), timestep)
+        timestep = scheduler.timesteps[index]
+        return self.predict(
+            scaled_input(scheduler, latents, timestep), timestep, index, len(scheduler.timesteps)
+        )
 
 
 def standing_at(scheduler: Any, index: int, remembered: Sequence[torch.Tensor] = ()) -> Any:
@@ -98,13 +104,18 @@ def sampling_chain(
     steps: int,
     guidance: float,
     latent_size: tuple[int, int] | None = None,
+    *,
+    true_guidance: float = 1.0,
+    control: Control | None = None,
 ) -> Chain:
     """The chain of :func:`training.sampling.denoising_loop.sample_latents`, whose arguments it takes: it ends in the same latents.
 
     Latents are kept in float32, or float64 where the backbone computes in that; the backbone keeps its own precision.
     Raises FoundryError for a scheduler that cannot be replayed.
     """
-    start = start_sampling(denoiser, condition, seeds, steps, guidance, latent_size)
+    start = start_sampling(
+        denoiser, condition, seeds, steps, guidance, latent_size, true_guidance=true_guidance, control=control
+    )
     dtype = next(denoiser.backbone.parameters()).dtype
     latents = start.latents.to(torch.promote_types(torch.float32, dtype))
     step = SamplerStep(start.predict.to(dtype), start.scheduler, start.generators)

@@ -11,8 +11,8 @@ from training.backbones import (
     build_backbone,
     count_parameters,
     denoise,
+    family_of,
     macs_per_image,
-    takes_mask,
 )
 from training.conditioning import Condition
 from training.errors import FoundryError
@@ -51,7 +51,7 @@ def test_seed_fixes_the_initial_weights_and_leaves_torch_alone() -> None:
 
 def test_padding_does_not_matter_where_a_mask_is_passed() -> None:
     model = build_backbone("PixArt-tiny", 0).eval()
-    assert takes_mask(model)
+    assert family_of(model).takes_mask
     torch.manual_seed(0)
     noisy, states = torch.randn(1, 16, 8, 8), torch.randn(1, 5, 384)
     padded = torch.cat([states, torch.randn(1, 4, 384)], 1)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import replace
 from typing import Any
 
+import diffusers
 import pytest
 import torch
 from diffusers import FluxPipeline
@@ -13,17 +15,23 @@ from torch.utils.flop_counter import FlopCounterMode
 from training.backbones import (
     BACKBONES,
     MATCHED_PAIRS,
+    TRANSFORMER_BLOCKS,
     Variant,
+    attentions,
     blueprint,
     build_backbone,
     build_variant,
     count_parameters,
     denoise,
     example_inputs,
+    families,
+    family_of,
     latent_shape,
     layer_costs,
+    own_size,
     pack,
     pooled_dim,
+    size_from_data,
     unpack,
     variant,
     variant_costs,
@@ -195,3 +203,58 @@ def test_wrapped_models_are_recognised() -> None:
 def test_odd_latents_cannot_be_packed() -> None:
     with pytest.raises(FoundryError, match="3 x 4; 2x2 packing needs even sides"):
         pack(torch.zeros(1, 16, 3, 4))
+
+
+def test_every_family_is_one_row() -> None:
+    wanted = {
+        "UNet-tiny": "SD",
+        "PixArt-tiny": "PixArt",
+        "SD3-tiny": "SD3",
+        "FLUX-tiny": "FLUX",
+        "SDXL-stock": "SDXL",
+    }
+    for name, row in wanted.items():
+        assert family_of(blueprint(name)) is families.FAMILIES[row]
+    for own in families.FAMILIES.values():
+        assert own.stock_class.__name__ == own.class_name
+        assert isinstance(getattr(diffusers, own.pipeline.name), type)
+        for name, module in own.own_classes.items():
+            assert issubclass(getattr(importlib.import_module(module), name), own.stock_class)
+    with pytest.raises(FoundryError, match="the backbone is a Linear; known are UNet2DConditionModel, "):
+        family_of(torch.nn.Linear(1, 1))
+
+
+@pytest.mark.parametrize("name", ["UNet-tiny", "PixArt-tiny", "SD3-tiny", "FLUX-tiny"])
+def test_rows_find_every_attention_and_block(name: str) -> None:
+    model = blueprint(name)
+    found = dict(attentions(model))
+    every = {
+        own
+        for own, module in model.named_modules()
+        if type(module).__name__ in ("Attention", "FluxAttention")
+    }
+    assert found.keys() == every
+    assert found
+    assert {
+        type(module).__name__
+        for own, module in model.named_modules()
+        if type(module).__name__ in TRANSFORMER_BLOCKS
+    }
+
+
+def test_a_compiled_pass_asks_the_row_too() -> None:
+    model = build_backbone("PixArt-tiny", 0).eval()
+    inputs = example_inputs(model, num_tokens=3)
+    compiled: Any = torch.compile(denoise, backend="eager")
+    with torch.no_grad():
+        assert torch.equal(
+            compiled(model, inputs.noisy, inputs.timestep, inputs.condition), inputs.call(model)
+        )
+
+
+def test_sizes_are_a_model_s_own_or_the_data_s() -> None:
+    flux, pixart = blueprint("FLUX-tiny"), blueprint("PixArt-tiny")
+    assert own_size(flux) is None
+    assert size_from_data(flux, (16, 8, 12)) == (8, 12)
+    assert own_size(pixart) == (8, 8)
+    assert size_from_data(pixart, (16, 8, 12)) is None

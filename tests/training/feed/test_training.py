@@ -127,5 +127,5 @@ def test_sizes_that_a_backbone_cannot_take_are_refused(makes: RunMaker) -> None:
             check_latent_sizes(module, ((16, 8, 8), (16, 7, 10)), "data")
     other = torch.nn.Identity()
     other.config = unet.config
-    with pytest.raises(FoundryError, match="backbone class Identity is known with latents of one size only"):
+    with pytest.raises(FoundryError, match="the backbone is a Identity; known are UNet2D"):
         check_latent_sizes(other, ((16, 6, 10),), "data")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from tests.training.pretrained_pipelines import (
     FAMILIES,
@@ -185,3 +186,43 @@ def test_the_card_s_call_takes_the_parent_s_text_encoder(tmp_path: Path) -> None
         "a red apple", num_inference_steps=20, guidance_scale=3.0, generator=torch.Generator().manual_seed(0)
     )
     assert np.array_equal(np.asarray(names["images"][0]), np.asarray(expected.images[0]))
+
+
+def test_true_guidance_of_flux_is_its_pipeline_s(tmp_path: Path) -> None:
+    folder, texts = save_pipeline("flux", tmp_path), prompts("flux")
+    null = texts.null
+    assert null is not None
+    pipeline: Any = load_pipeline("flux", folder)
+    stock = pipeline(
+        prompt_embeds=texts.states,
+        pooled_prompt_embeds=texts.pooled,
+        negative_prompt_embeds=null.states.expand(2, -1, -1),
+        negative_pooled_prompt_embeds=null.pooled.expand(2, -1),  # type: ignore[union-attr]
+        true_cfg_scale=4.0,
+        num_inference_steps=STEPS,
+        guidance_scale=2.0,
+        height=8 * SIDE,
+        width=8 * SIDE,
+        generator=[torch.Generator().manual_seed(seed) for seed in range(2)],
+    ).images
+    denoiser, size = Denoiser.load(folder), (SIDE, SIDE)
+    ours = sample_with(denoiser, texts, [0, 1], STEPS, 2.0, latent_size=size, true_guidance=4.0)
+    expected = np.stack([np.asarray(image) for image in stock]).astype(int)
+    assert np.abs(expected - ours.astype(int)).max() <= 1
+    assert np.abs(our_pictures("flux", folder).astype(int) - ours.astype(int)).max() > 2
+
+
+@pytest.mark.parametrize("part", ["transformer", "vae"])
+def test_weights_that_a_folder_lacks_are_an_error_by_name(part: str, tmp_path: Path) -> None:
+    folder = save_pipeline("pixart", tmp_path)
+    path = folder / part / WEIGHTS
+    weights = load_file(path)
+    name = sorted(weights)[-1]
+    save_file({key: value for key, value in weights.items() if key != name}, path, metadata={"format": "pt"})
+    with pytest.raises(FoundryError, match=f"lacks the weight '{re.escape(name)}'"):
+        Denoiser.load(folder)
+    save_file({**weights, "spare.weight": torch.zeros(1)}, path, metadata={"format": "pt"})
+    with pytest.raises(FoundryError, match=r"holds the weight 'spare\.weight'"):
+        Denoiser.load(folder)
+    save_file(weights, path, metadata={"format": "pt"})
+    Denoiser.load(folder)

@@ -177,7 +177,7 @@ def full_graph_latents(
     extra = extra_keywords(scheduler, start.generators)
     for index, timestep in enumerate(scheduler.timesteps):
         masks.step = index
-        output = predict(scaled_input(scheduler, latents, timestep), timestep)
+        output = predict(scaled_input(scheduler, latents, timestep), timestep, index, steps)
         latents = scheduler.step(output, timestep, latents, return_dict=False, **extra)[0]
     return latents
 

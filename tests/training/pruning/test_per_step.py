@@ -26,14 +26,14 @@ def reference(ours: Any, row: int, draw: int) -> tuple[Tensor, Tensor]:
     for number, timestep in enumerate(scheduler.timesteps):
         scaled = scaled_input(scheduler, latents, timestep)
         with torch.no_grad():
-            dense = start.predict(scaled, timestep)
+            dense = start.predict(scaled, timestep, number, 3)
         if number == index:
             break
         latents = scheduler.step(dense, timestep, latents, return_dict=False, **extra)[0]
     masks = PlainMasks(ours.logits, ours.seed, draw)
     masks.step = index
     with masked(ours.denoiser.backbone, masks):
-        loss = (dense - start.predict(scaled, timestep)).square().mean()
+        loss = (dense - start.predict(scaled, timestep, index, 3)).square().mean()
     return loss.detach(), torch.cat(torch.autograd.grad(loss, ours.parameters))
 
 

@@ -24,6 +24,7 @@ from tests.training.pruning.stand_ins import (
     stepping_masks,
 )
 from training.errors import FoundryError
+from training.sampling import denoising_loop
 from training.sampling import replayable_steps as sampler_steps
 from training.sampling.denoising_loop import sample_latents
 from training.sampling.gradient_checkpointing import Chain, Trajectory, chain_gradients, run_chain
@@ -214,7 +215,7 @@ def test_index_set_after_scaling_is_noticed_and_gives_other_gradients(
     def scaled_too_early(scheduler: Any, latents: Tensor, timestep: Tensor) -> Tensor:
         return latents / ((scheduler.sigmas[-1] ** 2 + 1) ** 0.5)
 
-    monkeypatch.setattr(sampler_steps, "scaled_input", scaled_too_early)
+    monkeypatch.setattr(denoising_loop, "scaled_input", scaled_too_early)
     with pytest.raises(FoundryError, match="step 5 run again ends"):
         case.checkpointed(trajectory, weights)
     wrong = case.checkpointed(trajectory, weights, tolerance=None)
