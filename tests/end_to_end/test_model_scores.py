@@ -82,7 +82,7 @@ def test_models_of_one_protocol_are_ranked_by_a_query(smoke: Workspace) -> None:
     )
     rows = foundry(smoke, "sql", query, "--json").rows()
     assert {row["protocols"] for row in rows} == {1}
-    assert "fine_tuned_backbone" in {row["kind"] for row in rows}
+    assert "pruned_backbone" in {row["kind"] for row in rows}
 
 
 def test_a_model_whose_pictures_are_other_ones_draws(smoke: Workspace, tmp_path: Path) -> None:
