@@ -36,6 +36,7 @@ from training.backbones._variant import Variant as Variant
 from training.backbones.families import FAMILIES as FAMILIES
 from training.backbones.families import TRANSFORMER_BLOCKS as TRANSFORMER_BLOCKS
 from training.backbones.families import Family as Family
+from training.backbones.families import StockPipeline as StockPipeline
 from training.backbones.families import attentions as attentions
 from training.backbones.families import bare as bare
 from training.backbones.families import family_of as family_of

@@ -26,12 +26,18 @@ Keywords = Callable[[Any, Tensor, Condition], dict[str, Any]]
 
 @dataclass(frozen=True)
 class StockPipeline:
-    """A pipeline of diffusers: its name for many steps and for few, its parts that we do not ship, its settings."""
+    """A pipeline of diffusers: its name for many steps and for few, its parts that we do not ship, its settings.
+
+    ``shifts_latents``: it adds the autoencoder's shift, which must be a number. ``shifts_noise``: it asks the scheduler for a
+    shift of the noise levels, whatever the scheduler's settings.
+    """
 
     name: str
     few_step_name: str
     absent: tuple[str, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
+    shifts_latents: bool = False
+    shifts_noise: bool = False
 
 
 @dataclass(frozen=True)
@@ -201,7 +207,12 @@ SDXL = Family(
     "SDXL",
     UNET,
     "unet",
-    StockPipeline("StableDiffusionXLPipeline", "StableDiffusionXLPipeline", (*_TWO_TEXTS, *_PICTURE_PROMPT)),
+    StockPipeline(
+        "StableDiffusionXLPipeline",
+        "StableDiffusionXLPipeline",
+        (*_TWO_TEXTS, *_PICTURE_PROMPT),
+        {"force_zeros_for_empty_prompt": False},
+    ),
     _sdxl_keywords,
     _UNET_BLOCKS,
     _ATTENTION,
@@ -233,6 +244,7 @@ SD3 = Family(
         "StableDiffusion3Pipeline",
         "StableDiffusion3Pipeline",
         (*_TWO_TEXTS, "text_encoder_3", "tokenizer_3", *_PICTURE_PROMPT),
+        shifts_latents=True,
     ),
     _sd3_keywords,
     ("JointTransformerBlock",),
@@ -249,7 +261,13 @@ FLUX = Family(
     "FLUX",
     "FluxTransformer2DModel",
     "transformer",
-    StockPipeline("FluxPipeline", "FluxPipeline", (*_TWO_TEXTS, *_PICTURE_PROMPT)),
+    StockPipeline(
+        "FluxPipeline",
+        "FluxPipeline",
+        (*_TWO_TEXTS, *_PICTURE_PROMPT),
+        shifts_latents=True,
+        shifts_noise=True,
+    ),
     _flux_keywords,
     ("FluxTransformerBlock", "FluxSingleTransformerBlock"),
     ("attn",),

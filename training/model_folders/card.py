@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -39,6 +40,11 @@ states, mask = encode(prompts)
 empty_states, empty_mask = encode([""] * len(prompts))
 """
 
+_POOL = """\
+pooled = states.sum(1) / mask.sum(1, keepdim=True)
+empty_pooled = empty_states.sum(1) / empty_mask.sum(1, keepdim=True)
+"""
+
 _PIXART_CALL = """\
 pipeline = {pipeline}.from_pretrained(folder, text_encoder=None, tokenizer=None)
 images = pipeline(
@@ -67,6 +73,43 @@ images = pipeline(
 ).images
 """
 
+_GUIDED_CALL = """\
+pipeline = {pipeline}.from_pretrained(folder, {absent})
+images = pipeline(
+    prompt_embeds=states,
+    pooled_prompt_embeds=pooled,
+    negative_prompt_embeds=empty_states,
+    negative_pooled_prompt_embeds=empty_pooled,
+    num_inference_steps={steps},
+    guidance_scale={guidance},
+    height={height},
+    width={width},
+    generator=[torch.Generator().manual_seed(seed) for seed in range(len(prompts))],
+).images
+"""
+
+_FLUX_CALL = """\
+pipeline = {pipeline}.from_pretrained(folder, {absent})
+images = pipeline(
+    prompt_embeds=states,
+    pooled_prompt_embeds=pooled,
+    num_inference_steps={steps},
+    guidance_scale={guidance},
+    height={height},
+    width={width},
+    generator=[torch.Generator().manual_seed(seed) for seed in range(len(prompts))],
+).images
+"""
+
+_CALLS = {
+    "StableDiffusionPipeline": _UNET_CALL,
+    "StableDiffusionXLPipeline": _POOL + _GUIDED_CALL,
+    "PixArtAlphaPipeline": _PIXART_CALL,
+    "PixArtSigmaPipeline": _PIXART_CALL,
+    "StableDiffusion3Pipeline": _POOL + _GUIDED_CALL,
+    "FluxPipeline": _POOL + _FLUX_CALL,
+}
+
 _PARENTS_CALL = """\
 import torch
 from diffusers import DiffusionPipeline
@@ -89,15 +132,40 @@ def usage_code(folder: Path, prompt: str = "a red apple", max_tokens: int = 32) 
     ``max_tokens`` is the dataset's padding length. A consistency model takes 4 steps and no guidance. A model whose
     text is not the packaged encoder's takes its parent's text encoders; ``parent_folder`` must be set then.
     """
-    if not _reads_packaged_text(Path(folder)):
-        absent = [name for name, value in read_index(Path(folder)).items() if value == [None, None]]
-        return _PARENTS_CALL.format(absent=absent, prompt=prompt, steps=20, guidance=3.0)
-    unet, few_step = (Path(folder) / "unet").is_dir(), is_few_step(folder)
-    pipeline = read_index(Path(folder))["_class_name"]
-    encode = _ENCODE.format(pipeline=pipeline, max_tokens=max_tokens, prompt=prompt)
+    folder = Path(folder)
+    if not _reads_packaged_text(folder):
+        return _PARENTS_CALL.format(absent=_absent(read_index(folder)), prompt=prompt, steps=20, guidance=3.0)
+    index, few_step = read_index(folder), is_few_step(folder)
     steps, guidance = (FEW_STEPS, 1.0) if few_step else (20, 3.0)
-    call = _UNET_CALL if unet else _PIXART_CALL
-    return encode + call.format(pipeline=pipeline, steps=steps, guidance=guidance)
+    pipeline, side = index["_class_name"], _picture_side(folder)
+    call = _CALLS[pipeline].format(
+        pipeline=pipeline,
+        absent=", ".join(f"{name}=None" for name in _absent(index)),
+        steps=steps,
+        guidance=guidance,
+        height=side,
+        width=side,
+    )
+    encode = _ENCODE.format(pipeline=pipeline, max_tokens=max_tokens, prompt=prompt)
+    return _own_class(folder) + encode + call
+
+
+def _absent(index: Mapping[str, Any]) -> list[str]:
+    """Parts of a pipeline that do not travel with the folder."""
+    return [name for name, value in index.items() if value == [None, None]]
+
+
+def _own_class(folder: Path) -> str:
+    """The import by which a pipeline finds a class of ours; stock ones need none."""
+    _, kind = backbone_part(folder)
+    own = not kind.__module__.startswith("diffusers.")
+    return f"import {kind.__module__}  # its class is the backbone's\n" if own else ""
+
+
+def _picture_side(folder: Path) -> int:
+    """Height and width in pixels of the pictures that the autoencoder was made for."""
+    config = json.loads((folder / "vae" / "config.json").read_text(encoding="utf-8"))
+    return int(config["sample_size"])
 
 
 def _reads_packaged_text(folder: Path) -> bool:

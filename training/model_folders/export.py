@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,9 @@ from training.backbones import Family, bare, family_of
 from training.diffusion.few_step_schedulers import few_step_scheduler_of
 from training.diffusion.noise_process import Noising
 from training.diffusion.schedulers import scheduler_of
-from training.model_folders.classes import AUTOENCODER_FILES
 from training.model_folders.pretrained import child_index, copy_scheduler
 from training.model_folders.probe import probe
+from training.model_folders.stock_pipelines import copy_autoencoder, fitted_scheduler
 from training.run_folder import PROBE
 
 
@@ -35,19 +34,19 @@ def export_pipeline(
     ``few_step`` writes the scheduler of a consistency model; ``parent`` is the pipeline that a fine-tuned model came
     from, whose class and scheduler it keeps.
     """
-    part = part_of(backbone)
+    row = family_of(backbone)
     folder.mkdir(parents=True)
-    save_backbone(backbone, folder / part)
-    (folder / "vae").mkdir()
-    for name in AUTOENCODER_FILES:
-        shutil.copyfile(autoencoder_folder / name, folder / "vae" / name)
+    save_backbone(backbone, folder / row.part)
+    copy_autoencoder(autoencoder_folder, folder / "vae", row.pipeline)
     if parent is None:
-        scheduler = few_step_scheduler_of(noising) if few_step else scheduler_of(noising)
+        scheduler = fitted_scheduler(
+            few_step_scheduler_of(noising) if few_step else scheduler_of(noising), row.pipeline
+        )
         scheduler.save_pretrained(folder / "scheduler")
         index = _pipeline_index(backbone, type(scheduler).__name__, few_step=few_step)
     else:
         copy_scheduler(parent, folder / "scheduler")
-        index = child_index(parent) | {part: _index_entry(backbone)}
+        index = child_index(parent) | {row.part: _index_entry(backbone)}
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
     save_file({"output": probe(backbone)}, folder / PROBE)
 

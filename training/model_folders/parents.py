@@ -16,9 +16,10 @@ from training.backbones import blueprint, build_backbone
 from training.diffusion.few_step_schedulers import read_scheduler_config
 from training.diffusion.noise_process import Noising
 from training.diffusion.schedulers import noising_of
-from training.digests import sha256_file
+from training.digests import sha256_bytes
 from training.errors import FoundryError
 from training.model_folders.classes import AUTOENCODER_FILES, backbone_part, load_part
+from training.model_folders.stock_pipelines import autoencoder_file
 from training.recipes.execution import Execution, input_folder
 from training.recipes.specification import Recipe, TrainingSpecification
 
@@ -93,7 +94,7 @@ def check_latent_space(recipe: Recipe, folder: Path, autoencoder_folder: Path) -
                 f"{own}: missing, so nobody can tell the latent space of parent '{recipe.parent}'; "
                 "name the model/ folder of a finished run"
             )
-        found, wanted = sha256_file(own), sha256_file(ours)
+        found, wanted = (sha256_bytes(autoencoder_file(path)) for path in (own, ours))
         if found != wanted:
             raise FoundryError(
                 f"recipe '{recipe.name}': its parent '{recipe.parent}' was made in the latent space of another "

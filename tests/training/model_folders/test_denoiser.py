@@ -11,12 +11,13 @@ import torch
 from diffusers import DDPMScheduler, DPMSolverMultistepScheduler
 
 from tests.training.conftest import RunMaker
+from training.conditioning import Condition
 from training.diffusion.noise_process import Noising, alphas_cumprod
 from training.diffusion.schedulers import build_scheduler
 from training.digests import folder_digest
 from training.errors import FoundryError
 from training.model_folders.card import model_card_text, usage_code
-from training.model_folders.denoiser import Denoiser, initial_noise, sample
+from training.model_folders.denoiser import Denoiser, initial_noise, sample, sample_with
 from training.model_folders.probe import reload_equals_saved
 from training.run import run
 from training.text_encoders import MiniLMEncoder
@@ -36,6 +37,12 @@ def run_card(code: str, folder: Path) -> Any:
     return names
 
 
+def told(names: dict[str, Any]) -> Condition:
+    """What the card's call told the pipeline, for our sampler."""
+    given = Condition(names["states"], names["mask"], names.get("pooled"))
+    return given.with_null(Condition(names["empty_states"], names["empty_mask"], names.get("empty_pooled")))
+
+
 @pytest.mark.parametrize(
     "recipe",
     [
@@ -45,15 +52,21 @@ def run_card(code: str, folder: Path) -> Any:
         {"backbone": "PixArt-tiny", "diffusion": {"prediction": "v"}},
         {"backbone": "PixArt-tiny", "diffusion": {"prediction": "clean", "time_sampling": "uniform"}},
         {"backbone": "UNet-tiny", "diffusion": {"prediction": "clean"}},
+        {"backbone": "SDXL-stock-tiny"},
+        {"backbone": "SDXL-stock-tiny", "diffusion": {"prediction": "epsilon", "time_sampling": "uniform"}},
+        {"backbone": "SD3-tiny"},
+        {"backbone": "SD3-tiny", "diffusion": {"prediction": "clean"}},
+        {"backbone": "FLUX-tiny"},
+        {"backbone": "FLUX-tiny", "diffusion": {"prediction": "clean"}},
     ],
-    ids=["pixart-flow", "unet-flow", "unet-epsilon", "pixart-v", "pixart-clean", "unet-clean"],
+    ids=lambda recipe: f"{recipe['backbone']}-{recipe.get('diffusion', {}).get('prediction', 'flow')}",
 )
 @pytest.mark.filterwarnings("ignore")
 def test_the_cards_call_gives_our_sampler_s_pictures(runs: RunMaker, recipe: dict[str, Any]) -> None:
     folder = trained(runs, **recipe)
     names = run_card(usage_code(folder, PROMPTS[0]), folder)
     stock = np.stack([np.asarray(image) for image in names["images"]])
-    ours = sample(folder, MiniLMEncoder().prompts(PROMPTS), [0], steps=20, guidance=3.0)
+    ours = sample_with(Denoiser.load(folder), told(names), [0], 20, 3.0, latent_size=(8, 8))
     assert ours.shape == (1, 64, 64, 3)
     difference = np.abs(stock.astype(int) - ours.astype(int))
     assert difference.max() <= 2
