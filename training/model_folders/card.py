@@ -101,6 +101,11 @@ images = pipeline(
 ).images
 """
 
+_SEED = """\
+torch.manual_seed(0)  # this pipeline draws the noise between its steps from torch's own generator
+"""
+_DRAW_NOISE_THEMSELVES = ("StableDiffusion3Pipeline", "FluxPipeline")
+
 _CALLS = {
     "StableDiffusionPipeline": _UNET_CALL,
     "StableDiffusionXLPipeline": _POOL + _GUIDED_CALL,
@@ -138,7 +143,8 @@ def usage_code(folder: Path, prompt: str = "a red apple", max_tokens: int = 32) 
     index, few_step = read_index(folder), is_few_step(folder)
     steps, guidance = (FEW_STEPS, 1.0) if few_step else (20, 3.0)
     pipeline, side = index["_class_name"], _picture_side(folder)
-    call = _CALLS[pipeline].format(
+    seeded = _SEED if few_step and pipeline in _DRAW_NOISE_THEMSELVES else ""
+    call = seeded + _CALLS[pipeline].format(
         pipeline=pipeline,
         absent=", ".join(f"{name}=None" for name in _absent(index)),
         steps=steps,

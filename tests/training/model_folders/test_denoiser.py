@@ -11,7 +11,7 @@ import torch
 from diffusers import DDPMScheduler, DPMSolverMultistepScheduler
 
 from tests.training.conftest import RunMaker
-from training.conditioning import Condition
+from tests.training.model_folders.stock import run_card, told
 from training.diffusion.noise_process import Noising, alphas_cumprod
 from training.diffusion.schedulers import build_scheduler
 from training.digests import folder_digest
@@ -29,18 +29,6 @@ def trained(runs: RunMaker, **recipe: Any) -> Path:
     folder = runs.prepare(images_total=8, **recipe)
     run(folder.path)
     return folder.model
-
-
-def run_card(code: str, folder: Path) -> Any:
-    names: dict[str, Any] = {"folder": folder}
-    exec(compile(code, "model_card", "exec"), names)
-    return names
-
-
-def told(names: dict[str, Any]) -> Condition:
-    """What the card's call told the pipeline, for our sampler."""
-    given = Condition(names["states"], names["mask"], names.get("pooled"))
-    return given.with_null(Condition(names["empty_states"], names["empty_mask"], names.get("empty_pooled")))
 
 
 @pytest.mark.parametrize(
