@@ -106,7 +106,7 @@ def distilled_backbone(
     """
     from assets.distillation.student_gates import gates_of_student
     from assets.models.backbones import loss_curve, smaller_card
-    from assets.models.comparison import SCORES, Drawing, compare_smaller, smaller_markdown
+    from assets.models.comparison import Drawing, compare_smaller, smaller_markdown
     from assets.models.drawing import drawing_place, drawing_resources
     from training.planning.student_size import planned_parameters
     from training.recipes.distillation_study import is_study
@@ -128,8 +128,7 @@ def distilled_backbone(
     gate = GateResult.all_of(found for check, found in gates.items() if check not in told_only)
     card = smaller_card(run, models.profile, table)
     manifest = publish(store, name, key, run, child.provenance, gate, card)
-    store.write_table(SCORES, compared.table, child.provenance, key)
-    compared.keep_pictures(store, (name, key), child.parent, child.provenance)
+    compared.keep(store, (name, key), child.parent, child.provenance)
     metadata = {
         **run_metadata(run),
         "teacher": child.parent_name,

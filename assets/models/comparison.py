@@ -75,10 +75,6 @@ class Smaller:
     def keep(self, store: Store, child: Version, parent: Version, provenance: Provenance) -> None:
         """Store the table and what both drew; ``child`` and ``parent`` are asset and partition."""
         store.write_table(SCORES, self.table, provenance, child[1])
-        self.keep_pictures(store, child, parent, provenance)
-
-    def keep_pictures(self, store: Store, child: Version, parent: Version, provenance: Provenance) -> None:
-        """Store what both drew, without the table."""
         digest = self.table["model_digest"][0].as_py()
         keep_pictures(store, child, digest, self.by_child, provenance)
         keep_pictures(store, parent, store.require(*parent).digest, self.by_parent, provenance)
