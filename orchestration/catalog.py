@@ -14,8 +14,9 @@ from assets.encodings import definitions as encodings
 from assets.entities import definitions as entities
 from assets.evaluation import definitions as evaluation
 from assets.graph.definitions import settings, with_defaults
-from assets.graph.interfaces import Provenance, Surroundings
+from assets.graph.interfaces import Surroundings
 from assets.graph.steps import STEPS, provenance_of
+from assets.graph.versions import Provenance
 from assets.models import definitions as models
 from assets.models.parents import named_versions
 from assets.reports import definitions as reports

@@ -6,8 +6,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from assets.graph.interfaces import Manifest, Provenance, Surroundings
+from assets.graph.interfaces import Surroundings
 from assets.graph.steps import STEPS
+from assets.graph.versions import Manifest, Provenance
 from orchestration.catalog import expected_provenance, partition_keys
 from orchestration.profile import Profile
 from training.errors import FoundryError

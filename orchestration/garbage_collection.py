@@ -13,8 +13,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from assets.graph.interfaces import Manifest
 from assets.graph.steps import input_label
+from assets.graph.versions import Manifest
 from assets.versioning.impact import Impact, impact
 from assets.versioning.subjects import find_subject
 from orchestration.resources.files import FileFacts

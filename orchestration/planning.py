@@ -11,7 +11,7 @@ from orchestration.workspace import PROFILES_FOLDER
 from training.errors import FoundryError
 from training.recipes.files import load_recipes, read_yaml
 from training.recipes.specification import Recipe
-from training.validation import nearest
+from training.recipes.validation import nearest
 
 MACHINE_KEYS = (
     "gpus",

@@ -26,7 +26,7 @@ from training.recipes.files import load_recipes
 from training.recipes.grid import Grid, load_grid
 from training.recipes.specification import Recipe
 from training.recipes.text_encoder import EncoderSettings
-from training.validation import validate
+from training.recipes.validation import validate
 
 
 class ComputeProfile(BaseModel):

@@ -11,7 +11,7 @@ from typing import Any
 
 import duckdb
 
-from assets.graph.interfaces import Manifest
+from assets.graph.versions import Manifest
 from assets.versioning.naming import find, parse_time
 from orchestration.resources.history import NO_PARTITION
 from orchestration.resources.store import ManifestStore

@@ -16,7 +16,6 @@ stop             create it to stop the run after a checkpoint
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
@@ -28,10 +27,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from training.digests import sha256_bytes
-from training.errors import FoundryError
+from training.errors import FoundryError, write_error
 from training.recipes.execution import Execution
 from training.recipes.specification import TrainingSpecification
-from training.validation import validate
+from training.recipes.validation import validate
 
 PROBE = "probe.safetensors"
 """In a model folder: what the model says to a fixed input."""
@@ -208,17 +207,6 @@ def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise write_error(folder, error) from error
-
-
-def write_error(path: Path, error: OSError) -> FoundryError:
-    """The sentence for a failed write: which file, why, what to do."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return FoundryError(
-            f"{path}: disk full; what was there before is untouched. Free space and launch again."
-        )
-    return FoundryError(
-        f"{path}: cannot be written ({error.strerror}). Check the folder's rights and launch again."
-    )
 
 
 def sync_folder(path: Path) -> None:

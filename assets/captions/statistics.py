@@ -18,7 +18,7 @@ from numpy import ndarray
 
 from assets.captions.duplicates import cluster, distinct, similar_pairs
 from assets.encodings.text import text_id
-from assets.graph.interfaces import GateResult
+from assets.graph.versions import GateResult
 from evaluation.tables.columns import described
 from training.errors import FoundryError
 

@@ -18,9 +18,10 @@ from assets.graph.definitions import (
     picture,
     with_defaults,
 )
-from assets.graph.interfaces import Landing, Provenance, Store, Surroundings
+from assets.graph.interfaces import Landing, Store, Surroundings
 from assets.graph.schemas import CURATED_IMAGES, LANDED_IMAGES
 from assets.graph.steps import STEPS, provenance_of
+from assets.graph.versions import Provenance
 
 
 class DemoScenesConfig(dg.Config):

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from assets.corpus.landing import LandedBatch, LandedBefore
 from assets.derivation.reuse import previous_rows
-from assets.graph.interfaces import Provenance, Store
+from assets.graph.interfaces import Store
+from assets.graph.versions import Provenance
 
 _SHARD = "shard:"
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from assets.corpus import art
 from training.errors import FoundryError
-from training.validation import validate
+from training.recipes.validation import validate
 
 BackgroundKind = Literal["plain", "gradient", "two-tone", "checker"]
 WORD_CAP_HEIGHT_PX = 12

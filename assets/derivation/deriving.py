@@ -19,8 +19,9 @@ from assets.derivation.journal import Journal, unfinished
 from assets.derivation.reuse import previous_rows
 from assets.derivation.units import Derivation, Plan, Units, flat_rows, plan_units, stamped, unit_rows
 from assets.derivation.worker_errors import DeadlyRows
-from assets.graph.interfaces import BatchWorker, Compute, Manifest, Pending, Provenance, Store
+from assets.graph.interfaces import BatchWorker, Compute, Pending, Store
 from assets.graph.schemas import UNITS
+from assets.graph.versions import Manifest, Provenance
 from training.errors import FoundryError
 
 MAX_FAILED_SHARE = 0.2

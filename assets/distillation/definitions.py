@@ -9,8 +9,9 @@ from assets.distillation.configs import (
     TeacherConfig,
 )
 from assets.graph.definitions import gate_check, gate_checks, materialized, picture
-from assets.graph.interfaces import Compute, GateResult, Models, Store
+from assets.graph.interfaces import Compute, Models, Store
 from assets.graph.steps import STEPS, provenance_of
+from assets.graph.versions import GateResult
 from assets.models.children import prepare_child
 from assets.models.configs import resolved_config
 from assets.models.training_runs import publish, run_metadata

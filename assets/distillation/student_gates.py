@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from assets.graph.interfaces import GateResult
+from assets.graph.versions import GateResult
 from assets.models.backbones import gate_of_model
 from assets.models.comparison import gate_of_score, gate_of_size
 from assets.models.training_runs import TrainedRun

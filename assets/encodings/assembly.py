@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 
 from assets.encodings.concept_ranks import concept_ranks
 from assets.encodings.text import distinct_texts, text_id
-from assets.graph.interfaces import GateResult, Store
+from assets.graph.interfaces import Store
+from assets.graph.versions import GateResult
 from training.errors import FoundryError
 
 if TYPE_CHECKING:

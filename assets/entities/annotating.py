@@ -14,9 +14,10 @@ from assets.derivation.nested_rows import nest
 from assets.derivation.reuse import previous_rows
 from assets.derivation.units import Derivation, Units, input_digest
 from assets.derivation.work_items import table_items, work_for
-from assets.graph.interfaces import Compute, PerceptionModel, Provenance, Store, WorkItem
+from assets.graph.interfaces import Compute, PerceptionModel, Store, WorkItem
 from assets.graph.schemas import ENTITY_BOXES, ENTITY_MASKS
 from assets.graph.steps import STEPS
+from assets.graph.versions import Provenance
 from evaluation.tables.perception import BOXES, DESCRIPTIONS
 
 DESCRIPTION_TABLE = "entity_descriptions"

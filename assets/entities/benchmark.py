@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 
 from assets.corpus.curation import HASH_TOLERANCE, THUMBNAIL_TOLERANCE
 from assets.entities.phrase_concepts import concept_of, mentions, words_of
-from assets.graph.interfaces import GateResult
 from assets.graph.schemas import LAYOUT_BENCHMARK
+from assets.graph.versions import GateResult
 from training.errors import FoundryError
 
 DECLARED = "samples of the split held_out_concepts"

@@ -16,8 +16,9 @@ from assets.encodings.assembly import HELD_OUT
 from assets.evaluation.evaluation_table import held_out_errors
 from assets.evaluation.held_out import ScoringSettings, errors_among, held_out_samples, measure_errors
 from assets.evaluation.model_scores import ScoredModel
-from assets.graph.interfaces import Manifest, Models, Provenance, Store
+from assets.graph.interfaces import Models, Store
 from assets.graph.steps import SCORED_MODELS
+from assets.graph.versions import Manifest, Provenance
 from assets.models.drawing import (
     PICTURES,
     DrawingPlace,

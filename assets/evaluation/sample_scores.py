@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 
 from assets.derivation.reuse import previous_rows
 from assets.evaluation.held_out import rows_of_one_shape
-from assets.graph.interfaces import Manifest, Store
+from assets.graph.interfaces import Store
+from assets.graph.versions import Manifest
 from assets.models.drawing import pictures_of
 from assets.models.judging import decoded, held_out_pairs
 from evaluation.judge import Embedder

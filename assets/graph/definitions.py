@@ -12,8 +12,9 @@ import pyarrow as pa
 from pydantic import Field
 
 from assets.graph.columns import COLUMN_SOURCES
-from assets.graph.interfaces import GateResult, Manifest, Models, Provenance, Store
+from assets.graph.interfaces import Models, Store
 from assets.graph.steps import STEPS
+from assets.graph.versions import GateResult, Manifest, Provenance
 from training.errors import FoundryError
 
 OWNERS = ["team:foundry"]

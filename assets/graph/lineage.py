@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from assets.graph.interfaces import Manifest, Store
+from assets.graph.interfaces import Store
 from assets.graph.steps import input_label
+from assets.graph.versions import Manifest
 from training.errors import FoundryError
 
 

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from assets.graph.interfaces import Provenance, Store
+from assets.graph.interfaces import Store
+from assets.graph.versions import Provenance
 from training.errors import FoundryError
 
 

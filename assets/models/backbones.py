@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from assets.graph.interfaces import GateResult
+from assets.graph.versions import GateResult
 from assets.models.training_runs import TrainedRun, run_metadata
 from training.errors import FoundryError
 

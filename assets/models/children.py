@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from assets.graph.interfaces import Compute, Models, Provenance, Store
+from assets.graph.interfaces import Compute, Models, Store
 from assets.graph.steps import STEPS, provenance_of
+from assets.graph.versions import Provenance
 from assets.models.configs import BackboneConfig, recipe_overrides, trained_settings
 from assets.models.parents import Sources, child_sources, named_versions, parent_version
 from assets.models.training_runs import Log, TrainedRun, resolve_recipe, train_to_end

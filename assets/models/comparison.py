@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from assets.graph.interfaces import GateResult, Provenance, Store
+from assets.graph.interfaces import Store
+from assets.graph.versions import GateResult, Provenance
 from assets.models.drawing import (
     DrawingPlace,
     as_meant,

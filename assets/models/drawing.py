@@ -19,7 +19,8 @@ from jaxtyping import UInt8
 
 from assets.derivation.work_items import table_items
 from assets.encodings.assembly import HELD_OUT
-from assets.graph.interfaces import BatchWorker, Compute, Provenance, Resources, Store
+from assets.graph.interfaces import BatchWorker, Compute, Resources, Store
+from assets.graph.versions import Provenance
 from assets.pages.sheets import sheet_jpeg
 from evaluation.tables.samples import GENERATED_SAMPLES
 from training.errors import FoundryError

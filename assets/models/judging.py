@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from assets.graph.interfaces import GateResult, Store
+from assets.graph.interfaces import Store
+from assets.graph.versions import GateResult
 from assets.models.backbones import finite_losses
 from assets.models.training_runs import TrainedRun, run_metadata
 from assets.pages.markdown import markdown_table

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from assets.graph.interfaces import Provenance, Store
+from assets.graph.interfaces import Store
 from assets.graph.model_kinds import ModelRecipes, Version
 from assets.graph.steps import STEPS, input_label
+from assets.graph.versions import Provenance
 from training.errors import FoundryError
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from assets.graph.interfaces import Compute, GateResult, Manifest, Models, Provenance, Store
+from assets.graph.interfaces import Compute, Models, Store
 from assets.graph.lineage import as_records, trace
+from assets.graph.versions import GateResult, Manifest, Provenance
 from training.errors import FoundryError
 from training.recipes.execution import Execution
 from training.recipes.files import load_recipe, merge

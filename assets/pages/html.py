@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from assets.pages.sections import Page
 from assets.pages.tables import MAX_CHARACTERS, Bar, Cell, Column, Entry, Picture, Span, Table, spans_of
 from evaluation.plots.contact_sheets import safe_text
-from training.errors import FoundryError
-from training.run_folder import write_bytes_atomic, write_error
+from training.errors import FoundryError, write_error
+from training.run_folder import write_bytes_atomic
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -3,8 +3,9 @@
 import dagster as dg
 
 from assets.graph.definitions import gate_checks, materialized, picture
-from assets.graph.interfaces import Compute, GateResult, Models, Store
+from assets.graph.interfaces import Compute, Models, Store
 from assets.graph.steps import STEPS, provenance_of
+from assets.graph.versions import GateResult
 from assets.models.configs import resolved_config
 from assets.models.parents import named_versions, parent_version
 from assets.pruning.configs import PrunedConfig, PruningComparisonConfig, UnitScoresConfig

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from assets.derivation.work_items import table_items
-from assets.graph.interfaces import BatchWorker, GateResult, Store
+from assets.graph.interfaces import BatchWorker, Store
+from assets.graph.versions import GateResult
 from assets.models.drawing import DrawingPlace, Texts, as_meant, load_denoiser, stored_prompts
 from assets.pages.markdown import markdown_table
 from assets.pages.tables import Cell, Column, Table

@@ -10,8 +10,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from assets.graph.interfaces import Manifest, Store, StoredFile
+from assets.graph.interfaces import Store
 from assets.graph.schemas import table_keys
+from assets.graph.versions import Manifest, StoredFile
 from assets.versioning.naming import WORDS, check_partition, find, parse_time, resolve
 from assets.versioning.reasons import Pair, reasons_for
 from assets.versioning.rows import RowChange, compare_rows

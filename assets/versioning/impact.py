@@ -10,8 +10,9 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from assets.graph.interfaces import Manifest, Store
+from assets.graph.interfaces import Store
 from assets.graph.steps import input_label
+from assets.graph.versions import Manifest
 from assets.versioning.naming import State, state_of
 from assets.versioning.subjects import Subject, is_one_of, keys_of, stored_versions
 

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from assets.graph.interfaces import Manifest, Store
+from assets.graph.interfaces import Store
 from assets.graph.steps import input_label
+from assets.graph.versions import Manifest
 from training.errors import FoundryError
 
 WORDS = ("current", "previous", "first")

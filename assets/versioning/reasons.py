@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from assets.graph.interfaces import Manifest, Provenance
+from assets.graph.versions import Manifest, Provenance
 
 Pair = tuple[Manifest | None, Manifest | None]
 

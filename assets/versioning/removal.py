@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pyarrow.compute as pc
 
-from assets.graph.interfaces import Manifest, Store
+from assets.graph.interfaces import Store
 from assets.graph.lineage import trace_version, walk
+from assets.graph.versions import Manifest
 from assets.versioning.impact import is_model, splits_in_dataset, trained_splits_of
 from assets.versioning.subjects import is_one_of
 

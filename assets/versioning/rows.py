@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from assets.graph.interfaces import Manifest, Store
+from assets.graph.interfaces import Store
+from assets.graph.versions import Manifest
 from training.errors import FoundryError
 
 if TYPE_CHECKING:

@@ -12,9 +12,10 @@ from typing import Any
 import pyarrow.compute as pc
 
 from assets.encodings.text import text_id
-from assets.graph.interfaces import Manifest, Store
+from assets.graph.interfaces import Store
 from assets.graph.lineage import trace_version, walk
 from assets.graph.steps import input_label
+from assets.graph.versions import Manifest
 from assets.versioning.impact import SAMPLES_FILE
 from assets.versioning.subjects import is_one_of
 from training.errors import FoundryError

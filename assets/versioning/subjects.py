@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from assets.encodings.text import text_id
-from assets.graph.interfaces import Manifest, Store
+from assets.graph.interfaces import Store
+from assets.graph.versions import Manifest
 from training.digests import sha256_file
 from training.errors import FoundryError
 

@@ -31,8 +31,8 @@ from training.errors import FoundryError
 from training.feed.conditions import alt_texts
 from training.hardware import torch_threads
 from training.model_folders.classes import backbone_part, load_part
+from training.recipes.validation import nearest
 from training.shards import TrainingShards
-from training.validation import nearest
 
 TOKENS = 77
 SAMPLES = 16  # that similarity is measured on

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from assets.graph.interfaces import Manifest
+from assets.graph.versions import Manifest
 from orchestration.resources.files import Files, StoreError
 from orchestration.resources.manifests import from_json, provenance_key, to_json
 from orchestration.resources.records import stamp

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from assets.graph.interfaces import GateResult, Manifest, Provenance, StoredFile
+from assets.graph.versions import GateResult, Manifest, Provenance, StoredFile
 from training.digests import canonical_json, sha256_bytes
 
 

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 from jaxtyping import Int64
 
-from assets.graph.interfaces import StoredFile, WorkItem
+from assets.graph.interfaces import WorkItem
+from assets.graph.versions import StoredFile
 from orchestration.resources.files import StoreError, damaged, missing
 from training.digests import sha256_file
 

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Int64
 
-from assets.graph.interfaces import StoredFile
+from assets.graph.versions import StoredFile
 from orchestration.resources.files import Files, StoreError
 from training.digests import sha256_file
 

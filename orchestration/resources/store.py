@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from assets.graph.interfaces import GateResult, Manifest, Provenance, StoredFile, WorkItem
+from assets.graph.interfaces import WorkItem
 from assets.graph.steps import STEPS
+from assets.graph.versions import GateResult, Manifest, Provenance, StoredFile
 from orchestration.resources.files import Files, StoreError
 from orchestration.resources.history import History, label_of, place_of
 from orchestration.resources.manifests import content_digest

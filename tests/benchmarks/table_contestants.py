@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from assets.graph.interfaces import Provenance
+from assets.graph.versions import Provenance
 from orchestration.resources.store import ManifestStore
 
 ENTITIES_PER_IMAGE = 3.963  # 10.7 million entities on 2.7 million images

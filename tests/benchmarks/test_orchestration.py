@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from assets.graph.definitions import materialized
-from assets.graph.interfaces import Provenance
+from assets.graph.versions import Provenance
 from orchestration.resources.store import ManifestStore
 from orchestration.workspace import PROJECT_ROOT
 

@@ -17,9 +17,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from assets.graph.interfaces import Manifest
 from assets.graph.lineage import as_records, trace
 from assets.graph.steps import STEPS
+from assets.graph.versions import Manifest
 from orchestration.resources.store import ManifestStore
 from orchestration.sql import query
 from orchestration.workspace import Workspace

@@ -14,7 +14,8 @@ import pyarrow as pa
 from assets.derivation.deriving import refresh_table
 from assets.derivation.units import Derivation, Units
 from assets.derivation.work_items import table_items
-from assets.graph.interfaces import BatchWorker, Compute, Model, Provenance, Resources
+from assets.graph.interfaces import BatchWorker, Compute, Model, Resources
+from assets.graph.versions import Provenance
 from evaluation.tables.perception import CAPTIONS
 from orchestration.resources.compute import RayCompute
 from orchestration.resources.store import ManifestStore

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from assets.graph.interfaces import Models, Provenance, Resources
+from assets.graph.interfaces import Models, Resources
 from assets.graph.model_kinds import ModelRecipes
+from assets.graph.versions import Provenance
 from assets.scaling.points import input_digests, planned, run_folder_of
 from assets.scaling.progress import grid_rows, totals
 from assets.scaling.runs import read_cost, snapshot_path, train_point

@@ -18,8 +18,9 @@ from assets.derivation.units import Derivation, Units
 from assets.derivation.work_items import sample_work
 from assets.entities.annotating import annotated_boxes, describe, detect
 from assets.entities.selection import select_entities
-from assets.graph.interfaces import Landing, PerceptionModel, Provenance
+from assets.graph.interfaces import Landing, PerceptionModel
 from assets.graph.schemas import CURATED_IMAGES, ENTITY_PHRASES
+from assets.graph.versions import Provenance
 from evaluation.perception.roles import Role
 from evaluation.tables.perception import CAPTIONS
 from orchestration.perception_profile import PerceptionProfile

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 
 from assets.derivation.reuse import previous_rows
-from assets.graph.interfaces import Provenance
 from assets.graph.lineage import as_records, parse_target, trace
+from assets.graph.versions import Provenance
 from orchestration.freshness import difference
 from orchestration.resources.store import ManifestStore
 from training.errors import FoundryError

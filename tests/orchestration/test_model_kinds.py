@@ -10,9 +10,10 @@ import pyarrow as pa
 import pytest
 
 from assets.graph.definitions import gate_checks, materialized
-from assets.graph.interfaces import GateResult, Models, Provenance, Store, Surroundings
+from assets.graph.interfaces import Models, Store, Surroundings
 from assets.graph.model_kinds import ModelAsset, ModelCheck, ModelKind, ModelRecipes, ProfileFiles
 from assets.graph.steps import STEPS, Step, provenance_of
+from assets.graph.versions import GateResult, Provenance
 from assets.models.configs import DrawingConfig, resolved_config
 from assets.models.kinds import MODEL_KINDS
 from assets.models.parents import named_versions

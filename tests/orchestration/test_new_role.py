@@ -26,7 +26,7 @@ from orchestration.resources.perception import ProfilePerception
 from tests.assets.corpus.makers import picture
 from tests.evaluation.perception.hub import finders
 from training.errors import FoundryError
-from training.validation import validate
+from training.recipes.validation import validate
 
 SIZES = pa.schema([SAMPLE_ID, ("width", pa.int32()), *MADE_BY])
 HERE = "tests.orchestration.test_new_role"

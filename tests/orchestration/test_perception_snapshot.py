@@ -16,7 +16,7 @@ from orchestration.perception_profile import PerceptionProfile
 from orchestration.profile import load_profile
 from orchestration.resources.perception import ProfilePerception
 from training.errors import FoundryError
-from training.validation import validate
+from training.recipes.validation import validate
 
 SNAPSHOT: dict[str, Any] = json.loads(
     Path(__file__).with_name("perception_snapshot.json").read_text(encoding="utf-8")

@@ -10,7 +10,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from assets.graph.interfaces import Provenance
+from assets.graph.versions import Provenance
 from orchestration.definitions import build
 from orchestration.instance import open_instance
 from orchestration.launching import Launch, run_launch

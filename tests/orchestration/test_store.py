@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assets.graph.interfaces import GateResult, Provenance
+from assets.graph.versions import GateResult, Provenance
 from orchestration.resources.files import StoreError
 from orchestration.resources.manifests import from_json, provenance_key, to_json
 from orchestration.resources.store import ManifestStore

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from assets.graph.interfaces import Provenance
+from assets.graph.versions import Provenance
 from orchestration.garbage_collection import Rules, collect, plan_collection
 from orchestration.resources import parquet_writing
 from orchestration.resources.files import StoreError

@@ -19,8 +19,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from training.errors import FoundryError
-from training.run_folder import RunFolder, write_error
+from training.errors import FoundryError, write_error
+from training.run_folder import RunFolder
 
 LARGEST_SIGMA_REL = 0.288  # a uniform profile, gamma = 0, has 12^(-1/2)
 

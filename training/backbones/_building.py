@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from training.backbones._registry import BACKBONES
 from training.backbones._variant import Conditioning, Variant
 from training.errors import FoundryError
-from training.validation import nearest
+from training.recipes.validation import nearest
 
 Backbone = Any  # UNet2DConditionModel or one of three transformers; diffusers is not typed
 

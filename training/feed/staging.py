@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from training.digests import sha256_file
-from training.errors import FoundryError
-from training.run_folder import write_error
+from training.errors import FoundryError, write_error
 from training.shards.description import (
     DESCRIPTION_FILE,
     LATENT_FORMAT,

@@ -14,10 +14,9 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from training.errors import FoundryError
+from training.errors import FoundryError, write_error
 from training.loop.checkpoints import Part, Piece, TrainingState, commit, temporary_folder
 from training.loop.processes import Team
-from training.run_folder import write_error
 
 
 class Saver:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from jaxtyping import Float, Float32, UInt8
+from safetensors.torch import save_file
 from torch import Tensor
 
 from training.diffusion.latent_space import scaled
@@ -17,6 +18,7 @@ from training.errors import FoundryError
 from training.model_folders.denoiser import decode
 from training.packaged_models import SHIPPED_AUTOENCODER, SHIPPED_AUTOENCODER_DIGEST
 from training.recipes.autoencoder import AutoencoderOptions
+from training.run_folder import PROBE
 
 INITIAL_LOG_VARIANCE = -5.0
 
@@ -105,3 +107,9 @@ def probe_autoencoder(autoencoder: AutoencoderKL) -> dict[str, Tensor]:
     images = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
     latents = autoencoder.encode(images).latent_dist.mean
     return {"latents": latents, "images": autoencoder.decode(latents).sample}
+
+
+def write_autoencoder_probe(folder: Path) -> None:
+    """Keep what a saved autoencoder says to a fixed input beside it."""
+    reloaded = AutoencoderKL.from_pretrained(folder, low_cpu_mem_usage=False).eval()
+    save_file(probe_autoencoder(reloaded), folder / PROBE)

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from training.run_folder import write_error
+from training.errors import write_error
 
 
 def write_sheet(path: Path, images: UInt8[np.ndarray, "n height width 3"], columns: int = 8) -> None:

@@ -7,17 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
 from jaxtyping import Float
 from safetensors.torch import save_file
 from torch import Tensor
 
-from training.model_folders.autoencoders import build_autoencoder, probe_autoencoder
+from training.model_folders.autoencoders import build_autoencoder, write_autoencoder_probe
 from training.randomness import Draw
 from training.recipes.autoencoder import AutoencoderOptions
 from training.recipes.execution import Execution, input_folder
 from training.recipes.specification import TrainingSpecification
-from training.run_folder import PROBE
 from training.shards import ImageShards
 
 SCALE_SAMPLES = 512  # pictures that the latents' mean and spread are measured on
@@ -69,8 +67,7 @@ class AutoencoderObjective:
         state = {name: value.clone() for name, value in self.module.state_dict().items()}
         _centre(state, mean)
         self._save(folder, state, scaling_factor=float(1 / std))
-        reloaded = AutoencoderKL.from_pretrained(folder, low_cpu_mem_usage=False).eval()
-        save_file(probe_autoencoder(reloaded), folder / PROBE)
+        write_autoencoder_probe(folder)
 
     def export_weights(self, folder: Path) -> None:
         """Write the weights as they were trained, uncentred."""

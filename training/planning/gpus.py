@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from training.errors import FoundryError
-from training.validation import nearest
+from training.recipes.validation import nearest
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from typing import Any
 
 import torch
 
-from training.errors import FoundryError
+from training.errors import FoundryError, write_error
 from training.pruning.learning import MaskLearner, MaskUpdate
 from training.pruning.metering import Meter, ScoringCost
-from training.run_folder import write_bytes_atomic, write_error, write_text_atomic
+from training.run_folder import write_bytes_atomic, write_text_atomic
 
 SAVE_EVERY = 5
 """Updates between two saved states."""

@@ -19,7 +19,7 @@ from training.backbones import bare, collector_paused
 from training.errors import FoundryError
 from training.pruning._layers import Layer, UnitKey, layers_of
 from training.pruning.saving import counts_of, kept_units, pruned_class
-from training.validation import nearest
+from training.recipes.validation import nearest
 
 Keep = Mapping[UnitKey, Tensor]
 """For each module that is pruned, by kind and name: True for every unit that stays."""

@@ -16,7 +16,7 @@ from training.pruning._layers import Kind, UnitKey
 from training.pruning.discrete_masks import Costs, Scope, Scores, check_something_left, keep_best
 from training.pruning.ratios import Ratio, keep_count, ratio_of_sparsity
 from training.pruning.units import DEFAULT_KINDS, UnitGroup, unit_groups
-from training.validation import nearest
+from training.recipes.validation import nearest
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from training.recipes.files import load_recipe, merge, read_yaml
 from training.recipes.grid import LEAST_SEEDS, ShortName
 from training.recipes.section import Section
 from training.recipes.specification import Recipe
-from training.validation import nearest, validate
+from training.recipes.validation import nearest, validate
 
 PREFIX = "study."
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from training.errors import FoundryError
 from training.recipes.section import Section
 from training.recipes.specification import Recipe
-from training.validation import validate
+from training.recipes.validation import validate
 
 Named = TypeVar("Named", bound=Section)
 

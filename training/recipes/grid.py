@@ -19,7 +19,7 @@ from training.errors import FoundryError
 from training.recipes.files import load_recipe, merge, read_yaml
 from training.recipes.section import Positive, Section
 from training.recipes.specification import Recipe
-from training.validation import nearest, validate
+from training.recipes.validation import nearest, validate
 
 Mix = Literal["original", "recaptioned", "mixed"]
 MIX_OF_CAPTIONS: Mapping[str, str] = {"original": "original", "recaptioned": "recaptioned", "mixed": "paper"}

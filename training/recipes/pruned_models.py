@@ -18,7 +18,7 @@ from training.recipes.files import load_named, merge, read_yaml
 from training.recipes.pruning import KINDS, LEARNED_METHODS, Kind, Method, PruningOptions, pruning_preset
 from training.recipes.section import Section
 from training.recipes.specification import NAME_PATTERN
-from training.validation import validate
+from training.recipes.validation import validate
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Sparsity = Annotated[Decimal, Field(ge=0, lt=1)]

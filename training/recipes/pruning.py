@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from training.errors import FoundryError
 from training.recipes.section import Positive, Section
-from training.validation import nearest, validate
+from training.recipes.validation import nearest, validate
 
 Kind = Literal["heads", "ffn", "norm"]
 KINDS: tuple[Kind, ...] = ("heads", "ffn", "norm")

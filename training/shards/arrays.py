@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from training.errors import FoundryError
-from training.validation import nearest
+from training.recipes.validation import nearest
 
 Item = Literal["sample", "caption", "text", "token", "byte"]
 

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict
 
 from training.digests import canonical_json, sha256_bytes, sha256_file
 from training.errors import FoundryError
+from training.recipes.validation import validate
 from training.shards.arrays import array_file, array_in
-from training.validation import validate
 
 LATENT_FORMAT = "latents-2"
 IMAGE_FORMAT = "images-1"

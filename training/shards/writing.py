@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 from jaxtyping import Float16, Int32, Int64, UInt8
 
 from training.digests import sha256_file
-from training.errors import FoundryError
-from training.run_folder import write_error, write_text_atomic
+from training.errors import FoundryError, write_error
+from training.run_folder import write_text_atomic
 from training.shards.array_file import ArrayFile
 from training.shards.arrays import Item, array_file, shard_array
 from training.shards.checks import check_part, check_samples, check_texts

@@ -31,7 +31,7 @@ from evaluation.perception.role_models import Nomination, RoleModel, Workplace
 from training.digests import canonical_json, sha256_bytes
 from training.errors import FoundryError
 from training.packaged_models import MINILM_FILES
-from training.validation import validate
+from training.recipes.validation import validate
 
 DETECTOR_NAME = "embedded: regions grounded by name"
 DETECTOR_VERSION = 2  # raise when boxes change

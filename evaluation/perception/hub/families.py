@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from training.errors import FoundryError
-from training.validation import nearest
+from training.recipes.validation import nearest
 
 _CAPTION = "Describe this image in detail."
 _DESCRIBE = (

@@ -12,7 +12,7 @@ from evaluation.perception.roles import ROLES, HubPart
 from training.digests import canonical_json, sha256_bytes
 from training.errors import FoundryError
 from training.recipes.section import Fraction, Section
-from training.validation import validate
+from training.recipes.validation import validate
 
 HUB_VERSION = 1  # raise when answers change though weights and settings do not
 _EXECUTION = {"device", "batch_size", "cpus", "gpus", "actors", "threads"}

@@ -17,7 +17,7 @@ from evaluation.perception.networks.nanodet import (
 )
 from evaluation.perception.role_models import Factory, Nomination, RoleModel, Workplace
 from training.errors import FoundryError
-from training.validation import validate
+from training.recipes.validation import validate
 
 
 class NanoDetSettings(BaseModel):

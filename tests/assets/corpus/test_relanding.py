@@ -12,7 +12,8 @@ from assets.corpus.curation import curate
 from assets.corpus.identity import image_id_of
 from assets.corpus.landing import REMOVED, LandedBatch, LandedBefore, group_shards, land_group
 from assets.corpus.relanding import landed_before
-from assets.graph.interfaces import Landing, Provenance
+from assets.graph.interfaces import Landing
+from assets.graph.versions import Provenance
 from orchestration.resources.store import ManifestStore
 from tests.assets.corpus.makers import picture, write_parquet
 

@@ -15,8 +15,9 @@ from assets.derivation.deriving import Derived, derive, refresh_table
 from assets.derivation.nested_rows import nest, unnest
 from assets.derivation.units import Derivation, Units, plan_units
 from assets.derivation.work_items import table_items
-from assets.graph.interfaces import BatchWorker, Model, Provenance, Resources, WorkItem
+from assets.graph.interfaces import BatchWorker, Model, Resources, WorkItem
 from assets.graph.schemas import UNITS
+from assets.graph.versions import Provenance
 from evaluation.tables.perception import CAPTIONS
 from orchestration.resources.compute import InlineCompute
 from orchestration.resources.store import ManifestStore

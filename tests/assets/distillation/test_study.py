@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from assets.distillation.study import study_picture, summarise_study
-from assets.graph.interfaces import Provenance
+from assets.graph.versions import Provenance
 from assets.models.comparison import SCORES
 from evaluation.tables.scores import SMALLER_MODEL_SCORES
 from orchestration.resources.store import ManifestStore

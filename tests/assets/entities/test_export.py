@@ -17,7 +17,6 @@ from assets.entities.export import FORMATS, export_dataset
 from assets.entities.formats.records import ALT_TEXT, AnnotatedImage
 from assets.entities.licenses import license_class
 from assets.entities.tally import Tally
-from assets.graph.interfaces import GateResult, Provenance
 from assets.graph.schemas import (
     CURATED_IMAGES,
     ENTITY_ANNOTATIONS,
@@ -26,6 +25,7 @@ from assets.graph.schemas import (
     LAYOUT_BENCHMARK,
     RECAPTIONS,
 )
+from assets.graph.versions import GateResult, Provenance
 from orchestration.resources.records import Takedown
 from orchestration.resources.store import ManifestStore
 from orchestration.workspace import Workspace

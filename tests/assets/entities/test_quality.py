@@ -17,8 +17,8 @@ from assets.corpus.image_io import encode_png
 from assets.corpus.scenes import load_world
 from assets.entities.quality import Known, captioned_sample, drawn_attributes, quality_table
 from assets.entities.quality_figure import quality_figure
-from assets.graph.interfaces import Provenance
 from assets.graph.schemas import SCENE_TRUTH
+from assets.graph.versions import Provenance
 from assets.pages.measures import MEASURES
 from evaluation.metrics.grouped_counts import NUMBERS_OF_OBJECTS
 from orchestration.resources.store import ManifestStore

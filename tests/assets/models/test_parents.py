@@ -9,10 +9,10 @@ import dagster as dg
 import pyarrow as pa
 import pytest
 
-from assets.graph.interfaces import Provenance
 from assets.graph.lineage import as_records, trace
 from assets.graph.model_kinds import ModelRecipes
 from assets.graph.steps import STEPS, provenance_of
+from assets.graph.versions import Provenance
 from assets.models.kinds import MODEL_KINDS
 from assets.models.parents import named_versions, parent_version
 from assets.models.partitions import model_partitions

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from assets.graph.interfaces import GateResult
+from assets.graph.versions import GateResult
 from assets.pruning.pruned_model import (
     Cut,
     cut_model,

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from assets.graph.interfaces import Landing, Models, Provenance
+from assets.graph.interfaces import Landing, Models
+from assets.graph.versions import Provenance
 from assets.models.comparison import SCORES
 from assets.pages.html import render_page
 from assets.pages.measures import MEASURES

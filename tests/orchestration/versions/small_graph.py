@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 
 from assets.corpus.identity import image_id_of, sample_id_of
 from assets.encodings.text import text_id
-from assets.graph.interfaces import Manifest, Provenance
 from assets.graph.steps import input_label
+from assets.graph.versions import Manifest, Provenance
 from orchestration.resources.store import ManifestStore
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from assets.graph.interfaces import Provenance
 from assets.graph.steps import STEPS, Step
+from assets.graph.versions import Provenance
 from orchestration.accept_version import accept_version
 from orchestration.freshness import difference
 from orchestration.resources.records import Acceptance, Records

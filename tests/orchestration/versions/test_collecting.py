@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assets.graph.interfaces import Manifest, Provenance
 from assets.graph.lineage import as_records, trace
+from assets.graph.versions import Manifest, Provenance
 from assets.versioning.naming import known_versions
 from orchestration.garbage_collection import Rules, collect, plan_collection
 from orchestration.resources.files import StoreError

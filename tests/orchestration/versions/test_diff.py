@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assets.graph.interfaces import Provenance
+from assets.graph.versions import Provenance
 from assets.versioning.diff import Difference, diff
 from orchestration.resources import parquet_writing
 from orchestration.resources.store import ManifestStore

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from assets.graph.interfaces import Manifest, Provenance
+from assets.graph.versions import Manifest, Provenance
 from assets.versioning.naming import find, known_versions, parse_time, resolve
 from orchestration.resources.store import ManifestStore
 from orchestration.sql import parse_versions, query

@@ -17,7 +17,7 @@ from training.recipes.pruned_models import (
     load_scorings,
 )
 from training.recipes.pruning import PRESETS
-from training.validation import validate
+from training.recipes.validation import validate
 
 SCORES = """
 defaults: {pruning: {prompts: 4}}

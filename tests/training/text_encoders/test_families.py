@@ -16,8 +16,8 @@ from tests.training.text_encoders import checkpoints
 from tests.training.text_encoders.checkpoints import TEXTS, TOKENS
 from training.errors import FoundryError
 from training.recipes.text_encoder import EncoderSettings, encoder_digest, encoder_name, encoder_widths
+from training.recipes.validation import validate
 from training.text_encoders import TextEncoder, build_encoder
-from training.validation import validate
 
 
 def check_close(found: Any, expected: Any, tolerance: float = 2e-3) -> None:
