@@ -43,12 +43,13 @@ def backbone(
     }
     run = train_to_end(recipe, digests, paths, models, compute, context.log.info)
     gate = gate_of_model(run)
-    manifest = publish(store, "backbone", key, run, provenance, gate, backbone_card(run, models.profile))
     place = drawing_place(store, compute, drawing_resources(models.resources), context.log.info)
+    samples = preview(place, store, run.folder.model)  # a model that cannot be drawn is not published
+    manifest = publish(store, "backbone", key, run, provenance, gate, backbone_card(run, models.profile))
     metadata = {
         **run_metadata(run),
         "loss_curve": picture(loss_curve(run), "training loss over images seen"),
-        "samples": picture(preview(place, store, run.folder.model), "for held-out prompts"),
+        "samples": picture(samples, "for held-out prompts"),
     }
     return materialized(store, manifest, metadata, [gate_check("finite_and_reloads", gate)])
 

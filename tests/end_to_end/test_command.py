@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from orchestration.profile import load_profile
 from orchestration.resources.store import ManifestStore
 from orchestration.workspace import Workspace
 from tests.end_to_end.conftest import copy_of, flip_byte, foundry, said_while_built
@@ -38,8 +39,15 @@ def test_a_second_demo_finds_everything_fresh_and_ends_with_a_table_and_a_report
     assert "running" not in again.err
     assert "report.html" in again.err
     rows = again.rows()
-    assert {row["recipe"] for row in rows} == {"transformer-tiny", "transformer-tiny-seed1", "unet-tiny"}
+    assert {row["recipe"] for row in rows} == set(load_profile("smoke").of("backbone"))
     assert all(row["denoising error"] > 0 for row in rows)
+    for key, pipeline in (
+        ("sd3-tiny", "StableDiffusion3"),
+        ("flux-tiny", "Flux"),
+        ("sdxl-tiny", "StableDiffusionXL"),
+    ):
+        index = json.loads((store.local_folder("backbone", key) / "model_index.json").read_text())
+        assert index["_class_name"] == f"{pipeline}Pipeline"
     page = (store.local_folder("report") / "report.html").read_text()
     assert "Twemoji" in page
     assert "CC-BY 4.0" in page

@@ -279,7 +279,10 @@ def test_the_demo_launches_models_in_the_order_of_what_they_start_from(tmp_path:
                 "train_judge",
                 *(
                     f"train_model {name}"
-                    for name in ("unet-tiny", "transformer-tiny", "transformer-tiny-seed1")
+                    for name in (
+                        *("sdxl-tiny", "flux-tiny", "sd3-tiny"),
+                        *("unet-tiny", "transformer-tiny", "transformer-tiny-seed1"),
+                    )
                 ),
             ],
         ),
