@@ -106,7 +106,7 @@ def test_sql_sees_all_tables(smoke: Workspace) -> None:
     [
         (["sql", "SELECT nothing FROM nowhere"], "Tables: alignment_scores"),
         (["lineage", "backbones"], "There is no version of 'backbones'"),
-        (["lineage", "backbone"], "name one of: transformer-tiny"),
+        (["lineage", "backbone"], "transformer-tiny-seed1"),
         (["import", "/nowhere", "--name", "mine"], "/nowhere"),
         (["import", "/tmp", "--name", "Bad Name"], "Bad Name"),
         (["demo", "--data", "nobody"], "Nothing has landed under the name 'nobody'"),
