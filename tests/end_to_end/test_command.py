@@ -12,10 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from orchestration.definitions import surroundings_of
+from orchestration.demo import run_demo
+from orchestration.instance import open_instance
 from orchestration.profile import load_profile
 from orchestration.resources.store import ManifestStore
 from orchestration.workspace import Workspace
 from tests.end_to_end.conftest import copy_of, flip_byte, foundry, said_while_built
+from training.shards import TrainingShards
 
 
 def test_a_demo_says_what_it_will_do_and_nothing_of_ray(built: Workspace) -> None:
@@ -166,7 +170,8 @@ def test_a_flipped_byte_is_found_and_mended(smoke: Workspace, tmp_path: Path) ->
         ManifestStore(spoiled.store).verify(ManifestStore(spoiled.store).require(name, key))
 
 
-def test_own_pictures_run_through_the_graph(tmp_path: Path) -> None:
+def own_pictures(tmp_path: Path) -> Workspace:
+    """A home into which a folder of somebody's pictures, one of them broken, has been imported as ``boxes``."""
     source, random = tmp_path / "pictures", np.random.default_rng(0)
     source.mkdir()
     for index in range(160):
@@ -183,12 +188,34 @@ def test_own_pictures_run_through_the_graph(tmp_path: Path) -> None:
     assert "1 broken_image" in landed["set aside"]
     again = foundry(home, "import", str(source), "--name", "boxes", "--json").rows()[0]
     assert (again["shards written"], again["removed"]) == (0, 0)
+    return Workspace(home.home, "smoke", "boxes")
+
+
+def test_own_pictures_become_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All data assets; the models on top of it are trained in the next test, which takes minutes."""
+    boxes, profile = own_pictures(tmp_path), load_profile("smoke")
+    surroundings = surroundings_of(boxes, profile)
+    for name, value in boxes.environment().items():
+        monkeypatch.setenv(name, value)
+    models = "training backbones and judge"
+    with open_instance(boxes, profile):
+        done = run_demo(boxes, profile, surroundings, lambda _: None, lambda _: None, until=models)
+    assert done.error is None
+    quarantined = foundry(boxes, "sql", "SELECT key, reason FROM quarantine", "--json").rows()
+    assert quarantined == [{"key": "broken.png", "reason": "broken_image"}]
+    shards = TrainingShards.open(surroundings.store.local_folder("training_shards", require_gate=True))
+    said = {captions[0] for captions in shards.samples["captions"].to_pylist()}
+    assert len(said) > 100
+    assert said <= {f"a box number {index} on paper" for index in range(160)}
+
+
+@pytest.mark.slow
+def test_own_pictures_run_through_the_graph(tmp_path: Path) -> None:
+    boxes = own_pictures(tmp_path)
+    home = Workspace(boxes.home, "smoke", "scenes")
     done = foundry(home, "demo", "--data", "boxes")
     assert done.code == 0, done.out + done.err
-    boxes = Workspace(home.home, "smoke", "boxes")
     query = "SELECT value, remark FROM data_quality WHERE measure = 'against the truth'"
     (score,) = foundry(boxes, "sql", query, "--json").rows()
     assert score["value"] is None, "without truth, accuracies are unknown"
     assert "no truth table" in score["remark"]
-    quarantined = foundry(boxes, "sql", "SELECT key, reason FROM quarantine", "--json").rows()
-    assert quarantined == [{"key": "broken.png", "reason": "broken_image"}]
