@@ -18,6 +18,7 @@ from orchestration.workspace import PROJECT_ROOT, Workspace
 
 SNAPSHOT = Path(__file__).parent / "graph_snapshot.json"
 HEAVY = ("torch", "ray", "diffusers", "transformers", "open_clip", "duckdb")
+USUAL_IMPORT_SECONDS = 0.8  # CPU, of a bare import of dagster where nothing else runs
 
 
 @pytest.fixture(scope="module")
@@ -93,14 +94,17 @@ def test_profile_values_are_the_defaults_that_the_launchpad_shows(tmp_path: Path
 
 
 def test_loading_is_quick_and_imports_nothing_heavy() -> None:
-    """At most 1 s over a bare ``import dagster``, resolving the whole repository with its assets and jobs."""
+    """At most 1 s over a bare ``import dagster``, resolving the whole repository with its assets and jobs.
+
+    Beside other tests every CPU second does less: what the bare import takes over its usual time lengthens the limit.
+    """
     code = (
-        "import sys, time; import dagster; start = time.process_time()\n"
+        "import sys, time; begin = time.process_time(); import dagster; start = time.process_time()\n"
         "from orchestration.definitions import build\n"
         "from orchestration.workspace import workspace_from_environment\n"
         "repository = build(workspace_from_environment()).get_repository_def()\n"
         "repository.load_all_definitions(); repository.get_all_jobs()\n"
-        "print(time.process_time() - start)\n"
+        "print(time.process_time() - start, start - begin)\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules])\n"
     )
     runs = [
@@ -109,6 +113,7 @@ def test_loading_is_quick_and_imports_nothing_heavy() -> None:
         )
         for _ in range(3)
     ]
-    seconds = sorted(float(run.stdout.splitlines()[0]) for run in runs)
+    seconds, bare = zip(*(map(float, run.stdout.splitlines()[0].split()) for run in runs), strict=True)
     assert [run.stdout.splitlines()[1] for run in runs] == ["[]"] * 3
-    assert seconds[0] <= 1.0, f"loading took {seconds} CPU seconds over a bare import"
+    limit = max(1.0, min(bare) / USUAL_IMPORT_SECONDS)
+    assert min(seconds) <= limit, f"loading took {seconds} CPU seconds over a bare import of {bare}"
