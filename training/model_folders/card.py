@@ -73,33 +73,26 @@ images = pipeline(
 ).images
 """
 
-_GUIDED_CALL = """\
-pipeline = {pipeline}.from_pretrained(folder, {absent})
+_POOLED_CALL = """\
+pipeline = {{pipeline}}.from_pretrained(folder, {{absent}})
 images = pipeline(
     prompt_embeds=states,
     pooled_prompt_embeds=pooled,
-    negative_prompt_embeds=empty_states,
-    negative_pooled_prompt_embeds=empty_pooled,
-    num_inference_steps={steps},
-    guidance_scale={guidance},
-    height={height},
-    width={width},
+{negative}    num_inference_steps={{steps}},
+    guidance_scale={{guidance}},
+    height={{height}},
+    width={{width}},
     generator=[torch.Generator().manual_seed(seed) for seed in range(len(prompts))],
 ).images
 """
 
-_FLUX_CALL = """\
-pipeline = {pipeline}.from_pretrained(folder, {absent})
-images = pipeline(
-    prompt_embeds=states,
-    pooled_prompt_embeds=pooled,
-    num_inference_steps={steps},
-    guidance_scale={guidance},
-    height={height},
-    width={width},
-    generator=[torch.Generator().manual_seed(seed) for seed in range(len(prompts))],
-).images
+_NEGATIVE = """\
+    negative_prompt_embeds=empty_states,
+    negative_pooled_prompt_embeds=empty_pooled,
 """
+
+_GUIDED_CALL = _POOLED_CALL.format(negative=_NEGATIVE)
+_FLUX_CALL = _POOLED_CALL.format(negative="")  # is told the guidance: no empty text takes part
 
 _SEED = """\
 torch.manual_seed(0)  # this pipeline draws the noise between its steps from torch's own generator
