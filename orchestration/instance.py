@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,7 +39,13 @@ def open_instance(workspace: Workspace, profile: Profile) -> Iterator[dg.Dagster
     import dagster as dg
 
     enter_environment(workspace)
-    with dg.DagsterInstance.get() as instance:
+    # Dagster creates its tables without asking whether another process is at it: the workers of a new workspace would meet.
+    with (workspace.dagster / "opening.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        instance = dg.DagsterInstance.get()
+        instance.get_runs(limit=1)
+        instance.all_instigator_state()
+    with instance:
         instance.event_log_storage.set_concurrency_slots(
             profile.compute.pool, profile.compute.concurrent_runs
         )
