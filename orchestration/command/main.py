@@ -41,7 +41,7 @@ def demo(
         bool, typer.Option(help="train a new autoencoder instead of taking the shipped one")
     ] = False,
     everything: Annotated[
-        bool, typer.Option("--all", help="also the studies, every partition: longer than ten minutes")
+        bool, typer.Option("--all", help="also the studies, every partition: longer than eight minutes")
     ] = False,
     as_json: AsJson = False,
 ) -> None:

@@ -20,7 +20,7 @@ def test_budgets_leave_room_for_their_reserve() -> None:
 
 
 def test_measured_seconds_stand_beside_their_budget() -> None:
-    rows = ledger_rows({"judge": 31.0, "scenes": 2.0})
+    rows = ledger_rows({"judge": 41.0, "scenes": 2.0})
     by_name = {row.name: row for row in rows}
     assert [row.name for row in rows] == [stage.name for stage in DEMO_LEDGER]
     assert by_name["judge"].over_budget
@@ -31,7 +31,7 @@ def test_measured_seconds_stand_beside_their_budget() -> None:
 
 
 def test_unplanned_time_is_refused() -> None:
-    with pytest.raises(FoundryError, match="found stage 'coffee'; known are scenes"):
+    with pytest.raises(FoundryError, match="found stage 'coffee'; known are start-up, scenes"):
         ledger_rows({"coffee": 1.0})
     with pytest.raises(FoundryError, match="'judge' took nan"):
         ledger_rows({"judge": float("nan")})
