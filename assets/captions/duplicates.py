@@ -36,7 +36,7 @@ class Shingles:
     """
 
     hashes: UInt64[ndarray, " s"]
-    starts: Int[ndarray, " n+1"]
+    starts: Int[ndarray, " n_plus_1"]
 
     @property
     def counts(self) -> Int[ndarray, " n"]:

@@ -63,7 +63,7 @@ class Texts:
     texts: pa.Array
     num_words: Int[ndarray, " t"]
     noun: Int[ndarray, " m"]
-    starts: Int[ndarray, " t+1"]
+    starts: Int[ndarray, " t_plus_1"]
 
     def nouns_of(self, text: Int[ndarray, " n"]) -> tuple[Int[ndarray, " k"], Int[ndarray, " k"]]:
         """(position in ``text``, noun) for every noun of every text asked for."""
@@ -226,7 +226,7 @@ def caption_check(
     by_set = {row["captions"]: row for row in statistics.to_pylist()}
     original, recaptioned, mixed = (by_set[name] for name in SETS)
     gain = _ratio(recaptioned["nouns_per_image"], original["nouns_per_image"])
-    diversity = _ratio(recaptioned["unique_nouns"], original["unique_nouns"])
+    diversity = _ratio(float(recaptioned["unique_nouns"]), float(original["unique_nouns"]))
     share = recaptioned["near_duplicate_share"]
     passed = {
         "dense": _reaches(gain, min_density_gain) and mixed["nouns_per_image"] >= original["nouns_per_image"],

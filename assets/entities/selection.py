@@ -197,11 +197,11 @@ def _suppress(
 
 
 def _iou(
-    first: Float[np.ndarray, "*n 4"],
-    second: Float[np.ndarray, "*n 4"],
-    first_area: Float[np.ndarray, "*n"],
-    second_area: Float[np.ndarray, "*n"],
-) -> Float[np.ndarray, "*n"]:
+    first: Float[np.ndarray, "*#n 4"],
+    second: Float[np.ndarray, "*#n 4"],
+    first_area: Float[np.ndarray, "*#n"],
+    second_area: Float[np.ndarray, "*#n"],
+) -> Float[np.ndarray, "*#n"]:
     """Intersection over union, in [0, 1]; 0 where both are empty or a corner is not a number."""
     sides = np.minimum(first[..., 2:], second[..., 2:]) - np.maximum(first[..., :2], second[..., :2])
     shared = np.maximum(sides[..., 0], 0.0) * np.maximum(sides[..., 1], 0.0)

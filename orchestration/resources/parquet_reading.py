@@ -26,7 +26,7 @@ class RowsOfFile:
 
     url: str
     sha256: str
-    groups: tuple[tuple[int, Int64[np.ndarray, " rows"]], ...]
+    groups: tuple[tuple[int, Int64[np.ndarray, " _"]], ...]
 
     @property
     def num_rows(self) -> int:
@@ -167,7 +167,7 @@ def plan_work(
 
 def _wanted_rows(
     url: str, sha256: str, key: str, wanted: pa.Array
-) -> list[tuple[int, Int64[np.ndarray, " rows"]]]:
+) -> list[tuple[int, Int64[np.ndarray, " _"]]]:
     import pyarrow.compute as pc
 
     found = []
