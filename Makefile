@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 PROCESSES ?= 3
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | sha256sum | cut -c1-16)
 
+# Where bytecode is not to be written, every process of a run would compile all of it again.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: install demo demo-all teachers demo-data ui test test-all soak bench doctor clean
 
 install: $(STAMP)

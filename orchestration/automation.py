@@ -81,13 +81,13 @@ def refresh_schedule(profile: Profile) -> dg.ScheduleDefinition:
     return data_refresh
 
 
-def conditions_sensor() -> dg.AutomationConditionSensorDefinition:
+def conditions_sensor(profile: Profile) -> dg.AutomationConditionSensorDefinition:
     """Evaluates the automation conditions of the cheap assets (statistics and the dataset)."""
     return dg.AutomationConditionSensorDefinition(
         "cheap_assets",
         target=dg.AssetSelection.all(),
         default_status=dg.DefaultSensorStatus.RUNNING,
-        minimum_interval_seconds=30,
+        minimum_interval_seconds=profile.automation.conditions_seconds,
         description="Rebuilds caption statistics and training shards after their inputs changed.",
     )
 

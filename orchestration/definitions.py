@@ -96,7 +96,7 @@ def build(workspace: Workspace, profile: Profile | None = None) -> dg.Definition
         schedules=[automation.refresh_schedule(profile)],
         sensors=[
             automation.landing_sensor(profile, surroundings),
-            automation.conditions_sensor(),
+            automation.conditions_sensor(profile),
             automation.staleness_sensor(profile, surroundings),
         ],
         resources={

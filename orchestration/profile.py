@@ -78,6 +78,9 @@ class AutomationProfile(BaseModel):
     landing_seconds: int = Field(
         30, ge=5, le=86400, description="seconds between looks into the landing folder"
     )
+    conditions_seconds: int = Field(
+        30, ge=5, le=86400, description="seconds between looks at what follows its inputs by itself"
+    )
     staleness_seconds: int = Field(
         60, ge=5, le=86400, description="seconds between comparisons with the code's versions"
     )

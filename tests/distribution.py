@@ -2,7 +2,7 @@
 
 What is expensive to make is made once a process: the group ``commands`` builds the smoke workspace with which all
 end-to-end tests begin, ``ray`` starts one Ray for all tests of the compute, ``server`` one Dagster webserver, ``forks``
-a server of processes that have imported torch. The groups wait a great deal, so they come first, side by side with what
+a server of processes that have imported torch, ``papers`` counts the papers' models. The groups wait a great deal, so they come first, side by side with what
 computes; small files come last, to fill up.
 
 pytest-xdist's own groups (``--dist loadgroup``) do not work with pytest from 9.2 on: they travel as a suffix of
@@ -24,6 +24,7 @@ GROUPS = {
     "ray": r"tests/orchestration/test_(compute|training_cluster)",
     "server": r"tests/end_to_end/test_user_interface",
     "forks": r"tests/training/(test_run|loop/test_parallelism|loop/test_async_checkpointing)\.py",
+    "papers": r"tests/evaluation/(claims/test_claims|claims/test_counted|analysis/test_sizes)\.py",
 }
 """Pattern of the paths of each group, in the order in which groups are begun."""
 

@@ -8,12 +8,19 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 
+from orchestration.definitions import build
+from orchestration.instance import open_instance
+from orchestration.launching import Launch, run_launch
+from orchestration.profile import load_profile
 from orchestration.resources.store import ManifestStore
 from orchestration.workspace import PROJECT_ROOT, Workspace
 
@@ -89,6 +96,34 @@ def copy_of(workspace: Workspace, home: Path) -> Workspace:
     if not copy.landing.exists():  # that of composed scenes lies inside
         shutil.copytree(workspace.landing, copy.landing)
     return copy
+
+
+class Runs:
+    """Runs in this process, with the environment that the workspace's command would have."""
+
+    def __init__(self, workspace: Workspace, instance: dg.DagsterInstance) -> None:
+        self.instance = instance
+        self._definitions = build(workspace)
+
+    def launch(
+        self, job: str, partition: str | None = None, config: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> None:
+        """Execute one run, which has to succeed."""
+        outcome = run_launch(self._definitions, self.instance, Launch(job, partition, config or {}))
+        assert outcome.error is None, outcome.error
+
+
+@contextmanager
+def runs_in(workspace: Workspace) -> Iterator[Runs]:
+    """Runs in a workspace of the smoke profile."""
+    before = dict(os.environ)
+    os.environ.update(workspace.environment())
+    try:
+        with open_instance(workspace, load_profile("smoke")) as instance:
+            yield Runs(workspace, instance)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def flip_byte(path: Path) -> None:

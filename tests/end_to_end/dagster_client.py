@@ -141,7 +141,7 @@ class DagsterClient:
     def wait_for_end(self, run_id: str, seconds: float = 150) -> str:
         """The status in which a run ended."""
         ended = ("SUCCESS", "FAILURE", "CANCELED")
-        wait_for(lambda: self.run(run_id)["status"] in ended, seconds, f"run {run_id} to end")
+        wait_for(lambda: self.run(run_id)["status"] in ended, seconds, f"run {run_id} to end", every=1.0)
         return str(self.run(run_id)["status"])
 
     def asset(self, name: str, partition: str | None = None) -> dict[str, Any]:
@@ -171,12 +171,12 @@ def tags_of(materialization: Mapping[str, Any]) -> dict[str, str]:
     return {tag["key"]: tag["value"] for tag in materialization["tags"]}
 
 
-def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float, what: str, every: float = 0.3) -> None:
     """Poll until the condition holds; fails with what was waited for."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}"
-        time.sleep(0.3)
+        time.sleep(every)
 
 
 def free_port() -> int:

@@ -13,12 +13,10 @@ import pytest
 from PIL import Image
 
 from orchestration.definitions import surroundings_of
-from orchestration.demo import run_demo
-from orchestration.instance import open_instance
 from orchestration.profile import load_profile
 from orchestration.resources.store import ManifestStore
 from orchestration.workspace import Workspace
-from tests.end_to_end.conftest import copy_of, flip_byte, foundry, said_while_built
+from tests.end_to_end.conftest import copy_of, flip_byte, foundry, runs_in, said_while_built
 from training.shards import TrainingShards
 
 
@@ -170,11 +168,11 @@ def test_a_flipped_byte_is_found_and_mended(smoke: Workspace, tmp_path: Path) ->
         ManifestStore(spoiled.store).verify(ManifestStore(spoiled.store).require(name, key))
 
 
-def own_pictures(tmp_path: Path) -> Workspace:
+def own_pictures(tmp_path: Path, count: int) -> Workspace:
     """A home into which a folder of somebody's pictures, one of them broken, has been imported as ``boxes``."""
     source, random = tmp_path / "pictures", np.random.default_rng(0)
     source.mkdir()
-    for index in range(160):
+    for index in range(count):
         color = random.integers(0, 255, 3)
         canvas = np.full((80, 96, 3), color, np.uint8)
         canvas[20:60, 24 : 40 + index % 40] = 255 - color
@@ -184,34 +182,33 @@ def own_pictures(tmp_path: Path) -> Workspace:
     (source / "broken.txt").write_text("nothing")
     home = Workspace(tmp_path / "home", "smoke", "scenes")
     landed = foundry(home, "import", str(source), "--name", "boxes", "--json").rows()[0]
-    assert landed["samples"] == 160
+    assert landed["samples"] == count
     assert "1 broken_image" in landed["set aside"]
     again = foundry(home, "import", str(source), "--name", "boxes", "--json").rows()[0]
     assert (again["shards written"], again["removed"]) == (0, 0)
     return Workspace(home.home, "smoke", "boxes")
 
 
-def test_own_pictures_become_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All data assets; the models on top of it are trained in the next test, which takes minutes."""
-    boxes, profile = own_pictures(tmp_path), load_profile("smoke")
+def test_own_pictures_become_a_data_set(tmp_path: Path) -> None:
+    """All data assets; the models on top of them are trained in the next test, which takes minutes."""
+    boxes, profile = own_pictures(tmp_path, 60), load_profile("smoke")
     surroundings = surroundings_of(boxes, profile)
-    for name, value in boxes.environment().items():
-        monkeypatch.setenv(name, value)
-    models = "training backbones and judge"
-    with open_instance(boxes, profile):
-        done = run_demo(boxes, profile, surroundings, lambda _: None, lambda _: None, until=models)
-    assert done.error is None
+    with runs_in(boxes) as runs:
+        runs.launch("publish_autoencoder")
+        for group in profile.group_keys:
+            runs.launch("refresh_group", group)
+        runs.launch("assemble_dataset")
     quarantined = foundry(boxes, "sql", "SELECT key, reason FROM quarantine", "--json").rows()
     assert quarantined == [{"key": "broken.png", "reason": "broken_image"}]
     shards = TrainingShards.open(surroundings.store.local_folder("training_shards", require_gate=True))
     said = {captions[0] for captions in shards.samples["captions"].to_pylist()}
-    assert len(said) > 100
-    assert said <= {f"a box number {index} on paper" for index in range(160)}
+    assert len(said) > 40
+    assert said <= {f"a box number {index} on paper" for index in range(60)}
 
 
 @pytest.mark.slow
 def test_own_pictures_run_through_the_graph(tmp_path: Path) -> None:
-    boxes = own_pictures(tmp_path)
+    boxes = own_pictures(tmp_path, 160)
     home = Workspace(boxes.home, "smoke", "scenes")
     done = foundry(home, "demo", "--data", "boxes")
     assert done.code == 0, done.out + done.err

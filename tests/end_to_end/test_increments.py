@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,60 +11,43 @@ import pytest
 
 from assets.graph.steps import STEPS
 from orchestration.automation import removed_behind
-from orchestration.definitions import build, surroundings_of
+from orchestration.definitions import surroundings_of
 from orchestration.freshness import asset_freshness
-from orchestration.instance import open_instance
-from orchestration.launching import Launch, run_launch
 from orchestration.profile import load_profile
 from orchestration.resources.store import ManifestStore
 from orchestration.workspace import Workspace
-from tests.end_to_end.conftest import copy_of, foundry
+from tests.end_to_end.conftest import Runs, copy_of, foundry, runs_in
 
 GROUP = "group-00"
 BY_GROUP = [name for name, step in STEPS.items() if step.partitioned_by == "groups"]
 
 
-class Runs:
-    """Runs of one shard group in this process, and what they asked of models."""
+class Refreshes:
+    """Refreshes of one shard group, and what they asked of models."""
 
-    def __init__(self, workspace: Workspace, instance: dg.DagsterInstance) -> None:
-        self._definitions = build(workspace)
-        self._instance = instance
+    def __init__(self, runs: Runs) -> None:
+        self._runs = runs
 
     def refresh(self, **config: Mapping[str, Any]) -> dict[str, int]:
         """Units that each asset's model was asked for."""
-        outcome = run_launch(self._definitions, self._instance, Launch("refresh_group", GROUP, config))
-        assert outcome.error is None, outcome.error
+        self._runs.launch("refresh_group", GROUP, config)
         return {name: computed for name in BY_GROUP if (computed := self._computed(name)) is not None}
 
     def _computed(self, name: str) -> int | None:
-        records = self._instance.fetch_materializations(
+        records = self._runs.instance.fetch_materializations(
             dg.AssetRecordsFilter(asset_key=dg.AssetKey(name), asset_partitions=[GROUP]), limit=1
         ).records
         metadata = records[0].asset_materialization.metadata  # type: ignore[union-attr]
         return int(metadata["units_computed"].value) if "units_computed" in metadata else None  # type: ignore[arg-type]
 
 
-@contextmanager
-def runs_in(workspace: Workspace) -> Iterator[Runs]:
-    """Runs in a workspace, with the environment that its command would have."""
-    before = dict(os.environ)
-    os.environ.update(workspace.environment())
-    try:
-        with open_instance(workspace, load_profile("smoke")) as instance:
-            yield Runs(workspace, instance)
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
 @pytest.fixture
-def runs(smoke: Workspace) -> Iterator[Runs]:
+def runs(smoke: Workspace) -> Iterator[Refreshes]:
     with runs_in(smoke) as found:
-        yield found
+        yield Refreshes(found)
 
 
-def test_nothing_new_asks_no_model(runs: Runs, store: ManifestStore) -> None:
+def test_nothing_new_asks_no_model(runs: Refreshes, store: ManifestStore) -> None:
     before = {name: store.require(name, GROUP).digest for name in BY_GROUP}
     computed = runs.refresh()
     assert len(computed) == 9
@@ -74,7 +55,7 @@ def test_nothing_new_asks_no_model(runs: Runs, store: ManifestStore) -> None:
     assert {name: store.require(name, GROUP).digest for name in BY_GROUP} == before
 
 
-def test_a_changed_threshold_selects_again_and_asks_no_model(runs: Runs, store: ManifestStore) -> None:
+def test_a_changed_threshold_selects_again_and_asks_no_model(runs: Refreshes, store: ManifestStore) -> None:
     captions, entities = store.read_table("recaptions", GROUP), store.read_table("entity_annotations", GROUP)
     stricter: dict[str, dict[str, Any]] = {
         "recaptions": {"captions_per_image": 1},
@@ -97,7 +78,8 @@ def test_an_image_that_is_taken_down_leaves_and_comes_back(smoke: Workspace, tmp
     landed = store.read_table("landed_images", GROUP, ["sample_id", "image_id", "split"]).to_pylist()
     gone = next(row for row in landed if row["split"] == "train")
     before = {name: store.read_table(name, GROUP).num_rows for name in BY_GROUP}
-    with runs_in(workspace) as runs:
+    with runs_in(workspace) as launched:
+        runs = Refreshes(launched)
         done = foundry(workspace, "remove", gone["image_id"], "--because", "asked to")
         assert done.code == 0, done.err
         states = asset_freshness(profile, surroundings, "landed_images")

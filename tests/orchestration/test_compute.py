@@ -70,6 +70,7 @@ def test_ray_and_inline_make_the_same_model_and_tell_how_it_goes(
     assert any(line.startswith("dispatched to Ray (1 CPUs, 0 GPUs)") for line in said)
 
 
+@pytest.mark.slow
 def test_a_killed_driver_leaves_a_run_that_ends_bit_equal(ray_compute: RayCompute, tmp_path: Path) -> None:
     whole, killed = run_folder(tmp_path / "whole", 1600), run_folder(tmp_path / "killed", 1600)
     InlineCompute().train(whole.path, Resources(), lambda _: None)

@@ -78,6 +78,7 @@ def test_a_worker_killed_in_the_middle_costs_no_row_and_repeats_none(
     assert 0 < again <= 2 * 64, "only what the dead worker had in hand is done again"
 
 
+@pytest.mark.slow
 def test_a_row_that_kills_every_worker_is_found_and_all_others_are_answered(
     ray_compute: RayCompute, tmp_path: Path
 ) -> None:

@@ -18,7 +18,7 @@ from orchestration.workspace import PROJECT_ROOT, Workspace
 
 SNAPSHOT = Path(__file__).parent / "graph_snapshot.json"
 HEAVY = ("torch", "ray", "diffusers", "transformers", "open_clip", "duckdb")
-USUAL_IMPORT_SECONDS = 0.8  # CPU, of a bare import of dagster where nothing else runs
+MOST_OVER_BARE_IMPORT = 2.0  # usually 1.1; beside other tests up to 1.8
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +94,9 @@ def test_profile_values_are_the_defaults_that_the_launchpad_shows(tmp_path: Path
 
 
 def test_loading_is_quick_and_imports_nothing_heavy() -> None:
-    """At most 1 s over a bare ``import dagster``, resolving the whole repository with its assets and jobs.
+    """Resolving the whole repository with its assets and jobs takes at most twice what a bare ``import dagster`` does.
 
-    Beside other tests every CPU second does less: what the bare import takes over its usual time lengthens the limit.
+    Both are measured in one process, so that a slow or busy machine slows both; the best of three counts.
     """
     code = (
         "import sys, time; begin = time.process_time(); import dagster; start = time.process_time()\n"
@@ -113,7 +113,7 @@ def test_loading_is_quick_and_imports_nothing_heavy() -> None:
         )
         for _ in range(3)
     ]
-    seconds, bare = zip(*(map(float, run.stdout.splitlines()[0].split()) for run in runs), strict=True)
+    timed = [tuple(map(float, run.stdout.splitlines()[0].split())) for run in runs]
     assert [run.stdout.splitlines()[1] for run in runs] == ["[]"] * 3
-    limit = max(1.0, min(bare) / USUAL_IMPORT_SECONDS)
-    assert min(seconds) <= limit, f"loading took {seconds} CPU seconds over a bare import of {bare}"
+    ratios = [loading / bare for loading, bare in timed]
+    assert min(ratios) <= MOST_OVER_BARE_IMPORT, f"CPU seconds of loading, and of a bare import: {timed}"

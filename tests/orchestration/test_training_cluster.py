@@ -23,9 +23,9 @@ from training.run_folder import RunFolder, prepare
 IMAGES, EVERY = 320, 16
 
 
-def shared_run(root: Path, world_size: int = 2) -> RunFolder:
+def shared_run(root: Path, world_size: int = 2, images: int = IMAGES) -> RunFolder:
     """A run for several workers that keeps all of its checkpoints."""
-    folder = run_folder(root, IMAGES)
+    folder = run_folder(root, images)
     settings = {"world_size": world_size, "checkpoint_every_images": EVERY, "keep_checkpoints": 100}
     return prepare(root / "runs", folder.read_spec(), folder.read_execution().model_copy(update=settings))
 
@@ -39,6 +39,17 @@ def own_worker() -> psutil.Process | None:
     return None
 
 
+def test_two_workers_train_as_two_processes_do(ray_compute: RayCompute, tmp_path: Path) -> None:
+    alone, on_ray = shared_run(tmp_path / "alone", images=64), shared_run(tmp_path / "ray", images=64)
+    fork(train_part, alone.path)
+    said: list[str] = []
+    ray_compute.train(on_ray.path, Resources(), said.append)
+    assert digest_of(on_ray) == digest_of(alone)
+    assert any(line.startswith("dispatched to Ray (2 workers of 1 CPUs, 0 GPUs)") for line in said)
+    assert not (on_ray.path / RAY_FOLDER).exists()
+
+
+@pytest.mark.slow
 def test_a_killed_worker_costs_the_work_since_the_last_checkpoint(
     ray_compute: RayCompute, tmp_path: Path
 ) -> None:
@@ -65,7 +76,6 @@ def test_a_killed_worker_costs_the_work_since_the_last_checkpoint(
     assert found["reached"] - found["saved"] <= 2 * EVERY
     written = {path: path.stat().st_mtime_ns for path in found["written"]}
     assert written == found["written"], "what had been saved was done again"
-    assert any(line.startswith("dispatched to Ray (2 workers of 1 CPUs, 0 GPUs)") for line in said)
     assert not (killed.path / RAY_FOLDER).exists()
 
 
