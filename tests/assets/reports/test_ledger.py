@@ -26,7 +26,7 @@ def test_measured_seconds_stand_beside_their_budget() -> None:
     assert by_name["judge"].over_budget
     assert not by_name["scenes"].over_budget
     assert by_name["report"].measured_seconds is None
-    assert ledger_total(rows).measured_seconds == 33.0
+    assert ledger_total(rows).measured_seconds == 43.0
     assert ledger_total(ledger_rows({})).measured_seconds is None
 
 
