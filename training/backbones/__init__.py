@@ -41,4 +41,5 @@ from training.backbones.families import attentions as attentions
 from training.backbones.families import bare as bare
 from training.backbones.families import family_of as family_of
 from training.backbones.families import find_family as find_family
+from training.backbones.families import hidden_matrices as hidden_matrices
 from training.backbones.families import pooled_dim as pooled_dim

@@ -46,7 +46,7 @@ class Family:
 
     ``class_name``: diffusers' class; ``own_classes``: modules of our classes that descend from it, imported when a folder
     asks for one. ``part``: where a pipeline keeps it. ``blocks``: classes of its transformer blocks; ``attention``: the
-    names that attention has in them. ``keywords``: see :data:`Keywords`. ``refused``: places of a condition that its
+    names that attention has in them. ``hidden``: classes whose matrices are hidden ones. ``keywords``: see :data:`Keywords`. ``refused``: places of a condition that its
     forward pass cannot take. ``guidance``: ``extrapolated`` from the null, or ``embedded`` and told to the model.
     ``timesteps``: set plainly, ``shifted`` by the number of patches, or as noise levels that are ``given``. ``is_packed``:
     takes 2x2 patches as rows. ``nominal_size``: latent height and width that plans count with, of a family whose
@@ -62,6 +62,7 @@ class Family:
     attention: tuple[str, ...]
     side: Callable[[Any], tuple[int, int]]
     own_classes: Mapping[str, str] = field(default_factory=dict)
+    hidden: tuple[str, ...] = ()  # besides ``blocks``
     refused: tuple[str, ...] = ("layout", "attention_mask", "time_ids")
     takes_mask: bool = False
     guidance: Literal["extrapolated", "embedded"] = "extrapolated"
@@ -119,6 +120,26 @@ def attentions(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             for own in row.attention:
                 if getattr(block, own, None) is not None:
                     yield f"{name}.{own}", getattr(block, own)
+
+
+def hidden_matrices(model: nn.Module, *, convolutions: bool = True) -> list[nn.Parameter]:
+    """Trained weights of two or more dimensions inside a model's repeated blocks, in the model's order.
+
+    Without what makes scales and shifts of the timestep (norms, projections of its embedding), and without the first
+    and last layers, which stand outside blocks: their inputs or outputs are no hidden states.
+    """
+    row, inner = family_of(model), bare(model)
+    classes, found = {*row.blocks, *row.hidden}, dict[int, nn.Parameter]()
+    for block in inner.modules():
+        if any(kind.__name__ in classes for kind in type(block).__mro__):  # FSDP2 makes classes of its own
+            for name, parameter in block.named_parameters():
+                of_time = any(
+                    part.startswith(("norm", "time_emb", "scale_shift")) for part in name.split(".")
+                )
+                wide_enough = parameter.ndim >= 2 and (convolutions or parameter.ndim == 2)
+                if parameter.requires_grad and wide_enough and not of_time:
+                    found[id(parameter)] = parameter
+    return list(found.values())
 
 
 def pooled_dim(config: Any) -> int | None:
@@ -200,6 +221,7 @@ SD = Family(
     _ATTENTION,
     _levels,
     {f"Pruned{UNET}": PRUNED_CLASSES},
+    hidden=("Transformer2DModel", "ResnetBlock2D"),
 )
 """Stable Diffusion 1 and 2, and every UNet that is told token states alone."""
 
@@ -218,6 +240,7 @@ SDXL = Family(
     _ATTENTION,
     _levels,
     {f"Pruned{UNET}": PRUNED_CLASSES},
+    hidden=("Transformer2DModel", "ResnetBlock2D"),
     refused=("layout", "attention_mask"),
 )
 """UNets that are told pooled text and sizes."""

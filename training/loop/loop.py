@@ -26,7 +26,7 @@ from training.loop.parallelism import distribute
 from training.loop.precision import Precision
 from training.loop.processes import Span, Team, Wishes
 from training.loop.trained_weights import restore_trained, trained_tensors
-from training.objectives import LooksAhead, Objective, Ordered, StatefulObjective
+from training.objectives import HasHiddenMatrices, LooksAhead, Objective, Ordered, StatefulObjective
 from training.randomness import Draw, SampleOrder, stream_key
 from training.recipes.execution import Execution
 from training.recipes.specification import Recipe
@@ -56,7 +56,7 @@ class Loop:
         self.shares = distribute(objective, execution, self.team, recipe.objective)
         self.parameters = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
         self.device_type = self.parameters[0].device.type
-        self.optimizer = build_optimizer(recipe, self.module)
+        self.optimizer = build_optimizer(recipe, self.module, self._hidden_matrices())
         self.averages = build_averages(recipe, self.module)
         self.precision = Precision(recipe.precision, self.device_type)
         self.order = self._build_order()
@@ -80,6 +80,12 @@ class Loop:
     def average(self) -> WeightAverage | None:
         """The average whose weights are the model; None where the recipe asks for none."""
         return next(iter(self.averages.values()), None)
+
+    def _hidden_matrices(self) -> Sequence[torch.nn.Parameter]:
+        options = self.recipe.optimizer
+        if options.name != "muon" or not isinstance(self.objective, HasHiddenMatrices):
+            return ()
+        return self.objective.hidden_matrices(convolutions=options.convolutions)
 
     def train(self, should_stop: Callable[[], bool]) -> None:
         """Train to ``images_total``; the last checkpoint is on disk when this returns or raises TrainingStopped.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch.distributed.tensor import DTensor
 
 from training.errors import FoundryError
 from training.loop.adamw_8bit import EightBitAdamW
+from training.loop.muon import Muon
 from training.recipes.specification import Recipe
 
 
@@ -26,9 +28,16 @@ def learning_rate_at(recipe: Recipe, images_seen: float) -> float:
     return recipe.learning_rate * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * done)))
 
 
-def build_optimizer(recipe: Recipe, module: nn.Module) -> torch.optim.Optimizer:
-    """AdamW, fused or with 8-bit moments; weights of two or more dimensions decay, biases and norms do not."""
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+def build_optimizer(
+    recipe: Recipe, module: nn.Module, matrices: Sequence[nn.Parameter] = ()
+) -> torch.optim.Optimizer:
+    """What the recipe names; weights of two or more dimensions decay, biases and norms do not.
+
+    ``matrices``: the hidden ones, which Muon takes.
+    """
+    options = recipe.optimizer
+    taken = {id(matrix) for matrix in matrices}
+    trained = [p for p in module.parameters() if p.requires_grad and id(p) not in taken]
     groups = [
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": recipe.weight_decay},
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
@@ -39,7 +48,16 @@ def build_optimizer(recipe: Recipe, module: nn.Module) -> torch.optim.Optimizer:
         "betas": recipe.betas,
         "eps": recipe.adam_epsilon,
     }
-    if recipe.optimizer.name == "adamw8bit":
+    if options.name == "muon":
+        return Muon(
+            matrices,
+            groups,
+            matrix_rate=options.matrix_rate,
+            momentum=options.momentum,
+            weight_decay=recipe.weight_decay,
+            **settings,
+        )
+    if options.name == "adamw8bit":
         if any(isinstance(parameter, DTensor) for parameter in trained):
             raise FoundryError(
                 f"recipe '{recipe.name}': optimizer 'adamw8bit' keeps whole tensors and cannot share them under fsdp; "

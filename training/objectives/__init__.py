@@ -62,6 +62,15 @@ class LooksAhead(Protocol):
 
 
 @runtime_checkable
+class HasHiddenMatrices(Protocol):
+    """An objective that trains a backbone and knows its hidden matrices."""
+
+    def hidden_matrices(self, *, convolutions: bool) -> list[nn.Parameter]:
+        """Weights that an optimiser of matrices may take, kernels of convolutions among them where asked."""
+        ...
+
+
+@runtime_checkable
 class Closes(Protocol):
     """An objective that runs threads beside the training."""
 

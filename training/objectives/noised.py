@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
 
 from training.backbones import (
     bare,
     denoise,
     family_of,
+    hidden_matrices,
     latent_channels,
     own_size,
     pooled_dim,
@@ -92,6 +93,10 @@ class NoisedObjective(ABC):
     @abstractmethod
     def loss(self, batch: LatentBatch, draw: Draw) -> tuple[Tensor, dict[str, Tensor | float]]:
         """Mean loss over the batch, and named scalars, among them :meth:`caption_counts`."""
+
+    def hidden_matrices(self, *, convolutions: bool) -> list[nn.Parameter]:
+        """See :class:`training.objectives.HasHiddenMatrices`."""
+        return hidden_matrices(self.module, convolutions=convolutions)
 
     def build_order(self) -> Order:
         """The order of samples that the recipe asks for."""

@@ -1,6 +1,6 @@
 """Memory of one GPU by part, for one process, for copies (DDP) and for shards (FSDP2) of the weights.
 
-Parts that are kept: weights and gradients in fp32, AdamW's two moments, each running average. What comes and goes is
+Parts that are kept: weights and gradients in fp32, the optimiser's moments, each running average. What comes and goes is
 taken from :mod:`training.planning.simulation`: gradients as they appear while activations go, activations, and the
 copies of weights that autocast makes.
 """
@@ -13,9 +13,10 @@ from typing import Literal
 
 import numpy as np
 
-from training.backbones import Conditioning, blueprint
+from training.backbones import Conditioning, blueprint, hidden_matrices
 from training.loop.parallelism import sharding_blocks
 from training.planning.simulation import Setting, simulate
+from training.recipes.adapters import OptimizerOptions
 
 Strategy = Literal["ddp", "fsdp"]
 FP32 = 4.0
@@ -60,12 +61,17 @@ class Memory:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Parameters of a backbone: all, of the largest one, of the largest block FSDP shards, and outside such blocks."""
+    """Parameters of a backbone: all, of the largest one, of the largest block FSDP shards, and outside such blocks.
+
+    ``hidden``: those of hidden matrices, and among them ``kernels`` those of convolutions.
+    """
 
     parameters: int
     largest_parameter: int
     largest_block: int
     outside_blocks: int
+    hidden: int
+    kernels: int
 
 
 @lru_cache(maxsize=512)
@@ -79,14 +85,31 @@ def sizes(backbone: str, conditioning: Conditioning | None = None) -> Sizes:
         own = {id(parameter) for parameter in block.parameters()} - inside
         blocks.append(sum(counts[key] for key in own))
         inside |= own
-    return Sizes(total, largest, max(blocks, default=0), total - sum(counts[key] for key in inside))
+    hidden = sum(matrix.numel() for matrix in hidden_matrices(model))
+    linear = sum(matrix.numel() for matrix in hidden_matrices(model, convolutions=False))
+    outside = total - sum(counts[key] for key in inside)
+    return Sizes(total, largest, max(blocks, default=0), outside, hidden, hidden - linear)
 
 
-def memory_of(setting: Setting, shares: Shares, num_averages: int) -> Memory:
-    """Memory by part when most is in use. Raises FoundryError for an unknown backbone."""
+def state_bytes(size: Sizes, optimizer: OptimizerOptions) -> float:
+    """What an optimiser keeps of a backbone: two moments, in 8 bits with a scale for each 256 of them, or one of a matrix
+    that Muon takes."""
+    if optimizer.name == "adamw8bit":
+        return 2 * (1 + FP32 / 256) * size.parameters
+    if optimizer.name == "adamw":
+        return 2 * FP32 * size.parameters
+    matrices = size.hidden if optimizer.convolutions else size.hidden - size.kernels
+    return FP32 * (2 * size.parameters - matrices)
+
+
+def memory_of(
+    setting: Setting, shares: Shares, num_averages: int, optimizer: OptimizerOptions | None = None
+) -> Memory:
+    """Memory by part when most is in use; AdamW where no optimiser is named. Raises FoundryError for an unknown backbone."""
     size = sizes(setting.backbone, setting.conditioning)
     whole = FP32 * size.parameters
-    kept = Memory(whole, 0.0, 2 * whole, num_averages * whole, 0.0, 0.0)
+    moments = state_bytes(size, optimizer or OptimizerOptions())
+    kept = Memory(whole, 0.0, moments, num_averages * whole, 0.0, 0.0)
     timeline = simulate(setting)
     growing = timeline.per_image * shares.images_per_pass
     if shares.strategy == "fsdp":

@@ -100,9 +100,9 @@ def text_costs(images: int, captions: int, images_seen: int, encoder: Encoder, t
     ]
 
 
-def checkpoint_bytes(parameters: int, averages: int) -> int:
-    """One checkpoint: weights, two moments and the averages in fp32."""
-    return parameters * FP32 * (3 + averages)
+def checkpoint_bytes(parameters: int, averages: int, optimizer_bytes: int) -> int:
+    """One checkpoint: weights and averages in fp32, and what the optimiser keeps."""
+    return parameters * FP32 * (1 + averages) + optimizer_bytes
 
 
 def export_bytes(parameters: int, averages: int) -> int:

@@ -9,7 +9,7 @@ from training.backbones import blueprint, latent_shape, text_dim
 from training.errors import FoundryError
 from training.loop.precision import FORMATS
 from training.planning.compute import Compute, Rate, compute_of
-from training.planning.gpu_memory import Memory, Shares, Sizes, Strategy, memory_of, sizes
+from training.planning.gpu_memory import Memory, Shares, Sizes, Strategy, memory_of, sizes, state_bytes
 from training.planning.gpus import USABLE_SHARE, Gpu, gpu_named
 from training.planning.simulation import Setting
 from training.planning.storage import (
@@ -154,7 +154,7 @@ def plan_recipe(recipe: Recipe, machine: Machine) -> Plan:
         mfu=machine.mfu,
         price=machine.price,
         size=sizes(recipe.backbone),
-        memory=memory_of(setting, shares, num_averages(recipe)),
+        memory=memory_of(setting, shares, num_averages(recipe), recipe.optimizer),
         compute=compute_of(recipe.backbone, recipe.images_total, rate, num_tokens=tokens),
         storage=_storage(recipe, images, (channels, side, side), encoder) if images and encoder else None,
     )
@@ -220,7 +220,7 @@ def _first_that_fits(plan: Plan, checkpointing: bool, strategy: Strategy) -> Rem
             images_per_pass=per_pass,
             passes=plan.shares.passes * start // per_pass,
         )
-        total = memory_of(setting, shares, num_averages(plan.recipe)).total
+        total = memory_of(setting, shares, num_averages(plan.recipe), plan.recipe.optimizer).total
         if (setting, shares) != (plan.setting, plan.shares):
             remedy = Remedy(_change(plan, setting, shares), total, total <= plan.usable_bytes)
             if remedy.fits:
@@ -244,7 +244,8 @@ def _change(plan: Plan, setting: Setting, shares: Shares) -> str:
 def _storage(recipe: Recipe, images: int, shape: tuple[int, int, int], encoder: Encoder) -> Storage:
     captions = captions_used(recipe.dataset.captions)
     averages = num_averages(recipe)
-    parameters = sizes(str(recipe.backbone)).parameters
+    size = sizes(str(recipe.backbone))
+    parameters = size.parameters
     every = recipe.power_ema_every_images
     moments = -(-recipe.images_total // every) if every else 0
     return Storage(
@@ -253,7 +254,8 @@ def _storage(recipe: Recipe, images: int, shape: tuple[int, int, int], encoder: 
         latents=latent_bytes(images, shape),
         texts=tuple(text_costs(images, captions, recipe.images_total, encoder, encoder.tokens)),
         encoder=encoder,
-        checkpoints=KEPT_CHECKPOINTS * checkpoint_bytes(parameters, averages),
+        checkpoints=KEPT_CHECKPOINTS
+        * checkpoint_bytes(parameters, averages, int(state_bytes(size, recipe.optimizer))),
         exports=export_bytes(parameters, averages),
         averages=moments * len(recipe.power_ema_sigma_rels) * 4 * parameters,
     )

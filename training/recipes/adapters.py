@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from training.recipes.section import Fraction, Section
 
@@ -38,6 +38,34 @@ class LoraOptions(Section):
 
 
 class OptimizerOptions(Section):
-    """Which AdamW: fused in float32, or with both moments in blocks of 8-bit numbers (a quarter of the memory)."""
+    """AdamW, fused in float32 or with both moments in blocks of 8-bit numbers (a quarter of the memory); or Muon.
 
-    name: Literal["adamw", "adamw8bit"] = "adamw"
+    Muon takes the hidden matrices of a backbone's blocks, AdamW all other parameters beside it.
+    """
+
+    name: Literal["adamw", "adamw8bit", "muon"] = "adamw"
+    matrix_rate: float = Field(
+        default=2.0, gt=0, le=1000, description="muon: learning rate of the matrices over that of the rest"
+    )
+    momentum: Fraction = Field(default=0.95, description="muon: share of the momentum that a step keeps")
+    convolutions: bool = Field(
+        default=True, description="muon: kernels of convolutions are matrices too; false: AdamW takes them"
+    )
+
+    @model_validator(mode="after")
+    def _own_options(self) -> OptimizerOptions:
+        of_muon = self.model_fields_set & MUON_ALONE
+        if self.name != "muon" and of_muon:
+            raise ValueError(
+                f"'{min(of_muon)}' is an option of optimizer 'muon', found '{self.name}'; remove it"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _own_settings(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the options of an optimiser that is not meant: they are in no older run's hash."""
+        settings: dict[str, Any] = handler(self)
+        return {key: value for key, value in settings.items() if self.name == "muon" or key not in MUON_ALONE}
+
+
+MUON_ALONE = frozenset({"matrix_rate", "momentum", "convolutions"})

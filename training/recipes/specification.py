@@ -137,6 +137,11 @@ class Recipe(Section):
                 )
         self._check_start()
         self._check_adapters()
+        if self.optimizer.name == "muon" and not self.objective_row.takes_backbone:
+            raise ValueError(
+                f"'optimizer' is 'muon', which takes the hidden matrices of a backbone's blocks; objective "
+                f"'{self.objective}' trains no backbone, say adamw"
+            )
         if self.warmup_images > self.images_total:
             raise ValueError(
                 f"'warmup_images' is {self.warmup_images}, above images_total {self.images_total}; lower it"

@@ -11,14 +11,15 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from training.backbones import blueprint
+from training.backbones import blueprint, hidden_matrices
 from training.loop.loop import Loop
 from training.measuring.synthetic import Case, build_loop
 from training.objectives.diffusion import DiffusionObjective
 from training.planning import blocks
-from training.planning.gpu_memory import Shares, memory_of, sizes
+from training.planning.gpu_memory import Shares, memory_of, sizes, state_bytes
 from training.planning.live_bytes import Row, highest
 from training.planning.simulation import Setting, simulate
+from training.recipes.adapters import OptimizerOptions
 
 
 def _bytes(tensors: list[Tensor]) -> int:
@@ -150,3 +151,17 @@ def test_highest_rows_keep_the_peak_of_every_batch() -> None:
         peak = [max(float(np.dot(row, factors)) for row in some) for some in (rows, kept)]
         assert peak[0] == peak[1]
     assert len(kept) < 20
+
+
+def test_optimisers_keep_what_they_keep() -> None:
+    """Two moments of every parameter, one of what Muon takes, and the 8-bit numbers as their own test counts them."""
+    size, model = sizes("UNet-tiny"), blueprint("UNet-tiny")
+    assert state_bytes(size, OptimizerOptions()) == 8 * size.parameters
+    assert state_bytes(size, OptimizerOptions(name="adamw8bit")) == pytest.approx(
+        2 * size.parameters, rel=0.02
+    )
+    for convolutions in (True, False):
+        taken = sum(matrix.numel() for matrix in hidden_matrices(model, convolutions=convolutions))
+        options = OptimizerOptions(name="muon", convolutions=convolutions)
+        assert 0 < taken < size.parameters
+        assert state_bytes(size, options) == 8 * size.parameters - 4 * taken
