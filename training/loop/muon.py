@@ -17,6 +17,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, Replicate
 
+from training.loop.parallelism import whole_tensor
+
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients a, b, c of the quintic a X + b X X^T X + c (X X^T)^2 X, steepest at zero (Jordan 2024)."""
 NUM_ITERATIONS = 5
@@ -73,7 +75,7 @@ class Muon(torch.optim.Optimizer):
         if "momentum" not in state:
             state["momentum"] = torch.zeros_like(parameter)
         state["momentum"].lerp_(parameter.grad, 1 - self.momentum)
-        return _whole(parameter.grad.lerp(state["momentum"], self.momentum)).flatten(1)
+        return whole_tensor(parameter.grad.lerp(state["momentum"], self.momentum)).flatten(1)
 
 
 def orthogonalised(matrices: Float[Tensor, "b m n"]) -> Float[Tensor, "b m n"]:
@@ -104,10 +106,6 @@ def _by_shape(parameters: Sequence[nn.Parameter]) -> dict[tuple[int, ...], list[
         if parameter.grad is not None:
             found[parameter.shape].append(parameter)
     return found
-
-
-def _whole(tensor: Tensor) -> Tensor:
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def _laid_out(update: Float[Tensor, "m n"], parameter: nn.Parameter) -> Tensor:

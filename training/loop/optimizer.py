@@ -33,7 +33,7 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """What the recipe names; weights of two or more dimensions decay, biases and norms do not.
 
-    ``matrices``: the hidden ones, which Muon takes.
+    ``matrices``: the hidden ones, which Muon takes. Raises FoundryError where the optimiser cannot train these parameters.
     """
     options = recipe.optimizer
     taken = {id(matrix) for matrix in matrices}
@@ -49,6 +49,11 @@ def build_optimizer(
         "eps": recipe.adam_epsilon,
     }
     if options.name == "muon":
+        if not matrices:
+            raise FoundryError(
+                f"recipe '{recipe.name}': optimizer 'muon' found no hidden matrix to train; say adamw, or let adapters sit "
+                "at linear layers of blocks"
+            )
         return Muon(
             matrices,
             groups,

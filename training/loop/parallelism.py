@@ -124,13 +124,13 @@ class Sharded(Whole):
 
     def clip(self, parameters: Iterable[Tensor], limit: float) -> Tensor:
         """See :meth:`Whole.clip`; the norm is taken over all shards."""
-        return _whole(super().clip(parameters, limit))
+        return whole_tensor(super().clip(parameters, limit))
 
     def whole(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """See :meth:`Whole.whole`."""
         gathered = {}
         for name, tensor in tensors.items():
-            whole = _whole(tensor.detach())
+            whole = whole_tensor(tensor.detach())
             if self.team.is_lead:
                 gathered[name] = whole.clone()
         return gathered
@@ -180,7 +180,7 @@ def sharding_blocks(module: nn.Module) -> list[nn.Module]:
     return [part for part in reversed(list(module.modules())) if type(part).__name__ in names]
 
 
-def _whole(tensor: Tensor) -> Tensor:
+def whole_tensor(tensor: Tensor) -> Tensor:
     """The tensor itself, or all shards of it put together; every process has to ask."""
     from torch.distributed.tensor import DTensor
 

@@ -118,6 +118,8 @@ def test_every_parameter_is_in_one_group() -> None:
     optimizer = build_optimizer(recipe, model, hidden_matrices(model))
     grouped = [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
     assert sorted(grouped) == sorted(id(parameter) for parameter in model.parameters())
+    with pytest.raises(FoundryError, match="'some': optimizer 'muon' found no hidden matrix"):
+        build_optimizer(recipe, model)
 
 
 @pytest.mark.parametrize("backbone", ["UNet-tiny", "SD3-tiny"])
