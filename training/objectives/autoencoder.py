@@ -12,6 +12,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from training.model_folders.autoencoders import build_autoencoder, write_autoencoder_probe
+from training.model_folders.linear_encoders import (
+    LinearMap,
+    check_widths,
+    principal_components,
+    set_linear_encoder,
+)
 from training.randomness import Draw
 from training.recipes.autoencoder import AutoencoderOptions
 from training.recipes.execution import Execution, input_folder
@@ -34,7 +40,17 @@ class AutoencoderObjective:
         self.rows = self.shards.select(spec.recipe.dataset.splits, spec.recipe.dataset.max_samples)
         self.num_samples = len(self.rows)
         self.module = build_autoencoder(self.options, self.shards.images.shape[1], spec.recipe.seed)
+        if self.options.encoder == "principal_components":
+            set_linear_encoder(self.module, self._components(), self.options.latent_noise)
         self.module = self.module.to(device, memory_format=torch.channels_last)
+
+    def _components(self) -> LinearMap:
+        """The linear map of the data: the same in every process and after every restart."""
+        images = torch.from_numpy(self.shards.gather_images(self.rows[:SCALE_SAMPLES]))
+        options = self.options
+        side_px = 2 ** (len(options.block_channels) - 1)
+        check_widths(options.block_channels, options.latent_channels)
+        return principal_components(images, side_px, options.latent_channels, options.smallest_spread)
 
     def load(self, draw: Draw) -> Float[Tensor, "b 3 h w"]:
         """Pictures in [-1, 1]."""
