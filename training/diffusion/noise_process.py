@@ -138,5 +138,12 @@ class Noising:
         )
         return snr.clamp(max=gamma) * reach
 
+    def velocity_weights(self, t: Float[Tensor, " b"], floor: float) -> Float[Tensor, " b"]:
+        """Weights of the clean latent's squared error that make it the velocity's: 1 / max(t, ``floor``)^2.
+
+        On the flow path the velocity that a clean prediction implies is (x_t - x_0) / t (Li and He 2025, section 3).
+        """
+        return t.clamp(min=floor).square().reciprocal()
+
     def _index(self, t: Tensor) -> Tensor:
         return (t * NUM_TIMESTEPS).long().clamp(0, NUM_TIMESTEPS - 1)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from training.recipes.section import Fraction, Section
 
@@ -35,6 +35,12 @@ class DiffusionOptions(Section):
         le=1e6,
         description="weigh the clean latent's error by min(SNR, gamma); None: plain error",
     )
+    velocity_floor: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="clean prediction: weigh its error by 1 / max(t, floor)^2, as an error of the velocity; None: plain",
+    )
 
     @model_validator(mode="after")
     def _check_schedule(self) -> DiffusionOptions:
@@ -47,3 +53,23 @@ class DiffusionOptions(Section):
         if self.zero_terminal_snr and self.prediction != "v":
             raise ValueError("'zero_terminal_snr' leaves epsilon nothing to tell at the last step; predict v")
         return self
+
+    @model_validator(mode="after")
+    def _check_weights(self) -> DiffusionOptions:
+        if self.velocity_floor is None:
+            return self
+        if self.prediction != "clean":
+            raise ValueError(
+                f"'velocity_floor' weighs the errors of prediction 'clean', found '{self.prediction}'; leave it out"
+            )
+        if self.min_snr_gamma is not None:
+            raise ValueError("'velocity_floor' and 'min_snr_gamma' both weigh the error; give one of them")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _own_settings(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without a weight that is not asked for: it is in no older run's hash."""
+        settings: dict[str, Any] = handler(self)
+        if self.velocity_floor is None:
+            del settings["velocity_floor"]
+        return settings

@@ -41,6 +41,21 @@ def test_weighted_error_is_that_of_the_clean_latent(prediction: str) -> None:
     torch.testing.assert_close(weighted, snr.clamp(max=gamma) * squared, rtol=1e-4, atol=1e-9)
 
 
+def test_the_velocity_weights_of_a_clean_prediction_are_the_error_of_a_flow() -> None:
+    generator = torch.Generator().manual_seed(0)
+    clean, noise, wrong = (
+        torch.randn(4, 2, 3, 3, generator=generator, dtype=torch.float64) for _ in range(3)
+    )
+    t = torch.tensor([0.02, 0.1, 0.5, 1.0], dtype=torch.float64)
+    level = t[:, None, None, None]
+    noisy = (1 - level) * clean + level * noise
+    velocity = (noisy - (clean + wrong)) / level
+    flow = (velocity - (noise - clean)).square().mean((1, 2, 3))
+    weighted = Noising("clean").velocity_weights(t, 0.1) * wrong.square().mean((1, 2, 3))
+    torch.testing.assert_close(weighted[1:], flow[1:])
+    assert float(weighted[0]) == pytest.approx(100 * float(wrong[0].square().mean())), "held at the floor"
+
+
 @pytest.mark.parametrize(
     "noising", [Noising("flow"), Noising("clean"), Noising("v", "cosine", True), Noising("epsilon", "linear")]
 )
@@ -57,6 +72,14 @@ def test_impossible_schedules_are_refused() -> None:
     recipe = {"name": "a", "backbone": "PixArt-tiny", "images_total": 8, "learning_rate": 0.1}
     with pytest.raises(FoundryError, match="has no betas"):
         load_recipe({**recipe, "diffusion": {"prediction": "flow", "noise_schedule": "cosine"}})
+    with pytest.raises(
+        FoundryError, match="'velocity_floor' weighs the errors of prediction 'clean', found 'flow'"
+    ):
+        load_recipe({**recipe, "diffusion": {"prediction": "flow", "velocity_floor": 0.1}})
+    with pytest.raises(FoundryError, match="give one of them"):
+        load_recipe(
+            {**recipe, "diffusion": {"prediction": "clean", "velocity_floor": 0.1, "min_snr_gamma": 5.0}}
+        )
     with pytest.raises(FoundryError, match="predict v"):
         load_recipe({**recipe, "diffusion": {"prediction": "epsilon", "zero_terminal_snr": True}})
     with pytest.raises(FoundryError, match="needs widths"):

@@ -36,6 +36,10 @@ OF_LATENTS: dict[str, dict[str, Any]] = {
         "backbone": "SD3-tiny",
         "diffusion": {"prediction": "v", "zero_terminal_snr": True, "caption_dropout": 0.5},
     },
+    "diffusion, clean, velocity": {
+        "backbone": "PixArt-tiny",
+        "diffusion": {"prediction": "clean", "time_sampling": "uniform", "velocity_floor": 0.1},
+    },
     "step_distillation": {
         "objective": "step_distillation",
         "step_distillation": {"intervals": 4, "guidance_max": 6.0, "huber": 0.1},
@@ -71,6 +75,10 @@ ENDS: dict[str, tuple[list[float], float]] = {
     "diffusion, v, pooled": (
         [1.4144645929336548, 1.3333747386932373, 1.2991318702697754],
         0.3364665893010431,
+    ),
+    "diffusion, clean, velocity": (
+        [2.6678645610809326, 35.489383697509766, 67.93343353271484],
+        0.05900075095955452,
     ),
     "step_distillation": (
         [0.09162960201501846, 0.08788096159696579, 0.08184301853179932],
