@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from assets.corpus.scene_drawing import Background
-from assets.corpus.world import AltTextHabits, Concept
+from assets.corpus.world import AltTextHabits, Look
 
 _FILLER = ("clipart", "stock image", "icon", "sticker", "free picture")
 _JOINERS = (" and ", ", ", " with ", " & ")
@@ -15,11 +15,15 @@ _JOINERS = (" and ", ", ", " with ", " & ")
 
 @dataclass(frozen=True)
 class Shown:
-    """An object that an alt-text may mention: what it is and where its centre lies, in [0, 1]."""
+    """An object that an alt-text may mention: what it is and where its centre lies, in [0, 1].
 
-    concept: Concept
+    ``has_twin`` says that the scene shows its silhouette in another colour too, so that only its colour tells it.
+    """
+
+    look: Look
     center_x: float
     center_y: float
+    has_twin: bool = False
 
 
 def write_alt_text(
@@ -31,7 +35,7 @@ def write_alt_text(
 ) -> str:
     """A terse text about a scene. It leaves things out and generalises, but states nothing false."""
     mentioned = _choose(habits, shown, random)
-    mentions = [_mention(habits, thing.concept, random) for thing in mentioned]
+    mentions = [_mention(habits, thing, random) for thing in mentioned]
     text = _join(mentions, random)
     place = _place(mentioned[0])
     if place and len(mentioned) == 1 and random.random() < habits.position:
@@ -52,11 +56,14 @@ def _choose(habits: AltTextHabits, shown: list[Shown], random: np.random.Generat
     return order[: int(random.integers(1, len(order)))]
 
 
-def _mention(habits: AltTextHabits, concept: Concept, random: np.random.Generator) -> str:
-    if concept.category and random.random() < habits.vague:
+def _mention(habits: AltTextHabits, thing: Shown, random: np.random.Generator) -> str:
+    look, concept = thing.look, thing.look.concept
+    if thing.has_twin:
+        phrase = look.phrase
+    elif concept.category and random.random() < habits.vague:
         phrase = concept.category
-    elif concept.color and random.random() < habits.color:
-        phrase = f"{concept.color} {concept.name}"
+    elif look.color and random.random() < habits.color:
+        phrase = f"{look.color} {concept.name}"
     else:
         phrase = concept.name
     if random.random() < habits.article:

@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 
 from assets.corpus import art
 from assets.corpus.alt_texts import Shown, write_alt_text
+from assets.corpus.casting import choose_looks
+from assets.corpus.placing import place
 from assets.corpus.scene_drawing import (
     Background,
     BoxPx,
@@ -25,12 +27,12 @@ from assets.corpus.scene_drawing import (
     draw_word,
     paint_background,
     paste,
-    sprite,
-    visible_fractions,
+    visible_masks,
     word_mask,
 )
-from assets.corpus.world import BackgroundKind, Concept, World
+from assets.corpus.world import BackgroundKind, Look, World
 from assets.graph.schemas import SPLITS
+from evaluation.perception.run_lengths import encode_mask
 from training.errors import FoundryError
 
 BoxNorm = tuple[float, float, float, float]
@@ -38,28 +40,42 @@ BoxNorm = tuple[float, float, float, float]
 
 _SHIFT_RGB = 10.0  # background colours vary a little, so that no two scenes share theirs by accident
 _MIN_CONTRAST = 0.6
-_MAX_OVERLAP = 0.2
-_PLACEMENT_TRIES = 40
 _WORD_MARGIN_PX = 2
 
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One object: its concept's name, its extent before occlusion, its order (0 is farthest), what is visible."""
+    """One object.
+
+    ``name`` is its concept's, ``color`` the colour word that the world gives it or empty; ``phrase`` tells it from
+    other looks of the concept ("red heart"; "dog" where there is one look). ``box_xyxy_norm`` is its extent before
+    occlusion, ``depth_order`` its place from back (0) to front, ``depth`` the same in (0, 1]: 1 is the nearest object
+    and the steps between objects, and from the background at 0 to the first, are even.
+    """
 
     name: str
     box_xyxy_norm: BoxNorm
     depth_order: int
     visible_fraction: float
+    color: str
+    phrase: str
+    depth: float
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture, its alt-text and the truth about it. ``objects`` run from back to front."""
+    """A picture, its alt-text and the truth about it.
+
+    ``objects`` run from back to front, as do their ``visible_masks_rle``: the pixels of each that nothing in front
+    covers, as compressed run lengths (:mod:`evaluation.perception.run_lengths`) of a mask of ``mask_size`` pixels
+    (height, width), the size at which the scene was composed.
+    """
 
     image: UInt8[np.ndarray, "s s 3"]
     alt_text: str
     objects: tuple[SceneObject, ...]
+    visible_masks_rle: tuple[str, ...]
+    mask_size: tuple[int, int]
     word: str
     word_box_xyxy_norm: BoxNorm | None
     background: str
@@ -86,22 +102,24 @@ def build_scenes(world: World, split: str, count: int, seed: int) -> Iterator[Sc
 def build_scene(world: World, split: str, index: int, seed: int) -> Scene:
     """Scene ``index`` of a split: draws of its own, whatever was built before."""
     random = np.random.default_rng([seed, zlib.crc32(split.encode()), index])
-    concepts, size_px = _choose_objects(world, split, random)
+    looks, size_px = choose_looks(world, split, random)
     word = str(random.choice(world.words)) if random.random() < world.word_probability else ""
-    background = _choose_background(world, concepts, bool(word), random)
+    background = _choose_background(world, looks, bool(word), random)
     canvas = paint_background(world, background, random.uniform(-_SHIFT_RGB, _SHIFT_RGB, (2, 3)))
     area, word_at = _reserve(world, word, random)
-    placements = _place(concepts, size_px, area, random)
+    placements = place(looks, size_px, area, world.overlap, random)
     for placement in placements:
         paste(canvas, placement)
     word_box = draw_word(canvas, word, *word_at) if word else None
 
-    objects = _objects(concepts, placements, world.image_size_px)
-    shown = [_shown(concept, item.box_xyxy_norm) for concept, item in zip(concepts, objects, strict=True)]
+    masks = visible_masks(placements, world.image_size_px)
+    objects = _objects(looks, placements, masks, world.image_size_px)
     return Scene(
         image=np.clip(np.rint(canvas), 0, 255).astype(np.uint8),
-        alt_text=write_alt_text(world.alt_text, shown, background, word, random),
+        alt_text=write_alt_text(world.alt_text, _shown(looks, objects), background, word, random),
         objects=objects,
+        visible_masks_rle=tuple(encode_mask(mask) for mask in masks),
+        mask_size=(world.image_size_px, world.image_size_px),
         word=word,
         word_box_xyxy_norm=_normalised(word_box, world.image_size_px) if word_box else None,
         background=background.description,
@@ -110,33 +128,12 @@ def build_scene(world: World, split: str, index: int, seed: int) -> Scene:
     )
 
 
-def concepts_of_split(world: World, split: str) -> tuple[Concept, ...]:
-    """Concepts that scenes of a split may show; those of ``held_out_concepts`` show at least one held-out one."""
-    if split == "held_out_concepts" or (split == "judge" and world.judge_sees_held_out_concepts):
-        return world.all_concepts
-    return world.training_concepts
-
-
-def _choose_objects(world: World, split: str, random: np.random.Generator) -> tuple[list[Concept], list[int]]:
-    """Distinct concepts in order of depth, back first, and the side of each drawing in pixels."""
-    weights = np.array([layout.weight for layout in world.layouts])
-    layout = world.layouts[int(random.choice(len(weights), p=weights / weights.sum()))]
-    pool = concepts_of_split(world, split)
-    chosen = [pool[index] for index in random.choice(len(pool), layout.objects, replace=False)]
-    if split == "held_out_concepts" and not set(chosen) & set(world.held_out_concepts):
-        chosen[0] = world.held_out_concepts[int(random.integers(len(world.held_out_concepts)))]
-        chosen = [chosen[index] for index in random.permutation(len(chosen))]
-    smallest, largest = layout.size_px
-    return chosen, [int(size) for size in random.integers(smallest, largest + 1, layout.objects)]
-
-
 def _choose_background(
-    world: World, concepts: list[Concept], has_word: bool, random: np.random.Generator
+    world: World, looks: list[Look], has_word: bool, random: np.random.Generator
 ) -> Background:
     """A background from whose colours every object stands out. A word stands on one colour only, to be legible."""
     stands_out = {
-        color: min(contrast(concept.picture, world.rgb(color)) for concept in concepts)
-        for color in world.colors
+        color: min(contrast(look.picture, world.rgb(color)) for look in looks) for color in world.colors
     }
     usable = [color for color, share in stands_out.items() if share >= _MIN_CONTRAST]
     if len(usable) < 2:
@@ -171,59 +168,30 @@ def _reserve(
     return (0, 0, size, size - strip), (left, size - height - _WORD_MARGIN_PX)
 
 
-def _place(
-    concepts: list[Concept], size_px: list[int], area: BoxPx, random: np.random.Generator
-) -> list[Placement]:
-    """Random places with little overlap; where none is found, one grid cell each."""
-    x1, y1, x2, y2 = area
-    rows = 1 if len(concepts) <= 2 else 2
-    limit = min((x2 - x1) // min(len(concepts), 2), (y2 - y1) // rows)
-    sprites = [sprite(item.picture, min(size, limit)) for item, size in zip(concepts, size_px, strict=True)]
-    for _ in range(_PLACEMENT_TRIES):
-        placements = [
-            Placement(
-                item,
-                int(random.integers(x1, x2 - item.shape[1] + 1)),
-                int(random.integers(y1, y2 - item.shape[0] + 1)),
-            )
-            for item in sprites
-        ]
-        if _largest_overlap(placements) <= _MAX_OVERLAP:
-            return placements
-    columns = min(len(concepts), 2)
-    cell_w, cell_h = (x2 - x1) // columns, (y2 - y1) // rows
-    return [
-        Placement(item, x1 + cell_w * (index % columns), y1 + cell_h * (index // columns))
-        for index, item in enumerate(sprites)
-    ]
-
-
-def _largest_overlap(placements: list[Placement]) -> float:
-    """Largest intersection of two boxes over the smaller box's area."""
-    largest = 0.0
-    for index, first in enumerate(placements):
-        ax1, ay1, ax2, ay2 = first.box_px
-        for second in placements[:index]:
-            bx1, by1, bx2, by2 = second.box_px
-            shared = max(0, min(ax2, bx2) - max(ax1, bx1)) * max(0, min(ay2, by2) - max(ay1, by1))
-            smaller = min((ax2 - ax1) * (ay2 - ay1), (bx2 - bx1) * (by2 - by1))
-            largest = max(largest, shared / smaller)
-    return largest
-
-
-def _objects(concepts: list[Concept], placements: list[Placement], size_px: int) -> tuple[SceneObject, ...]:
-    fractions = visible_fractions(placements, size_px)
+def _objects(
+    looks: list[Look], placements: list[Placement], masks: Bool[np.ndarray, "n s s"], size_px: int
+) -> tuple[SceneObject, ...]:
     return tuple(
-        SceneObject(concept.name, _normalised(placement.box_px, size_px), order, fraction)
-        for order, (concept, placement, fraction) in enumerate(
-            zip(concepts, placements, fractions, strict=True)
+        SceneObject(
+            name=look.concept.name,
+            box_xyxy_norm=_normalised(placement.box_px, size_px),
+            depth_order=order,
+            visible_fraction=float(mask.sum() / placement.opaque.sum()),
+            color=look.color or "",
+            phrase=look.phrase,
+            depth=(order + 1) / len(looks),
         )
+        for order, (look, placement, mask) in enumerate(zip(looks, placements, masks, strict=True))
     )
 
 
-def _shown(concept: Concept, box_xyxy_norm: BoxNorm) -> Shown:
-    x1, y1, x2, y2 = box_xyxy_norm
-    return Shown(concept, (x1 + x2) / 2, (y1 + y2) / 2)
+def _shown(looks: list[Look], objects: tuple[SceneObject, ...]) -> list[Shown]:
+    names = [item.name for item in objects]
+    shown = []
+    for look, item in zip(looks, objects, strict=True):
+        x1, y1, x2, y2 = item.box_xyxy_norm
+        shown.append(Shown(look, (x1 + x2) / 2, (y1 + y2) / 2, names.count(item.name) > 1))
+    return shown
 
 
 def _normalised(box_px: BoxPx, size_px: int) -> BoxNorm:

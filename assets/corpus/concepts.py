@@ -27,11 +27,9 @@ def concept_names(landing: Landing) -> tuple[str, ...]:
     return tuple(concept.name for concept in _world(landing).all_concepts) if landing.is_composed else ()
 
 
-def drawings_by_concept(landing: Landing) -> dict[str, str]:
-    """CLDR name of each concept's drawing, by the concept's name; empty for a user's own pictures."""
-    if not landing.is_composed:
-        return {}
-    return {concept.name: concept.picture for concept in _world(landing).all_concepts}
+def drawings_by_look(landing: Landing) -> dict[str, str]:
+    """CLDR name of each drawing by the name of its look ("dog", "heart/red"); empty for a user's own pictures."""
+    return _world(landing).drawings if landing.is_composed else {}
 
 
 def _world(landing: Landing) -> World:

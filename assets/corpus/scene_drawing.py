@@ -53,6 +53,11 @@ class Placement:
         height, width = self.sprite.shape[:2]
         return self.left, self.top, self.left + width, self.top + height
 
+    @property
+    def opaque(self) -> Bool[np.ndarray, "h w"]:
+        """Pixels that hide what is behind them: alpha of one half or more."""
+        return np.asarray(self.sprite[..., 3] >= _OPAQUE)
+
 
 @lru_cache(maxsize=8192)
 def sprite(picture: str, size_px: int) -> UInt8[np.ndarray, "h w 4"]:
@@ -104,16 +109,22 @@ def paste(canvas: Float[np.ndarray, "s s 3"], placement: Placement) -> None:
     patch += alpha * (placement.sprite[..., :3] - patch)
 
 
+def visible_masks(placements: list[Placement], size_px: int) -> Bool[np.ndarray, "n s s"]:
+    """Of each cut-out, back to front, the pixels that nothing in front covers. A pixel belongs to one at most."""
+    masks: Bool[np.ndarray, "n s s"] = np.zeros((len(placements), size_px, size_px), bool)
+    for index, placement in enumerate(placements):
+        x1, y1, x2, y2 = placement.box_px
+        masks[:index, y1:y2, x1:x2] &= ~placement.opaque
+        masks[index, y1:y2, x1:x2] = placement.opaque
+    return masks
+
+
 def visible_fractions(placements: list[Placement], size_px: int) -> list[float]:
     """Of each cut-out, back to front, the share of its pixels that nothing in front covers."""
-    covered: Bool[np.ndarray, "s s"] = np.zeros((size_px, size_px), bool)
-    fractions = []
-    for placement in reversed(placements):
-        x1, y1, x2, y2 = placement.box_px
-        mask = placement.sprite[..., 3] >= _OPAQUE
-        fractions.append(float((mask & ~covered[y1:y2, x1:x2]).sum() / mask.sum()))
-        covered[y1:y2, x1:x2] |= mask
-    return fractions[::-1]
+    masks = visible_masks(placements, size_px)
+    return [
+        float(mask.sum() / placement.opaque.sum()) for mask, placement in zip(masks, placements, strict=True)
+    ]
 
 
 @cache

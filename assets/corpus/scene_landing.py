@@ -50,7 +50,7 @@ def land_scenes(
             images = [encode_png(scene.image) for scene in scenes]
             write_if_changed(landing_folder / name, parquet_bytes(_shard_table(scenes, images)))
             written.add(name)
-            truth += [_truth_row(scene, image) for scene, image in zip(scenes, images, strict=True)]
+            truth += [truth_row(scene, image) for scene, image in zip(scenes, images, strict=True)]
     for path in landing_folder.glob("scenes-*.parquet"):
         if path.name not in written and _SHARD_NAME.fullmatch(path.name):
             path.unlink()
@@ -77,7 +77,8 @@ def _shard_table(scenes: list[Scene], images: list[bytes]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=SHARD_SCHEMA)
 
 
-def _truth_row(scene: Scene, image: bytes) -> dict[str, object]:
+def truth_row(scene: Scene, image: bytes) -> dict[str, object]:
+    """A scene as a row of SCENE_TRUTH; ``image`` is its picture as it was landed, which identifies the sample."""
     return {
         "sample_id": sample_id_of(image_id_of(image), SOURCE, scene.key),
         "source": SOURCE,
@@ -89,9 +90,14 @@ def _truth_row(scene: Scene, image: bytes) -> dict[str, object]:
                 "box_xyxy_norm": list(item.box_xyxy_norm),
                 "depth_order": item.depth_order,
                 "visible_fraction": item.visible_fraction,
+                "color": item.color,
+                "phrase": item.phrase,
+                "depth": item.depth,
             }
             for item in scene.objects
         ],
+        "visible_masks_rle": list(scene.visible_masks_rle),
+        "mask_size": list(scene.mask_size),
         "word": scene.word,
         "word_box_xyxy_norm": list(scene.word_box_xyxy_norm) if scene.word_box_xyxy_norm else None,
         "background": scene.background,

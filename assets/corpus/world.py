@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,19 +22,78 @@ WORD_CAP_HEIGHT_PX = 12
 Probability = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
 ConceptName = Annotated[str, Field(pattern=r"^[a-z]+( [a-z]+)?$", description="one or two lower-case words")]
+ColorWord = Annotated[str, Field(pattern=r"^[a-z]+$", description="one lower-case word")]
+LEAST_VISIBLE = 0.5
+"""Share of an object's pixels that nothing hides, in worlds whose objects overlap."""
 
 
 class Concept(BaseModel):
-    """One thing that scenes show."""
+    """One thing that scenes show: one drawing, or one silhouette in several colours."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: ConceptName
-    picture: str = Field(description="CLDR name of the drawing, such as 'red apple'")
+    picture: str | None = Field(
+        None, description="CLDR name of the drawing, such as 'red apple'; 'variants' where there are several"
+    )
     color: str | None = Field(None, description="colour word an alt-text may put before the name")
     category: str | None = Field(
         None, pattern=r"^[a-z]+$", description="broader word an alt-text may use instead"
     )
+    variants: dict[ColorWord, str] = Field(
+        {}, description="the same silhouette in several colours: colour word -> CLDR name of the drawing"
+    )
+    held_out_colors: tuple[ColorWord, ...] = Field(
+        (), description="colours of 'variants' that no model of ours sees in this shape while it trains"
+    )
+
+    @property
+    def looks(self) -> tuple[Look, ...]:
+        """Every drawing of the concept, in the order of the world file."""
+        if self.picture is not None:
+            return (Look(self, self.picture, self.color),)
+        return tuple(Look(self, picture, color) for color, picture in self.variants.items())
+
+    @property
+    def training_looks(self) -> tuple[Look, ...]:
+        """Drawings of the concept but for its held-out colours."""
+        return tuple(look for look in self.looks if look.color not in self.held_out_colors or self.picture)
+
+    @model_validator(mode="after")
+    def _one_kind_of_drawing(self) -> Concept:
+        if (self.picture is None) == (not self.variants):
+            raise ValueError(f"concept {self.name!r}: give either picture or variants")
+        if len(self.variants) == 1 or (self.variants and self.color is not None):
+            raise ValueError(
+                f"concept {self.name!r}: variants are 2 or more colours and stand in place of color; "
+                "write one drawing as picture and color"
+            )
+        unknown = sorted(set(self.held_out_colors) - set(self.variants))
+        if unknown or (self.variants and not self.training_looks):
+            raise ValueError(
+                f"concept {self.name!r}: held_out_colors are {list(self.held_out_colors)}, variants "
+                f"{list(self.variants)}; name some of these and leave at least one"
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class Look:
+    """One drawing of a concept, by its CLDR name, and the colour word that an alt-text may say of it."""
+
+    concept: Concept
+    picture: str
+    color: str | None
+
+    @property
+    def name(self) -> str:
+        """The concept's name, with the colour behind it where there are several looks: 'dog', 'heart/red'."""
+        return f"{self.concept.name}/{self.color}" if self.concept.variants else self.concept.name
+
+    @property
+    def phrase(self) -> str:
+        """The words that tell it from the concept's other looks: 'dog', 'red heart'."""
+        return f"{self.color} {self.concept.name}" if self.concept.variants else self.concept.name
 
 
 class Layout(BaseModel):
@@ -43,6 +104,30 @@ class Layout(BaseModel):
     objects: int = Field(ge=1, le=4, description="objects in the scene")
     weight: Weight = Field(description="relative frequency")
     size_px: tuple[int, int] = Field(description="smallest and largest side of an object's drawing")
+
+
+class Overlap(BaseModel):
+    """How often, and how far, one object hides another. All others overlap by a fifth of the smaller box at most."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    share: Probability = Field(
+        0.0, description="of scenes with 2 or more objects, share in which an object is partly hidden"
+    )
+    hidden: tuple[float, float] = Field(
+        (0.1, LEAST_VISIBLE),
+        description="smallest and largest hidden share of the most hidden object's pixels, at most 0.5",
+    )
+
+    @model_validator(mode="after")
+    def _within_half(self) -> Overlap:
+        smallest, largest = self.hidden
+        if not 0 < smallest < largest <= 1 - LEAST_VISIBLE:
+            raise ValueError(
+                f"overlap: hidden is {list(self.hidden)}; allowed are 0 < smallest < largest <= 0.5, as an "
+                "object stays at least half visible"
+            )
+        return self
 
 
 class AltTextHabits(BaseModel):
@@ -84,6 +169,10 @@ class World(BaseModel):
         (), description="words that may be rendered: 2 to 5 capitals"
     )
     word_probability: Probability = Field(0.0, description="share of scenes that carry a word")
+    same_silhouette_probability: Probability = Field(
+        0.0, description="of scenes with 2 or more objects, share with one silhouette in two colours"
+    )
+    overlap: Overlap = Field(default_factory=lambda: Overlap())
     alt_text: AltTextHabits = Field(default_factory=lambda: AltTextHabits())
 
     @property
@@ -95,6 +184,16 @@ class World(BaseModel):
     def all_concepts(self) -> tuple[Concept, ...]:
         """Training concepts, then held-out ones."""
         return self.concepts + self.held_out_concepts
+
+    @property
+    def training_looks(self) -> tuple[Look, ...]:
+        """Every drawing that the training split may show."""
+        return tuple(look for concept in self.concepts for look in concept.training_looks)
+
+    @property
+    def drawings(self) -> dict[str, str]:
+        """CLDR name of every drawing by the name of its look: 'dog' or 'heart/red'."""
+        return {look.name: look.picture for concept in self.all_concepts for look in concept.looks}
 
     def rgb(self, color: str) -> tuple[int, int, int]:
         """Red, green and blue of a background colour word, each in [0, 255]."""
@@ -111,6 +210,13 @@ class World(BaseModel):
             _check_layout(layout, self.image_size_px, len(self.concepts))
         if self.word_probability > 0 and not self.words:
             raise ValueError("word_probability is above 0 but words is empty; list words or set it to 0")
+        if self.same_silhouette_probability > 0 and not any(
+            len(concept.training_looks) > 1 for concept in self.concepts
+        ):
+            raise ValueError(
+                "same_silhouette_probability is above 0 but no concept shows two variants; "
+                "give one variants or set it to 0"
+            )
         return self
 
 
@@ -131,20 +237,31 @@ def load_world(path: Path) -> World:
     world = validate(World, content, str(path))
     for concept in world.all_concepts:
         try:
-            art.drawing_path(concept.picture)
+            for look in concept.looks:
+                art.drawing_path(look.picture)
         except FoundryError as error:
             raise FoundryError(f"{path}: concept '{concept.name}': {error}") from error
     return world
 
 
 def _check_names(concepts: tuple[Concept, ...]) -> None:
-    for field in ("name", "picture"):
-        values = [getattr(concept, field) for concept in concepts]
-        twice = sorted({value for value in values if values.count(value) > 1})
-        if twice:
-            raise ValueError(
-                f"concepts and held_out_concepts use the {field} {twice[0]!r} twice; a {field} stands once"
-            )
+    looks = [look for concept in concepts for look in concept.looks]
+    _stand_once("name", [concept.name for concept in concepts])
+    _stand_once("picture", [look.picture for look in looks])
+    # A text could mean either of the two.
+    _stand_once("name", [*dict.fromkeys(concept.name for concept in concepts), *_colored(looks)])
+
+
+def _colored(looks: Iterable[Look]) -> list[str]:
+    return [look.phrase for look in looks if look.concept.variants]
+
+
+def _stand_once(field: str, values: list[str]) -> None:
+    twice = sorted({value for value in values if values.count(value) > 1})
+    if twice:
+        raise ValueError(
+            f"concepts and held_out_concepts use the {field} {twice[0]!r} twice; a {field} stands once"
+        )
 
 
 def _check_colors(colors: dict[str, str]) -> None:

@@ -40,10 +40,18 @@ IMAGE_TEXT_SPLITS = ("train", "held_out_images", "held_out_concepts")
 
 @dataclass(frozen=True)
 class Known:
-    """What scoring may know of the concepts: CLDR names of their drawings by name, and which are held out."""
+    """What scoring may know of the concepts: CLDR names of their drawings by look, and which names are held out.
+
+    A look is a concept's name, with its colour behind it where it has several: "dog", "heart/red".
+    """
 
     drawings: Mapping[str, str]
     held_out_names: Collection[str]
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Names of all concepts."""
+        return frozenset(look.partition("/")[0] for look in self.drawings)
 
 
 def quality_table(
@@ -79,11 +87,12 @@ def truth_rows(store: Store, known: Known, resamples: int = 500) -> list[dict[st
     from evaluation.metrics.attributes import attribute_scores
     from evaluation.metrics.entity_scores import entities_by_annotator, entity_scores
     from evaluation.metrics.perception_scores import perception_scores
+    from evaluation.metrics.scene_truth import TRUTH_COLUMNS
 
     if store.current("scene_truth") is None:
         remark = "no truth table: only composed scenes have one"
         return [measure("against the truth", "all", None, remark=remark)]
-    truth, held_out = store.read_table("scene_truth"), known.held_out_names
+    truth, held_out = store.read_table("scene_truth", columns=list(TRUTH_COLUMNS)), known.held_out_names
     regions = store.read_all("regions", REGION_COLUMNS)
     recaptions = store.read_all("recaptions", ["sample_id", "caption", "keep", "model"])
     sample_ids = set(pc.unique(recaptions["sample_id"]).to_pylist())
@@ -139,10 +148,10 @@ def attribute_vocabulary() -> dict[str, tuple[str, ...]]:
 
 
 def drawn_attributes(drawings: Mapping[str, str], size_px: int = DRAWING_PX) -> dict[str, dict[str, str]]:
-    """Colour, shape and texture of each concept's clean drawing, by the measurements that perception makes.
+    """Colour, shape and texture of each clean drawing, by the measurements that perception makes.
 
     Args:
-        drawings: concept -> CLDR name of its drawing.
+        drawings: look -> CLDR name of its drawing.
         size_px: side at which it is drawn.
 
     Raises:
@@ -178,7 +187,7 @@ def agreement_rows(
         boxes = pa.concat_tables([boxes, published.filter(annotated).select(boxes.column_names)])
     rows = []
     for pair in annotator_agreement(
-        boxes, lambda phrase: concept_of(phrase, known.drawings), resamples=resamples
+        boxes, lambda phrase: concept_of(phrase, known.names), resamples=resamples
     ):
         subject = f"{pair.first} and {pair.second}"
         kappa = None

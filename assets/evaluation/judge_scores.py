@@ -10,6 +10,7 @@ from assets.graph.interfaces import Store
 from assets.models.judging import decoded, held_out_pairs
 from assets.pages.measures import MEASURES, measure
 from evaluation.intervals import mean_interval
+from evaluation.metrics.scene_truth import TRUTH_COLUMNS, read_truth
 
 SWAPPED = "right text over one with an object swapped"
 
@@ -24,7 +25,7 @@ def judge_scores_table(store: Store, k: int) -> pa.Table:
 
     judge = Judge.load(store.local_folder("judge_clip", require_gate=True))
     truth = _truth(store)
-    names = sorted({name for drawn in truth.values() for name in drawn})
+    phrases = sorted({phrase for drawn in truth.values() for phrase in drawn})
     pairs, rows = held_out_pairs(store), []
     for split in HELD_OUT:
         samples = pairs.filter(pc.equal(pairs["split"], split))
@@ -39,7 +40,7 @@ def judge_scores_table(store: Store, k: int) -> pa.Table:
         if not all(drawn):
             rows.append(measure(SWAPPED, split, None, chance=0.5, oracle=1.0, remark="no truth table"))
             continue
-        told = separation(judge, images, swap_questions(drawn, names))
+        told = separation(judge, images, swap_questions(drawn, phrases))
         rows.append(measure(SWAPPED, split, told.accuracy, chance=0.5, oracle=1.0))
         rows.append(
             measure("area under the curve, right over swapped", split, told.area, chance=0.5, oracle=1.0)
@@ -48,8 +49,8 @@ def judge_scores_table(store: Store, k: int) -> pa.Table:
 
 
 def _truth(store: Store) -> dict[str, list[str]]:
-    """Names of what was drawn, by sample id; empty where there is no truth table."""
+    """What was drawn, in words, by sample id; empty where there is no truth table."""
     if store.current("scene_truth") is None:
         return {}
-    table = store.read_table("scene_truth", columns=["sample_id", "objects"])
-    return {row["sample_id"]: [item["name"] for item in row["objects"]] for row in table.to_pylist()}
+    truth = read_truth(store.read_table("scene_truth", columns=list(TRUTH_COLUMNS)))
+    return {sample_id: [look.phrase for look in scene.looks] for sample_id, scene in truth.items()}

@@ -67,7 +67,10 @@ _TABLES: Mapping[str, Mapping[str, Sources]] = {
         "sample_id image_id source shard key split image width height alt_text license attribution", _NOTHING
     ),
     "quarantine": _each("source shard position key reason detail", _NOTHING),
-    "scene_truth": _each("sample_id source key split objects word word_box_xyxy_norm background", _NOTHING),
+    "scene_truth": _each(
+        "sample_id source key split objects visible_masks_rle mask_size word word_box_xyxy_norm background",
+        _NOTHING,
+    ),
     "curated_images": {
         "sample_id": ("landed_images.sample_id",),
         "image_id": ("landed_images.image_id",),

@@ -194,6 +194,9 @@ SCENE_OBJECT = pa.struct(
         pa.field("box_xyxy_norm", BOX_XYXY_NORM, nullable=False),
         pa.field("depth_order", pa.int32(), nullable=False),  # 0 is the farthest
         pa.field("visible_fraction", pa.float32(), nullable=False),
+        pa.field("color", pa.string(), nullable=False),  # as the world says it, or empty
+        pa.field("phrase", pa.string(), nullable=False),  # tells it from other looks of its concept
+        pa.field("depth", pa.float32(), nullable=False),  # in (0, 1]; 1 is the nearest, the background 0
     ]
 )
 
@@ -204,6 +207,12 @@ SCENE_TRUTH = pa.schema(
         described("key", pa.string(), "the sample's key inside its source"),
         described("split", pa.string(), "one of " + ", ".join(SPLITS)),
         described("objects", pa.list_(SCENE_OBJECT), "what the builder drew, back to front"),
+        described(
+            "visible_masks_rle",
+            pa.list_(pa.string()),
+            "pixels of each object that nothing in front covers, as COCO's compressed run lengths",
+        ),
+        described("mask_size", pa.list_(pa.int32(), 2), "height and width of the masks in pixels"),
         described("word", pa.string(), "rendered word, empty when none"),
         described("word_box_xyxy_norm", BOX_XYXY_NORM, "box of the word", nullable=True),
         described("background", pa.string(), "background kind and colours, such as 'plain blue'"),

@@ -45,7 +45,7 @@ SCORED_MODELS = (*_MODELS, "pruned_backbone", "fine_tuned_backbone")
 """What holds models that draw."""
 
 _ALL = (
-    Step("demo_scenes", "corpus", 1, kinds=("python", "parquet")),
+    Step("demo_scenes", "corpus", 2, kinds=("python", "parquet")),
     Step("landed_images", "corpus", 1, (), "groups", ("parquet",), after=("demo_scenes",)),
     Step("curated_images", "corpus", 1, ("landed_images",), "groups", ("parquet",)),
     Step(

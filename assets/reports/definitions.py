@@ -100,7 +100,7 @@ def data_quality(
     Beside every figure stand its interval, what chance gets and what a perfect answer would. The truth table is read
     here to score, and by nothing that makes captions or entities.
     """
-    from assets.corpus.concepts import drawings_by_concept, held_out_names
+    from assets.corpus.concepts import drawings_by_look, held_out_names
     from assets.corpus.published import as_entity_boxes
     from assets.entities.quality import Known, quality_table
     from assets.entities.quality_figure import quality_figure
@@ -110,7 +110,7 @@ def data_quality(
     step = STEPS["data_quality"]
     inputs = other_inputs(step.name, config, surroundings)
     provenance = provenance_of(store, step, None, settings(config), inputs)
-    known = Known(drawings_by_concept(landing), held_out_names(landing))
+    known = Known(drawings_by_look(landing), held_out_names(landing))
     judge = store.local_folder("judge_clip", require_gate=True)
     table = quality_table(
         store, known, judge, published=as_entity_boxes(landing.folder),

@@ -48,7 +48,8 @@ def attribute_scores(
     Args:
         annotations: kept entities: columns sample_id, phrase, description and box_xyxy_norm.
         truth: rows of the truth table.
-        drawn: concept -> attributes measured on its clean drawing.
+        drawn: attributes measured on clean drawings, by the concept's name, or by name and colour ("heart/red")
+            where a concept has several.
         vocabulary: kind of attribute -> the words for it.
         held_out_names: concepts that training never shows.
     """
@@ -90,12 +91,20 @@ def _compared(
     answer: _Compared = {kind: [] for kind in vocabulary}
     for entity, index, _ in matched:
         name = truth.objects[index][0]
-        if name not in drawn or (only is not None and name not in only):
+        attributes = _drawn(truth, index, drawn)
+        if attributes is None or (only is not None and name not in only):
             continue
         for kind, words in vocabulary.items():
             said = stated(entity.description, words) or stated(entity.phrase, words)
-            answer[kind].append((said, drawn[name][kind]))
+            answer[kind].append((said, attributes[kind]))
     return answer
+
+
+def _drawn(truth: Truth, index: int, drawn: Mapping[str, Attributes]) -> Attributes | None:
+    """What was measured on the drawing that an object shows."""
+    name = truth.objects[index][0]
+    color = truth.looks[index].color if truth.looks else ""
+    return drawn.get(f"{name}/{color}", drawn.get(name))
 
 
 def _counts(compared: _Compared, vocabulary: Mapping[str, Collection[str]]) -> list[tuple[int, int]]:

@@ -16,20 +16,32 @@ from evaluation.boxes import Box
 from evaluation.perception.embedded.colors import COLOR_WORDS
 from training.errors import FoundryError
 
-TRUTH_COLUMNS = ("sample_id", "objects", "word", "background")
+TRUTH_COLUMNS = ("sample_id", "objects", "word", "word_box_xyxy_norm", "background")
+"""What scoring reads of the truth; masks are not among it."""
+_NEEDED = ("sample_id", "objects", "word", "background")
+
+
+@dataclass(frozen=True)
+class TrueLook:
+    """How an object looks: the world's colour word, or empty, and the words that tell it from its concept's others."""
+
+    color: str
+    phrase: str
 
 
 @dataclass(frozen=True)
 class Truth:
     """One image: objects as (name, box), the rendered word with its box, and the background's colour words.
 
-    Boxes are normalised xyxy and hold the whole object, also where another one hides part of it.
+    Boxes are normalised xyxy and hold the whole object, also where another one hides part of it. ``looks`` tell of
+    each object, in the same order, what concepts of several colours need.
     """
 
     objects: tuple[tuple[str, Box], ...]
     word: str
     word_box: Box | None
     colors: frozenset[str]
+    looks: tuple[TrueLook, ...] = ()
 
     @property
     def names(self) -> frozenset[str]:
@@ -38,14 +50,21 @@ class Truth:
 
 
 def read_truth(truth: pa.Table) -> dict[str, Truth]:
-    """What the builder drew, by sample. Raises FoundryError for a table without the columns of the truth."""
-    require_columns(truth, "truth", TRUTH_COLUMNS)
+    """What the builder drew, by sample. Raises FoundryError for a table without the columns of the truth.
+
+    Tables from before concepts had several colours read back with objects that their name alone tells.
+    """
+    require_columns(truth, "truth", _NEEDED)
     return {
         row["sample_id"]: Truth(
             objects=tuple((item["name"], tuple(item["box_xyxy_norm"])) for item in row["objects"]),
             word=row["word"],
             word_box=tuple(row["word_box_xyxy_norm"]) if row.get("word_box_xyxy_norm") else None,
             colors=color_words(row["background"]),
+            looks=tuple(
+                TrueLook(item.get("color") or "", item.get("phrase") or item["name"])
+                for item in row["objects"]
+            ),
         )
         for row in truth.to_pylist()
     }

@@ -106,7 +106,8 @@ def build_bank(
     """The bank of some training concepts.
 
     Args:
-        pictures: one encoded picture (PNG) of each concept by name: RGBA, or RGB on a background of one colour.
+        pictures: encoded pictures (PNG) by the concept's name, or by name and look ("heart/red") where a concept has
+            several: RGBA, or RGB on a background of one colour.
         vocabulary: words that ConSE may answer with where the bank knows no answer; text only.
         encode_sentences: sentence vectors of texts, any length; :func:`minilm_sentences` when left out.
         side_px: resolution Lite0 looks at; below 224 trades exactness for time.
@@ -114,23 +115,25 @@ def build_bank(
     Raises:
         FoundryError: fewer than two concepts, an empty vocabulary, or a picture that cannot be used.
     """
-    if len(pictures) < 2 or not vocabulary:
+    looks, words = tuple(sorted(pictures)), tuple(dict.fromkeys(vocabulary))
+    concepts = tuple(sorted({concept_of_look(look) for look in looks}))
+    if len(concepts) < 2 or not words:
         raise FoundryError(
-            f"concept bank: {len(pictures)} concepts and {len(vocabulary)} words; at least 2 concepts and 1 word "
+            f"concept bank: {len(concepts)} concepts and {len(words)} words; at least 2 concepts and 1 word "
             "are needed to tell known from unknown"
         )
-    concepts, words = tuple(sorted(pictures)), tuple(dict.fromkeys(vocabulary))
-    decoded = {name: decode_picture(pictures[name], name) for name in concepts}
+    decoded = {look: decode_picture(pictures[look], look) for look in looks}
     network = load_lite0()
-    views = [clean_view(decoded[name], side, name) for name in concepts for side in VIEW_SIDES_PX]
-    view_concept = np.repeat(np.arange(len(concepts)), len(VIEW_SIDES_PX))
+    views = [clean_view(decoded[look], side, look) for look in looks for side in VIEW_SIDES_PX]
+    concept_of = np.array([concepts.index(concept_of_look(look)) for look in looks])
+    view_concept = np.repeat(concept_of, len(VIEW_SIDES_PX))
     raw_features, view_logits = look(network, [view.image_hwc for view in views], side_px=side_px)
     center = raw_features.mean(axis=0)
     features = conse.unit(raw_features - center)
     colors = np.stack([view.color_shares for view in views])
-    in_scenes = {name: scene_views(decoded[name], name) for name in concepts}
-    crops = [view for name in concepts for view in in_scenes[name]]
-    truth = np.repeat(np.arange(len(concepts)), [len(in_scenes[name]) for name in concepts])
+    in_scenes = [scene_views(decoded[look], look) for look in looks]
+    crops = [view for found in in_scenes for view in found]
+    truth = np.repeat(concept_of, [len(found) for found in in_scenes])
     crop_features, _ = look(network, [view.image_hwc for view in crops], side_px=side_px)
     crop_colors = np.stack([view.color_shares for view in crops])
     similarity = concept_similarities(crop_features, crop_colors, features, colors, center, view_concept)
@@ -146,6 +149,11 @@ def build_bank(
         vocabulary_vectors, class_vectors, temperature, (known.slope, known.intercept),
         (right.slope, right.intercept), side_px,
     )  # fmt: skip
+
+
+def concept_of_look(look: str) -> str:
+    """The concept that a bank picture shows: "heart" for "heart/red", "dog" for "dog"."""
+    return look.partition("/")[0]
 
 
 def concept_similarities(

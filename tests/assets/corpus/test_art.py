@@ -46,7 +46,11 @@ def test_impossible_size_is_refused(size_px: int) -> None:
 
 
 def test_bank_pictures_are_the_rendered_drawings() -> None:
-    concepts = [Concept(name="dog", picture="dog face"), Concept(name="car", picture="automobile")]
+    concepts = [
+        look
+        for name, picture in (("dog", "dog face"), ("car", "automobile"))
+        for look in Concept(name=name, picture=picture).looks
+    ]
     bank = art.bank_pictures(concepts, 32)
     assert list(bank) == ["dog", "car"]
     decoded = np.asarray(Image.open(io.BytesIO(bank["car"])).convert("RGBA"))

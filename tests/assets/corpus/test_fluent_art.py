@@ -18,9 +18,9 @@ from tests.assets.corpus.makers import PROFILES
 from training.errors import FoundryError
 
 DOG, KEYCAP, ROOF = (
-    Concept(name="dog", picture="dog face"),
-    Concept(name="hash", picture="keycap #"),
-    Concept(name="roof", picture="derelict house"),
+    look
+    for name, picture in (("dog", "dog face"), ("hash", "keycap #"), ("roof", "derelict house"))
+    for look in Concept(name=name, picture=picture).looks
 )
 
 
@@ -66,7 +66,8 @@ def test_the_models_name_says_whether_bank_and_scenes_share_drawings() -> None:
 @pytest.mark.needs_assets
 @pytest.mark.skipif(not is_fetched(FLUENT), reason="the art was not fetched; run: make demo-data")
 def test_the_demos_concepts_have_fluent_drawings_of_their_own() -> None:
-    concepts = load_world(PROFILES / "demo" / "world.yaml").all_concepts
+    world = load_world(PROFILES / "demo" / "world.yaml")
+    concepts = [look for concept in world.all_concepts for look in concept.looks]
     fluent = art.bank_pictures(concepts, 64, art="fluent")
     assert len(fluent) >= 0.9 * len(concepts)
     twemoji = art.bank_pictures(concepts, 64)

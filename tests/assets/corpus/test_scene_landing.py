@@ -12,6 +12,7 @@ from assets.corpus.image_io import decode_rgb
 from assets.corpus.landing import land_shard, list_shards
 from assets.corpus.scenes import World, build_scenes, land_scenes, load_world
 from assets.graph.schemas import SCENE_TRUTH
+from evaluation.metrics.hidden_layout import visible_masks
 from tests.assets.corpus.makers import PROFILES
 from training.errors import FoundryError
 
@@ -42,6 +43,7 @@ def test_landed_scenes_are_the_built_ones_and_join_their_truth(world: World, tmp
             assert (row["alt_text"], row["split"], row["license"]) == (scene.alt_text, split, scene.license)
             assert [item["name"] for item in told[scene.key]["objects"]] == [o.name for o in scene.objects]
             assert told[scene.key]["word"] == scene.word
+            assert visible_masks(told[scene.key]).sum(axis=(1, 2)).min() > 0
 
 
 def test_shards_hold_nothing_of_the_truth(world: World, tmp_path: Path) -> None:

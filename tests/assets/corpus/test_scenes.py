@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import re
 from itertools import islice
 
 import numpy as np
 import pytest
 
 from assets.corpus import art
+from assets.corpus.casting import choose_looks
 from assets.corpus.scene_drawing import (
     Background,
     Placement,
@@ -55,21 +57,21 @@ def test_splits_show_their_concepts(world: World) -> None:
     def shown(split: str, count: int) -> list[set[str]]:
         return [{item.name for item in scene.objects} for scene in build_scenes(world, split, count, 0)]
 
-    assert set().union(*shown("train", 300)) == trained
+    assert set().union(*shown("train", 200)) == trained
     assert set().union(*shown("held_out_images", 100)) <= trained
     assert all(names & held_out for names in shown("held_out_concepts", 100))
-    assert set().union(*shown("judge", 400)) == trained | held_out
+    assert set().union(*shown("judge", 300)) == trained | held_out
     strict = world.model_copy(update={"judge_sees_held_out_concepts": False})
-    assert not {item.name for s in build_scenes(strict, "judge", 200, 0) for item in s.objects} & held_out
+    assert not {item.name for s in build_scenes(strict, "judge", 100, 0) for item in s.objects} & held_out
 
 
 def test_truth_is_within_bounds_and_varied(scenes: list[Scene]) -> None:
     for scene in scenes:
         assert scene.image.shape == (64, 64, 3)
         assert [item.depth_order for item in scene.objects] == list(range(len(scene.objects)))
-        assert len({item.name for item in scene.objects}) == len(scene.objects)
+        assert len({item.phrase for item in scene.objects}) == len(scene.objects)
         assert scene.objects[-1].visible_fraction == 1.0
-        assert min(item.visible_fraction for item in scene.objects) > 0.5
+        assert min(item.visible_fraction for item in scene.objects) >= 0.5
         for item in scene.objects:
             x1, y1, x2, y2 = item.box_xyxy_norm
             assert 0 <= x1 < x2 <= 1
@@ -77,6 +79,45 @@ def test_truth_is_within_bounds_and_varied(scenes: list[Scene]) -> None:
     assert {len(scene.objects) for scene in scenes} == {1, 2, 3, 4}
     assert {scene.background.split()[0] for scene in scenes} == {"plain", "gradient", "two-tone", "checker"}
     assert 15 <= sum(bool(scene.word) for scene in scenes) <= 60  # 12 % of 300
+    assert 80 <= sum(len(scene.objects) == 1 for scene in scenes) <= 120  # a third
+
+
+def test_a_share_of_scenes_shows_one_silhouette_in_two_colours_and_tells_them_apart(
+    world: World, scenes: list[Scene]
+) -> None:
+    several = [scene for scene in scenes if len(scene.objects) > 1]
+    twins = [scene for scene in several if len({item.name for item in scene.objects}) < len(scene.objects)]
+    assert 0.15 < len(twins) / len(several) < 0.35  # 0.25
+    for scene in twins:
+        names = [item.name for item in scene.objects]
+        pair = [item for item in scene.objects if names.count(item.name) == 2]
+        assert len(pair) == 2
+        assert len({item.color for item in pair}) == 2
+        for found in re.finditer(rf"(\w+) {pair[0].name}\b", scene.alt_text):
+            assert found.group(1) in {item.color for item in pair}, scene.alt_text
+        assert not re.match(rf"{pair[0].name}\b", scene.alt_text), scene.alt_text
+
+
+def test_a_share_of_scenes_hides_part_of_an_object(scenes: list[Scene]) -> None:
+    several = [scene for scene in scenes if len(scene.objects) > 1]
+    hidden = [1 - min(item.visible_fraction for item in scene.objects) for scene in several]
+    assert 0.25 < np.mean([share >= 0.1 for share in hidden]) < 0.45  # 0.33, and some of the others
+    assert max(hidden) > 0.4
+
+
+def test_held_out_colours_are_kept_from_training(world: World) -> None:
+    held_out = {f"{concept.name}/{color}" for concept in world.concepts for color in concept.held_out_colors}
+    assert held_out == {"heart/purple", "square/green"}
+
+    def shown(split: str) -> set[str]:
+        random = np.random.default_rng(1)
+        return {look.name for _ in range(300) for look in choose_looks(world, split, random)[0]}
+
+    training = {look.name for look in world.training_looks}
+    assert shown("train") == shown("held_out_images") == training
+    assert shown("judge") == set(world.drawings)
+    assert shown("held_out_concepts") & held_out
+    assert training | held_out < set(world.drawings)
 
 
 def test_box_is_where_the_object_was_drawn(world: World, scenes: list[Scene]) -> None:

@@ -67,7 +67,7 @@ class Embedded:
     """The embedded perception with a bank of the world's concepts and a vocabulary of two words."""
 
     def __init__(self, *, roles: tuple[Role, ...] = ("regions", "closed_set")) -> None:
-        pictures = bank_pictures(load_world(WORLD).concepts)
+        pictures = bank_pictures(load_world(WORLD).training_looks)
         self._bank = build_bank(pictures, ("thing", "place"), any_sentences).to_bytes() if roles else b""
         self._roles = roles
 

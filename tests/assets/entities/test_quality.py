@@ -28,7 +28,7 @@ from training.recipes.contrastive import ContrastiveOptions
 
 MADE = Provenance("test", 1)
 WORLD = load_world(PROFILES / "demo" / "world.yaml")
-DRAWINGS = {concept.name: concept.picture for concept in WORLD.all_concepts}
+DRAWINGS = WORLD.drawings
 KNOWN = Known(DRAWINGS, [concept.name for concept in WORLD.held_out_concepts])
 NUM_SCENES = 24
 MODEL = {"model": "test", "model_digest": "", "function_version": 1}
@@ -51,6 +51,8 @@ def _scenes() -> list[dict[str, Any]]:
                 "word": scene.word,
                 "word_box_xyxy_norm": list(scene.word_box_xyxy_norm) if scene.word_box_xyxy_norm else None,
                 "background": scene.background,
+                "visible_masks_rle": list(scene.visible_masks_rle),
+                "mask_size": list(scene.mask_size),
             }
             rows.append(row)
     return rows
@@ -62,7 +64,7 @@ def _boxes(scene: dict[str, Any], annotator: str, limit: int) -> list[dict[str, 
             "sample_id": scene["sample_id"],
             "annotator": annotator,
             "phrase": f"a {item['name']}",
-            "description": f"{DRAWN[item['name']]['color']} and {DRAWN[item['name']]['shape']}",
+            "description": "{color} and {shape}".format(**_drawn(item)),
             "box_xyxy_norm": item["box_xyxy_norm"],
             "keep": True,
             **MODEL,
@@ -72,6 +74,10 @@ def _boxes(scene: dict[str, Any], annotator: str, limit: int) -> list[dict[str, 
 
 
 DRAWN = drawn_attributes(DRAWINGS)
+
+
+def _drawn(item: dict[str, Any]) -> dict[str, str]:
+    return DRAWN.get(f"{item['name']}/{item['color']}") or DRAWN[item["name"]]
 
 
 def _fill(store: ManifestStore, scenes: list[dict[str, Any]]) -> None:
