@@ -15,6 +15,9 @@ from training.errors import FoundryError
 from training.hardware import to_device
 
 EMBEDDED_GUIDANCE = 3.5  # FLUX.1-dev's pipeline asks for it
+STRIDE_OF_STABLE_DIFFUSION = (
+    8  # pixels of a side for one latent in the autoencoders of all published pipelines
+)
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Condition:
 
     ``states`` and ``mask``: token states of the texts, zero where the mask is false. ``pooled``: pooled text, for
     SDXL, SD3 and FLUX. ``time_ids``: SDXL's original height and width, crop top and left, target height and width in
-    pixels; None for uncropped pictures of the latent's own size. ``guidance``: the scale that guidance-distilled
+    pixels; None for uncropped pictures of the latent's own size, ``pixels_per_latent`` times its sides. ``guidance``: the scale that guidance-distilled
     models (FLUX.1-dev) embed. ``layout``: tokens of placed entities. ``control``: latents of a control picture.
     ``attention_mask``: which query may look at which key. ``null``: what stands for "no condition", one row, which
     classifier-free guidance extrapolates from.
@@ -38,6 +41,7 @@ class Condition:
     control: Float[Tensor, "b control_channels h w"] | None = None
     attention_mask: Shaped[Tensor, "b queries keys"] | None = None
     null: Condition | None = None
+    pixels_per_latent: int = STRIDE_OF_STABLE_DIFFUSION
 
     @classmethod
     def of_arrays(

@@ -31,7 +31,6 @@ from assets.graph.interfaces import Compute, Landing, Models, Store, Surrounding
 from assets.graph.schemas import IMAGE_LATENTS, TEXT_EMBEDDINGS
 from assets.graph.steps import STEPS, provenance_of
 
-LATENT_SHAPE = (16, 8, 8)
 IMAGE_SIZE = 64
 
 
@@ -144,6 +143,7 @@ def autoencoder(
     composed training scenes. Its reconstruction error bounds what any backbone behind it can show.
     """
     from assets.encodings.autoencoding import obtain_autoencoder, reconstruction_sheet
+    from training.model_folders.autoencoder_config import latent_shape
 
     folder, inputs = obtain_autoencoder(
         config.train, config.num_images, config.scene_seed, compute, landing, models, context.log.info
@@ -154,7 +154,7 @@ def autoencoder(
     metadata = {
         "reconstruction_mse": error,
         "reconstructions": picture(sheet, "held-out scenes above, their reconstructions below"),
-        "latent_shape": str(LATENT_SHAPE),
+        "latent_shape": str(latent_shape(store.local_folder("autoencoder"))),
     }
     return materialized(store, manifest, metadata)
 

@@ -101,8 +101,9 @@ def small_unet(
     text_width: int,
     attention: tuple[bool, bool] = (True, True),
     layers: int = 1,
+    latent_size: int = LATENT_SIZE,
 ) -> Variant:
-    """A two-level UNet for 16x8x8 latents, ``layers`` residual blocks a level, attention where ``attention`` says.
+    """A two-level UNet for 16-channel latents, ``layers`` residual blocks a level, attention where ``attention`` says.
 
     Stable Diffusion's pipeline passes no text mask, so texts are padded with zeros to a fixed length; states are
     projected from 384 to ``text_width`` inside the model. With attention inside alone it is SDXL's layout, else
@@ -110,6 +111,7 @@ def small_unet(
     """
     config = {
         **_DEMO,
+        "sample_size": latent_size,
         "block_out_channels": widths,
         "layers_per_block": layers,
         "down_block_types": _block_types("Down", attention),

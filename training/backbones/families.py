@@ -16,7 +16,6 @@ from torch.nn.parallel import DistributedDataParallel
 from training.conditioning import Condition
 from training.errors import FoundryError
 
-PIXELS_PER_LATENT = 8  # of every autoencoder that these pipelines use
 ANY_SIZE = 2**30
 PRUNED_CLASSES = "training.pruning.saving"
 
@@ -164,20 +163,20 @@ def _nothing_more(config: Any, noisy: Tensor, condition: Condition) -> dict[str,
 
 
 def _sdxl_keywords(config: Any, noisy: Tensor, condition: Condition) -> dict[str, Any]:
-    time_ids = _sizes(noisy) if condition.time_ids is None else condition.time_ids
+    time_ids = _sizes(noisy, condition) if condition.time_ids is None else condition.time_ids
     return {"added_cond_kwargs": {"text_embeds": pooled_of(config, condition), "time_ids": time_ids}}
 
 
-def _sizes(noisy: Tensor) -> Tensor:
+def _sizes(noisy: Tensor, condition: Condition) -> Tensor:
     """SDXL's size numbers of uncropped pictures, [b, 6]."""
-    height, width = (float(PIXELS_PER_LATENT * side) for side in noisy.shape[-2:])
+    height, width = (float(condition.pixels_per_latent * side) for side in noisy.shape[-2:])
     return noisy.new_tensor([height, width, 0.0, 0.0, height, width]).repeat(len(noisy), 1)
 
 
 def _pixart_keywords(config: Any, noisy: Tensor, condition: Condition) -> dict[str, Any]:
     extra: dict[str, Any] = {"encoder_attention_mask": condition.mask}
     if config.use_additional_conditions:
-        height, width = (PIXELS_PER_LATENT * side for side in noisy.shape[-2:])
+        height, width = (condition.pixels_per_latent * side for side in noisy.shape[-2:])
         size, ratio = noisy.new_tensor([height, width]), noisy.new_tensor([height / width])
         extra["added_cond_kwargs"] = {
             "resolution": size.repeat(len(noisy), 1),

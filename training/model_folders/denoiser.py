@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from training.diffusion.noise_process import Noising
 from training.diffusion.schedulers import noising_of, scheduler_of
 from training.errors import FoundryError
 from training.hardware import device_of
+from training.model_folders.autoencoder_config import pixels_per_latent
 from training.model_folders.classes import backbone_part, load_part
 from training.model_folders.pretrained import load_scheduler
 from training.sampling.control import Control
@@ -92,12 +93,18 @@ class Denoiser:
     ) -> Float[Tensor, "b c h w"]:
         """The clean latent the model sees in noisy ones; ``level`` is t in [0, 1), see :mod:`training.diffusion.noise_process`."""
         timestep = self.noising.timestep(level)
-        output = denoise(self.backbone, noisy, timestep, condition)
+        told = replace(condition, pixels_per_latent=self.pixels_per_latent)
+        output = denoise(self.backbone, noisy, timestep, told)
         return self.noising.clean(noisy, output, level)
 
     def size_from_data(self, shape: tuple[int, int, int] | None) -> tuple[int, int] | None:
         """``latent_size`` of pictures like those of the data; None where the backbone has a size of its own."""
         return size_from_data(self.backbone, shape)
+
+    @property
+    def pixels_per_latent(self) -> int:
+        """Pixels of a side for one latent."""
+        return pixels_per_latent(self.autoencoder.config)
 
     @property
     def device(self) -> torch.device:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from training.model_folders.autoencoders import build_autoencoder, write_autoencoder_probe
 from training.model_folders.linear_encoders import (
@@ -51,6 +51,16 @@ class AutoencoderObjective:
         side_px = 2 ** (len(options.block_channels) - 1)
         check_widths(options.block_channels, options.latent_channels)
         return principal_components(images, side_px, options.latent_channels, options.smallest_spread)
+
+    def hidden_matrices(self, *, convolutions: bool) -> list[nn.Parameter]:
+        """Trained weights inside the blocks; see :class:`training.objectives.HasHiddenMatrices`."""
+        return [
+            parameter
+            for name, parameter in self.module.named_parameters()
+            if "block" in name
+            and parameter.requires_grad
+            and (parameter.ndim == 2 or (convolutions and parameter.ndim > 2))
+        ]
 
     def load(self, draw: Draw) -> Float[Tensor, "b 3 h w"]:
         """Pictures in [-1, 1]."""

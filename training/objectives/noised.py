@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from training.feed.latents import LatentBatch, LatentFeed
 from training.feed.order import Order
 from training.feed.shapes import check_latent_sizes
 from training.hardware import to_device
+from training.model_folders.autoencoder_config import pixels_per_latent, read_autoencoder_config
 from training.randomness import Draw
 from training.recipes.diffusion import DiffusionOptions
 from training.recipes.execution import Execution, input_folder
@@ -84,6 +85,7 @@ class NoisedObjective(ABC):
         # A model whose stock pipeline passes no mask must meet the same padding in training.
         self.feed.pad_to = None if family_of(self.module).takes_mask else self.shards.description.max_tokens
         self.autoencoder_folder = input_folder(execution, "autoencoder")
+        self.pixels_per_latent = pixels_per_latent(read_autoencoder_config(self.autoencoder_folder))
         self.forward = torch.compile(denoise) if execution.compile else denoise
 
     @abstractmethod
@@ -108,7 +110,9 @@ class NoisedObjective(ABC):
 
     def load(self, draw: Draw) -> LatentBatch:
         """Latents and the states of one caption each, some replaced by the empty text."""
-        return self.feed.load(draw, self.options.caption_dropout)
+        batch = self.feed.load(draw, self.options.caption_dropout)
+        told = replace(batch.condition, pixels_per_latent=self.pixels_per_latent)
+        return replace(batch, condition=told)
 
     def close(self) -> None:
         """End what the feed runs beside the training."""

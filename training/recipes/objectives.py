@@ -34,6 +34,7 @@ class ObjectiveRow:
     needs_teacher: bool = False  # names a parent, which teaches it
     one_process: bool = False  # compares all images of a batch: a part of a batch would be another objective
     takes_lora: bool = False  # adapters may be trained beside its parent's weights
+    takes_muon: bool = False  # its class tells hidden matrices apart (HasHiddenMatrices)
 
     def __post_init__(self) -> None:
         if self.needs_teacher and not self.takes_backbone:
@@ -49,9 +50,12 @@ OBJECTIVES: Mapping[str, ObjectiveRow] = MappingProxyType(
                 DiffusionOptions,
                 "diffusion:DiffusionObjective",
                 takes_backbone=True,
+                takes_muon=True,
                 takes_lora=True,
             ),
-            ObjectiveRow("autoencoder", AutoencoderOptions, "autoencoder:AutoencoderObjective"),
+            ObjectiveRow(
+                "autoencoder", AutoencoderOptions, "autoencoder:AutoencoderObjective", takes_muon=True
+            ),
             ObjectiveRow(
                 "contrastive", ContrastiveOptions, "contrastive:ContrastiveObjective", one_process=True
             ),
@@ -60,6 +64,7 @@ OBJECTIVES: Mapping[str, ObjectiveRow] = MappingProxyType(
                 StepDistillationOptions,
                 "step_distillation:StepDistillationObjective",
                 takes_backbone=True,
+                takes_muon=True,
                 needs_teacher=True,
             ),
             ObjectiveRow(
@@ -67,6 +72,7 @@ OBJECTIVES: Mapping[str, ObjectiveRow] = MappingProxyType(
                 FeatureDistillationOptions,
                 "feature_distillation:FeatureDistillationObjective",
                 takes_backbone=True,
+                takes_muon=True,
                 needs_teacher=True,
             ),
         )

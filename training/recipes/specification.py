@@ -137,10 +137,10 @@ class Recipe(Section):
                 )
         self._check_start()
         self._check_adapters()
-        if self.optimizer.name == "muon" and not self.objective_row.takes_backbone:
+        if self.optimizer.name == "muon" and not self.objective_row.takes_muon:
             raise ValueError(
-                f"'optimizer' is 'muon', which takes the hidden matrices of a backbone's blocks; objective "
-                f"'{self.objective}' trains no backbone, say adamw"
+                f"'optimizer' is 'muon', which takes the hidden matrices of a model's blocks; objective "
+                f"'{self.objective}' tells none apart, say adamw"
             )
         if self.warmup_images > self.images_total:
             raise ValueError(

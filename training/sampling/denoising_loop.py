@@ -29,6 +29,9 @@ class Sampled(Protocol):
     @property
     def device(self) -> torch.device: ...
 
+    @property
+    def pixels_per_latent(self) -> int: ...
+
     def fresh_scheduler(self) -> Any: ...
 
 
@@ -82,7 +85,8 @@ class Guided:
 
     def _prepared(self, condition: Condition) -> Condition:
         """As the backbone takes it: the null before what is given where latents are doubled."""
-        told = condition.doubled() if self.doubled else condition
+        own = replace(condition, pixels_per_latent=self.condition.pixels_per_latent)
+        told = own.doubled() if self.doubled else own
         return told if self.dtype is None else told.to(dtype=self.dtype)
 
     def _predict(self, latents: Tensor, timestep: Tensor, told: Condition) -> Tensor:
@@ -188,7 +192,7 @@ def start_sampling(
     _set_timesteps(scheduler, steps, row, latents)
     latents = latents * getattr(scheduler, "init_noise_sigma", 1.0)
     scale = _extrapolation(row, guidance, true_guidance)
-    told = replace(condition.to(device), guidance=guidance)
+    told = replace(condition.to(device), guidance=guidance, pixels_per_latent=denoiser.pixels_per_latent)
     return Start(latents, Guided(backbone, told, scale, control=control), scheduler, generators)
 
 

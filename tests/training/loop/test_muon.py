@@ -161,7 +161,7 @@ def test_recipes_say_what_muon_is_for() -> None:
     assert load_recipe(_recipe()).settings()["optimizer"]["momentum"] == 0.95
     with pytest.raises(FoundryError, match="'momentum' is an option of optimizer 'muon', found 'adamw'"):
         load_recipe({**_recipe(), "optimizer": {"name": "adamw", "momentum": 0.9}})
-    with pytest.raises(FoundryError, match="objective 'contrastive' trains no backbone, say adamw"):
+    with pytest.raises(FoundryError, match="objective 'contrastive' tells none apart, say adamw"):
         load_recipe({**_recipe(), "backbone": None, "objective": "contrastive"})
 
 

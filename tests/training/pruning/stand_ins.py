@@ -59,6 +59,7 @@ class FakeDenoiser:
     backbone: Any
     make_scheduler: Callable[[], Any]
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    pixels_per_latent: int = 8
 
     def fresh_scheduler(self) -> Any:
         """A new scheduler."""
