@@ -40,9 +40,13 @@ def autoencoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def shards_folder(tmp_path_factory: pytest.TempPathFactory, autoencoder_folder: Path) -> Path:
+    """Shards of 16x8x8 latents of the untrained autoencoder."""
+    return write_shards(tmp_path_factory.mktemp("data") / "shards", autoencoder_folder)
+
+
+def write_shards(folder: Path, autoencoder_folder: Path) -> Path:
     """Twelve samples with one to four captions each; text 0 is the empty text."""
     random = np.random.default_rng(0)
-    folder = tmp_path_factory.mktemp("data") / "shards"
     counts = random.integers(1, 5, NUM_SAMPLES)
     lengths = random.integers(2, MAX_TOKENS + 1, NUM_TEXTS).astype(np.int32)
     write_training_shards(

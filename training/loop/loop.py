@@ -21,7 +21,7 @@ from training.feed.order import Order
 from training.loop.async_checkpointing import Saver
 from training.loop.checkpoints import TrainingState, load_checkpoint, optimizer_tensors, restore_optimizer
 from training.loop.metrics import Interval, MetricsLog
-from training.loop.optimizer import build_optimizer, learning_rate_at, set_learning_rate
+from training.loop.optimizer import build_optimizer, learning_rate_at, rates_of, set_learning_rate
 from training.loop.parallelism import distribute
 from training.loop.precision import Precision
 from training.loop.processes import Span, Team, Wishes
@@ -202,7 +202,7 @@ class Loop:
         row |= {
             "images_seen": self.images_seen,
             "epoch": self.images_seen / self.objective.num_samples,
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            **rates_of(self.optimizer),
             "images_per_second": self.interval.images / elapsed,
             "seconds": seconds,
         }

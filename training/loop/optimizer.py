@@ -76,3 +76,12 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Set the rate of every group."""
     for group in optimizer.param_groups:
         group["lr"] = rate
+
+
+def rates_of(optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    """Learning rates as they stand, by their names in the metrics."""
+    rate = float(optimizer.param_groups[0]["lr"])
+    rates = {"learning_rate": rate}
+    if isinstance(optimizer, Muon):
+        rates["matrix_learning_rate"] = rate * optimizer.matrix_rate
+    return rates

@@ -136,6 +136,17 @@ def test_an_interrupted_run_ends_bit_equal(runs: RunMaker, backbone: str) -> Non
     assert first.model_digest == second.model_digest  # type: ignore[union-attr]
 
 
+def test_both_rates_are_in_the_metrics(runs: RunMaker) -> None:
+    rows = {}
+    for name, optimizer in (("adamw", {"name": "adamw"}), ("muon", {"name": "muon", "matrix_rate": 3.0})):
+        folder = runs.prepare(name, backbone="PixArt-tiny", images_total=16, optimizer=optimizer)
+        run(folder.path)
+        rows[name] = folder.read_metrics().to_pylist()
+    assert "matrix_learning_rate" not in rows["adamw"][0]
+    for row in rows["muon"]:
+        assert row["matrix_learning_rate"] == pytest.approx(3 * row["learning_rate"])
+
+
 def test_two_processes_train_as_one(runs: RunMaker) -> None:
     recipe: dict[str, Any] = {
         "optimizer": {"name": "muon"},

@@ -10,15 +10,18 @@ import pytest
 import torch
 from diffusers import DDPMScheduler, DPMSolverMultistepScheduler
 
-from tests.training.conftest import RunMaker
+from tests.training.conftest import RunMaker, write_shards
 from tests.training.model_folders.stock import run_card, told
 from training.diffusion.noise_process import Noising, alphas_cumprod
 from training.diffusion.schedulers import build_scheduler
 from training.digests import folder_digest
 from training.errors import FoundryError
+from training.model_folders.autoencoders import build_autoencoder
 from training.model_folders.card import model_card_text, usage_code
 from training.model_folders.denoiser import Denoiser, initial_noise, sample, sample_with
 from training.model_folders.probe import reload_equals_saved
+from training.objectives.diffusion import DiffusionObjective
+from training.recipes.autoencoder import AutoencoderOptions
 from training.run import run
 from training.text_encoders import MiniLMEncoder
 
@@ -60,6 +63,26 @@ def test_the_cards_call_gives_our_sampler_s_pictures(runs: RunMaker, recipe: dic
     assert difference.max() <= 2
     assert difference.mean() < 0.1
     assert stock.std() > 1  # not one flat colour, which anything would match
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_sizes_that_a_model_is_told_are_those_of_its_autoencoder(tmp_path: Path) -> None:
+    autoencoder = tmp_path / "autoencoder"
+    options = AutoencoderOptions(block_channels=(8, 8, 8))
+    build_autoencoder(options, 32, seed=0).save_pretrained(autoencoder)
+    runs = RunMaker(tmp_path, write_shards(tmp_path / "shards", autoencoder), autoencoder)
+    folder = trained(runs, backbone="SDXL-stock-tiny")
+    names = run_card(usage_code(folder, PROMPTS[0]), folder)
+    denoiser = Denoiser.load(folder)
+    told_sizes: list[float] = []
+    denoiser.backbone.add_time_proj.register_forward_pre_hook(
+        lambda module, arguments: told_sizes.extend(arguments[0].tolist())
+    )
+    ours = sample_with(denoiser, told(names), [0], 2, 3.0, latent_size=(8, 8))
+    assert ours.shape == (1, *np.asarray(names["images"][0]).shape) == (1, 32, 32, 3)
+    assert set(told_sizes) == {32.0, 0.0}, "height and width in pixels; crops begin at 0"
+    training = DiffusionObjective(runs.spec(backbone="SDXL-stock-tiny"), runs.execution(), "cpu")
+    assert training.pixels_per_latent == denoiser.pixels_per_latent == 4
 
 
 def test_card_prints_the_call_and_the_lineage(runs: RunMaker) -> None:
