@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from assets.evaluation.evaluation_table import errors_by_sample, scores_of
 from assets.evaluation.judge_scores import SWAPPED
+from assets.models.drawing import PICTURES
 from assets.pages.measures import measures_table
 from assets.pages.sections import Section, Sources
 from assets.pages.tables import Cell, Column, Entry, Picture, Table
@@ -19,6 +20,7 @@ from evaluation.intervals import mean_interval
 from evaluation.metrics.metric import ALL_SPLITS
 from evaluation.plots.contact_sheets import safe_text
 
+SHIPPED_KIND = "teacher_backbone"
 EVALUATE = "Materialize evaluation_table."
 PROMPT_CHARACTERS = 240
 MODEL_COLUMNS = (
@@ -129,6 +131,27 @@ def _model_cells(row: Mapping[str, Any], errors: pa.Table, alignment: pa.Table) 
         Cell(row["kid_efflite0"], note="" if kid_error is None else f"± {kid_error:,.3f}"),
         row["training_seconds"],
         Cell(row["model_digest"][:12], code=True),
+    )
+
+
+def opening_section(sources: Sources) -> Section | None:
+    """What the shipped models draw for held-out captions, beside the real pictures; None where none was scored."""
+    stored = {name: f"{SHIPPED_KIND}.{name}" for name in sources.store.partitions(SHIPPED_KIND)}
+    drawn = {name: rows for name, place in stored.items() if (rows := sources.rows(PICTURES, place))}
+    if not drawn:
+        return None
+    by_all = set[str].intersection(*({row["sample_id"] for row in rows} for rows in drawn.values()))
+    first = sorted(next(iter(drawn.values())), key=lambda row: row["sample_id"])
+    prompts = _spread([row for row in first if row["sample_id"] in by_all], sources.prompts_shown)
+    columns = [Column("Caption"), Column("Real"), *(Column(name) for name in drawn)]
+    return Section(
+        "What the shipped models draw",
+        "opening",
+        [
+            "Captions of held-out scenes, the first of each split by their number: nothing is picked by hand. Every model "
+            "starts from the same noise in a row."
+        ],
+        [Table(columns, _sample_cells(sources, prompts, drawn))],
     )
 
 

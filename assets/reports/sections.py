@@ -11,7 +11,13 @@ from assets.corpus.report_section import credits_section
 from assets.distillation.report_section import few_steps_section, study_section, teachers_section
 from assets.encodings.report_section import autoencoder_section
 from assets.entities.report_section import perception_section
-from assets.evaluation.report_section import judge_section, learned_section, models_section, samples_section
+from assets.evaluation.report_section import (
+    judge_section,
+    learned_section,
+    models_section,
+    opening_section,
+    samples_section,
+)
 from assets.models.report_section import smaller_section, training_section
 from assets.pages.html import write_page
 from assets.pages.sections import Page, Section, Sources
@@ -44,6 +50,7 @@ def limits_section(sources: Sources) -> Section:
 
 
 SECTIONS: tuple[Callable[[Sources], Section | None], ...] = (
+    opening_section,
     learned_section,
     models_section,
     teachers_section,

@@ -16,6 +16,7 @@ from PIL import Image
 from assets.graph.interfaces import Landing, Models
 from assets.graph.versions import Provenance
 from assets.models.comparison import SCORES
+from assets.models.drawing import PICTURES
 from assets.pages.html import render_page
 from assets.pages.measures import MEASURES
 from assets.pages.sections import Sources
@@ -137,6 +138,18 @@ def _evaluate(sources: Sources, recipes: tuple[str, ...], prompt: str) -> None:
     sources.store.write_table("landed_images", landed, MADE, "g0")
 
 
+def _two_teachers(sources: Sources, prompt: str) -> None:
+    """Pictures of two shipped models, one of which drew one more."""
+    folder = sources.store.local_folder("teacher_backbone", "teacher-unet")
+    sources.store.publish_folder("teacher_backbone", folder, MADE, "teacher-mmdit")
+    rows = [
+        _row(GENERATED_SAMPLES, prompt, sample_id=key, split="held_out_images", image=_png())
+        for key in ("a", "not drawn by the other")
+    ]
+    _put(sources, PICTURES, GENERATED_SAMPLES, rows, "teacher_backbone.teacher-unet")
+    _put(sources, PICTURES, GENERATED_SAMPLES, rows[:1], "teacher_backbone.teacher-mmdit")
+
+
 def test_an_empty_workspace_says_what_is_missing(sources: Sources, tmp_path: Path) -> None:
     sections = {build.__name__: build(sources) for build in SECTIONS}
     for name in (
@@ -150,7 +163,7 @@ def test_an_empty_workspace_says_what_is_missing(sources: Sources, tmp_path: Pat
         assert section is not None
         assert section.is_empty
         assert "Materialize" in section.missing
-    optional = ("learned", "teachers", "few_steps", "smaller", "study", "pruned")
+    optional = ("opening", "learned", "teachers", "few_steps", "smaller", "study", "pruned")
     assert [name for name, section in sections.items() if section is None] == [
         f"{name}_section" for name in optional
     ]
@@ -165,9 +178,16 @@ def test_an_empty_workspace_says_what_is_missing(sources: Sources, tmp_path: Pat
 def test_every_system_shows_its_figures(sources: Sources, tmp_path: Path) -> None:
     _fill(sources, "red apple", tmp_path / "teacher")
     _evaluate(sources, ("big", "small"), "a blue cat")
+    _two_teachers(sources, "a green frog")
     (tmp_path / "ledger.json").write_text('{"judge": 31.5}')
     page = report_page(sources)
     assert len({section.anchor for section in page.sections}) == len(SECTIONS)
+    assert page.sections[0].anchor == "opening"
+    assert [column.title for column in page.sections[0].tables[0].columns][2:] == [
+        "teacher-mmdit",
+        "teacher-unet",
+    ]
+    assert len(page.sections[0].tables[0].rows) == 1
     text = render_page(page)
     for expected in (
         "0.5123",
