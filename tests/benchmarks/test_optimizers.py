@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from evaluation.metrics.denoising import denoising_errors
+from evaluation.metrics.denoising import denoising_errors, noise_levels
 from tests.benchmarks.scene_shards import HeldOut, held_out_scenes, write_scene_shards
 from training.conditioning import Condition
 from training.loop.loop import Loop
@@ -30,7 +30,7 @@ from training.run_folder import prepare
 
 pytestmark = pytest.mark.benchmark
 
-IMAGES, EVERY = 4096, 256
+IMAGES, EVERY, LEVELS = 4096, 512, 4
 SEEDS = (0, 1, 2)
 ADAMW_RATES = (0.001, 0.002, 0.004, 0.008)
 MUON = tuple(
@@ -68,10 +68,10 @@ class Bench:
             "name": "measured",
             "backbone": backbone,
             "images_total": IMAGES,
-            "warmup_images": EVERY,
+            "warmup_images": 256,
             "schedule": "constant",
             "seed": seed,
-            "ema_half_life_images": 2 * EVERY,
+            "ema_half_life_images": EVERY,
             "diffusion": {"prediction": "clean", "time_sampling": "uniform"},
             **settings,
         }
@@ -91,7 +91,11 @@ class Bench:
 
         with loop.averages["ema"].swapped_in():
             errors = denoising_errors(
-                predict, list(self.held_out.keys), self.held_out.latents, self.held_out.condition
+                predict,
+                list(self.held_out.keys),
+                self.held_out.latents,
+                self.held_out.condition,
+                sigmas=noise_levels(LEVELS),
             )
         return float(errors.mean())
 
