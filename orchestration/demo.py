@@ -172,11 +172,11 @@ def _model_phases(profile: Profile, stale: Stale, *, everything: bool) -> Iterat
             launches = stale("draw_conclusions", early_conclusions(), [None], early_conclusions())
         for kind in made_from_others_first:
             if keys := here[kind.asset]:
-                order = partial(_in_order, profile, kind)
-                launches += stale(kind.job, steps_of(kind.asset), keys, order=order)
+                by_size = partial(_in_order, profile, kind)
+                launches += stale(kind.job, steps_of(kind.asset), keys, order=by_size)
         if title == STUDENTS:
-            order = partial(largest_first, profile)
-            launches += stale("train_grid_point", GRID_STEPS, profile.grid_keys, order=order)
+            of_grid = partial(largest_first, profile)
+            launches += stale("train_grid_point", GRID_STEPS, profile.grid_keys, order=of_grid)
         yield Phase(title, launches)
 
 
