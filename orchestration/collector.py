@@ -6,8 +6,8 @@ import gc
 
 THRESHOLDS = (50_000, 10, 10)
 """New objects before the young are looked at, and how many such looks before the older are. Python's own 700 lets the
-collector walk again and again through what libraries make while they are imported, which stays to the end: a fifth of
-the processor time of a demo. What lies in no circle, as a step's tensors do, is freed at once whatever stands here."""
+collector walk again and again through what libraries make while they are imported, which stays to the end. What
+lies in no circle, as a step's tensors do, is freed at once whatever stands here."""
 
 
 def collect_seldom() -> None:
