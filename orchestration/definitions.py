@@ -9,6 +9,7 @@ from assets.graph.interfaces import Landing, Models, Resources, Surroundings
 from assets.models.partitions import model_partitions, recipe_partitions
 from orchestration import automation
 from orchestration.catalog import GROUPS, check_profile_defaults
+from orchestration.collector import collect_seldom
 from orchestration.jobs import all_jobs
 from orchestration.profile import Profile, load_profile
 from orchestration.resources.compute import InlineCompute, RayCompute
@@ -113,5 +114,6 @@ def build(workspace: Workspace, profile: Profile | None = None) -> dg.Definition
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """The graph of the workspace that the environment names."""
+    """The graph of the workspace that the environment names. Dagster's processes begin here: its server's and each run's."""
+    collect_seldom()
     return build(workspace_from_environment())

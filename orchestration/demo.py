@@ -20,7 +20,7 @@ from assets.models.phases import BACKBONES, STUDENTS
 from assets.reports.ledger import LEDGER_FILE
 from orchestration.catalog import partition_keys
 from orchestration.freshness import needs_run, verified
-from orchestration.grid import GRID_STEPS, grid_order
+from orchestration.grid import GRID_STEPS, largest_first
 from orchestration.jobs import CONCLUDING, steps_of
 from orchestration.launching import Launch, Outcome, launch_pool
 from orchestration.profile import Profile
@@ -64,9 +64,12 @@ STAGE_OF_STEP: Mapping[str, str] = {
 """Stages of the ledger that steps count in; kinds of models say theirs in their row."""
 
 
+Order = Callable[[Sequence[str]], Sequence[str]]
+"""Partitions in the order in which they are launched."""
+
 Stale = Callable[..., tuple[Launch, ...]]
 """Launches of a job for those of some partitions in which one of some steps is not fresh: of a job, names of steps,
-partitions, and the assets of the job to run where not all are meant."""
+partitions, the assets of the job to run where not all are meant, and the order of several."""
 
 
 @dataclass(frozen=True)
@@ -103,15 +106,17 @@ def phases(
 
     ``everything`` adds the models that the profile does not name in ``demo_models``, the studies among them.
     ``needs`` says whether a version has to be made; without it, what is there is compared and its bytes are verified,
-    and the largest models come first (to weigh them takes seconds).
+    and of several the largest models come first (to weigh them takes seconds).
     """
     in_order = needs is None
     needs = needs or partial(needs_run, profile, surroundings)
 
     def stale(
-        job: str, names: Sequence[str], keys: Sequence[str | None], assets: Sequence[str] = ()
+        job: str, names: Sequence[str], keys: Sequence[Any], assets: Sequence[str] = (), order: Order = list
     ) -> tuple[Launch, ...]:
-        wanted = [key for key in keys if any(needs(name, key) for name in names)]
+        wanted: Sequence[Any] = [key for key in keys if any(needs(name, key) for name in names)]
+        if in_order and len(wanted) > 1:
+            wanted = order(wanted)
         return tuple(Launch(job, key, assets=tuple(assets), makes=tuple(names)) for key in wanted)
 
     scenes = stale("compose_scenes", ["demo_scenes"], [None]) if surroundings.landing.is_composed else ()
@@ -132,7 +137,7 @@ def phases(
             [None],
         ),
     )
-    yield from _model_phases(profile, stale, everything=everything, in_order=in_order)
+    yield from _model_phases(profile, stale, everything=everything)
     late = [name for name in CONCLUDING if name not in early_conclusions()]
     yield Phase("scores, laws and report", stale("draw_conclusions", late, [None], late))
 
@@ -149,7 +154,7 @@ def early_conclusions() -> list[str]:
     return early
 
 
-def _model_phases(profile: Profile, stale: Stale, *, everything: bool, in_order: bool) -> Iterator[Phase]:
+def _model_phases(profile: Profile, stale: Stale, *, everything: bool) -> Iterator[Phase]:
     """Every kind of model in the phases that its row names; judge, scaling grid and early conclusions run beside them."""
     wanted, placed = wanted_models(profile, everything=everything), phases_of_models(profile.recipes)
     made_from_others_first = sorted(profile.recipes.kinds, key=lambda kind: not STEPS[kind.asset].parents)
@@ -167,16 +172,16 @@ def _model_phases(profile: Profile, stale: Stale, *, everything: bool, in_order:
             launches = stale("draw_conclusions", early_conclusions(), [None], early_conclusions())
         for kind in made_from_others_first:
             if keys := here[kind.asset]:
-                ordered = kind.order(_only(profile, kind, keys)) if in_order else keys
-                launches += stale(kind.job, steps_of(kind.asset), ordered)
+                by_size = partial(_in_order, profile, kind)
+                launches += stale(kind.job, steps_of(kind.asset), keys, order=by_size)
         if title == STUDENTS:
-            points = grid_order(profile) if in_order else profile.grid_keys
-            launches += stale("train_grid_point", GRID_STEPS, points)
+            of_grid = partial(largest_first, profile)
+            launches += stale("train_grid_point", GRID_STEPS, profile.grid_keys, order=of_grid)
         yield Phase(title, launches)
 
 
-def _only(profile: Profile, kind: ModelKind, keys: Sequence[str]) -> dict[str, Any]:
-    return {key: profile.of(kind.asset)[key] for key in keys}
+def _in_order(profile: Profile, kind: ModelKind, keys: Sequence[str]) -> Sequence[str]:
+    return kind.order({key: profile.of(kind.asset)[key] for key in keys})
 
 
 def phase_titles(kinds: Iterable[ModelKind]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from assets.graph.interfaces import Surroundings
 from orchestration.freshness import needs_run
@@ -15,23 +15,27 @@ GRID_STEPS = ("scaling_run", "scaling_scores")
 _NEEDED = ("training_shards", "autoencoder", "judge_clip")
 
 
-def grid_order(profile: Profile) -> list[str]:
-    """Points with the largest backbone first, so that no long run is left for the end; then in order of the grid."""
-    if profile.grid is None:
-        return []
+def largest_first(profile: Profile, keys: Sequence[str]) -> list[str]:
+    """Points with the largest backbone first, so that no long run is left for the end; then in order of the grid.
+
+    Backbones are weighed only where there is a choice: that takes seconds.
+    """
+    if profile.grid is None or len(keys) < 2:
+        return list(keys)
     from assets.scaling.points import parameters_of
 
     sizes, points = profile.grid.sizes, profile.grid.points
-    return sorted(points, key=lambda key: -parameters_of(sizes[points[key].size].backbone))
+    return sorted(keys, key=lambda key: -parameters_of(sizes[points[key].size].backbone))
 
 
 def missing_points(profile: Profile, surroundings: Surroundings) -> list[str]:
     """Points that are missing, stale or damaged, in the order in which they are launched."""
-    return [
+    missing = [
         key
-        for key in grid_order(profile)
+        for key in profile.grid_keys
         if any(needs_run(profile, surroundings, name, key) for name in GRID_STEPS)
     ]
+    return largest_first(profile, missing)
 
 
 def launch_grid(

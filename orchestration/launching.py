@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from orchestration.collector import collect_seldom
 from orchestration.lost_runs import OWNER_TAG, owner
 from orchestration.workspace import Workspace
 from training.errors import FoundryError
@@ -159,6 +160,7 @@ class _Work:
 
 def _serve(work: _Work, launches: Queue[Launch | None], outcomes: Queue[Outcome]) -> None:
     """A worker's life: load the graph once, then run what comes until None comes or the parent is gone."""
+    collect_seldom()
     _print_to(work.log)
     _leave_with(work.parent)
     from orchestration.definitions import build

@@ -1,9 +1,14 @@
-"""Shapes in signatures are checked while tests run; nothing reaches the network; one Ray serves a process."""
+"""Shapes in signatures are checked while tests run; nothing reaches the network; one Ray serves a process.
+
+Libraries, the project and the tests make over a million objects while tests are collected, which stay to the end. The
+garbage collector leaves them alone, for to walk through them again and again takes longer than many a test.
+"""
 
 from __future__ import annotations
 
+import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +42,18 @@ def modules_with_shapes() -> list[str]:
 
 
 install_import_hook(modules_with_shapes(), "beartype.beartype")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect tests without collecting garbage, and keep what was made from the collector's later walks."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
+
 
 OBJECT_STORE_BYTES = 80 * 2**20
 """Small, so that a test can fill it."""

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from orchestration.collector import collect_seldom
 from orchestration.command import backbones, grid, history, pruning, tracing
 from orchestration.command.arguments import AsJson, Data, open_store, workspace
 from orchestration.command.output import errors, print_rows
@@ -239,6 +240,7 @@ def main() -> None:
 
     Told to terminate, it stops as on Ctrl-C, so that no training goes on behind its back.
     """
+    collect_seldom()
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         app()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from assets.derivation.worker_errors import DeadlyRows
 from assets.graph.interfaces import BatchFunction, BatchWorker, Resources, WorkItem
 from assets.pages.progress_log import relayed
+from orchestration.collector import collect_seldom
 from orchestration.resources.attempts import start_ledger
 from orchestration.resources.chunking import Piece, cut_smaller, plan_pieces
 from orchestration.resources.following import follow, progress_line
@@ -254,10 +255,12 @@ def _start_training(ray: Any, run_folder: Path, resources: Resources, workers: i
 
 def _load_training() -> None:
     """Import what a training does, once for all that this worker will do."""
+    collect_seldom()
     import training.run  # noqa: F401
 
 
 def _train_in_worker(run_folder: str) -> None:
+    collect_seldom()
     from training.run import run
 
     run(Path(run_folder))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from assets.graph.interfaces import BatchFunction, BatchWorker, Resources, WorkItem
+from orchestration.collector import collect_seldom
 from orchestration.resources.chunking import Piece, Span, rows_in
 from orchestration.resources.pool_messages import (
     Answer,
@@ -190,6 +191,7 @@ class PoolWorker:
     ) -> None:
         import ray
 
+        collect_seldom()
         os.environ["OMP_NUM_THREADS"] = str(resources.threads)  # for what is imported from here on
         self._resources = resources
         self._shared = shared

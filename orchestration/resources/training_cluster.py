@@ -12,6 +12,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from orchestration.collector import collect_seldom
 from training.errors import FoundryError, TrainingFailed, TrainingStopped
 from training.run_folder import RunFolder, write_text_atomic
 
@@ -61,6 +62,7 @@ def train_on_workers(run_folder: str, workers: int, cpus: float, gpus: float) ->
 
 def _work(config: dict[str, Any]) -> None:
     """What each worker does; an error that another start would meet again is written down first."""
+    collect_seldom()
     from training.run import run
 
     folder = RunFolder(Path(config["run_folder"]))

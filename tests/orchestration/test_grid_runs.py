@@ -11,9 +11,10 @@ import pytest
 from assets.graph.interfaces import Models, Resources
 from assets.graph.model_kinds import ModelRecipes
 from assets.graph.versions import Provenance
-from assets.scaling.points import input_digests, planned, run_folder_of
+from assets.scaling.points import input_digests, parameters_of, planned, run_folder_of
 from assets.scaling.progress import grid_rows, totals
 from assets.scaling.runs import read_cost, snapshot_path, train_point
+from orchestration.grid import largest_first
 from orchestration.profile import load_profile
 from orchestration.resources.compute import InlineCompute
 from orchestration.resources.store import ManifestStore
@@ -108,6 +109,19 @@ def test_a_point_that_is_not_there_is_said(models: Models) -> None:
         planned(models, "grid.x")
     with pytest.raises(FoundryError, match="has no scaling grid"):
         planned(replace(models, grid=None), KEY)
+
+
+def test_several_points_are_launched_largest_first_and_one_is_not_weighed() -> None:
+    profile = load_profile("demo")
+    parameters_of.cache_clear()
+    assert largest_first(profile, profile.grid_keys[-1:]) == profile.grid_keys[-1:]
+    assert parameters_of.cache_info().misses == 0
+    ordered = largest_first(profile, profile.grid_keys)
+    assert sorted(ordered) == sorted(profile.grid_keys)
+    assert profile.grid is not None
+    sizes = [parameters_of(profile.grid.sizes[profile.grid.points[key].size].backbone) for key in ordered]
+    assert sizes == sorted(sizes, reverse=True)
+    assert len(set(sizes)) > 1
 
 
 @pytest.mark.parametrize("profile", ["smoke", "demo", "gpu"])

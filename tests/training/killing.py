@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import random
 import time
@@ -26,6 +27,7 @@ PRELOAD = [
 
 
 def _train(path: Path) -> None:
+    gc.freeze()  # what the server had imported is no garbage
     torch.set_num_threads(1)
     run(path)
 

@@ -6,6 +6,7 @@ others adopt one, as they do in a Ray worker.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch.distributed as dist
 from training.run import run
 
 if __name__ == "__main__":
+    gc.freeze()  # what has been imported is no garbage
     first, *others = (Path(folder) for folder in sys.argv[1:])
     run(first)
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import subprocess
@@ -66,6 +67,7 @@ def train_part(rank: int, folder: Path) -> None:
 def _take_part(part: Callable[[int, Path], None], folder: Path, rank: int, size: int) -> None:
     import torch.distributed as dist
 
+    gc.freeze()  # what the server had imported is no garbage
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=size)
     part(rank, folder)
