@@ -18,9 +18,12 @@ from evaluation.perception.embedded.colors import main_color
 
 KINDS = ("plain", "gradient", "two-tone", "checkered", "unknown")
 TOLERANCE = 22.0  # largest channel difference (0..255) at which a pixel still counts as background
-_HANDICAP = {"plain": 0.0, "gradient": 0.015, "two-tone": 0.02, "checkered": 0.03}
+_ASLANT = "aslant"  # two-tone, parted by a line that is neither upright nor level
+_HANDICAP = {"plain": 0.0, "gradient": 0.015, "two-tone": 0.02, _ASLANT: 0.02, "checkered": 0.03}
 _MIN_EXPLAINED_IMAGE = 0.2
 _MIN_EXPLAINED_BORDER = 0.5
+# A square thing in a corner looks like half of a picture parted aslant, but for what it leaves of the border.
+_MIN_EXPLAINED_BORDER_ASLANT = 0.97
 
 
 @dataclass(frozen=True)
@@ -73,15 +76,13 @@ def _layouts(height: int, width: int) -> tuple[Float[np.ndarray, "layouts h w"],
     step = max(1, min(height, width) // 64)
     partings = [(x, width), (y, height), (x * height + y * width, 2 * height * width)]
     for ramp, top in partings:
-        shifts = (
-            np.arange(4 * step, top - 3, step)
-            if top <= max(height, width)
-            else np.linspace(0.25, 0.75, 9) * top
-        )
+        is_aslant = top > max(height, width)
+        shifts = np.linspace(0.25, 0.75, 9) * top if is_aslant else np.arange(4 * step, top - 3, step)
         maps += [ramp >= shift for shift in shifts]
+        kinds += [_ASLANT if is_aslant else "two-tone"] * len(shifts)
     falling = x * height - y * width
     maps += [falling >= shift for shift in np.linspace(-0.5, 0.5, 9) * height * width]
-    kinds += ["two-tone"] * len(maps)
+    kinds += [_ASLANT] * (len(maps) - len(kinds))
     for cell in range(4 * step, min(height, width) // 2 + 1):
         maps.append(((x // cell + y // cell) % 2).astype(bool))
         kinds.append("checkered")
@@ -91,7 +92,7 @@ def _layouts(height: int, width: int) -> tuple[Float[np.ndarray, "layouts h w"],
 def _two_colored(
     image: Float[np.ndarray, "h w 3"], palette: list[Float[np.ndarray, " 3"]]
 ) -> list[tuple[str, Float[np.ndarray, "h w 3"]]]:
-    """The best two-tone and the best checkered prediction for a palette of two colours."""
+    """The best predictions for a palette of two colours: parted upright or level, parted aslant, checkered."""
     layouts_lhw, kinds = _layouts(image.shape[0], image.shape[1])
     is_first, is_second = (largest_difference(image, color) <= TOLERANCE for color in palette)
     flat = layouts_lhw.reshape(len(kinds), -1)
@@ -100,7 +101,7 @@ def _two_colored(
     gained = flat @ gain
     straight, swapped = gained + is_first.sum(), is_second.sum() - gained
     found = []
-    for kind in ("two-tone", "checkered"):
+    for kind in ("two-tone", _ASLANT, "checkered"):
         allowed = np.array([name == kind for name in kinds])
         best = int(np.where(allowed, np.maximum(straight, swapped), -1).argmax())
         second_here = (layouts_lhw[best] > 0) == bool(straight[best] >= swapped[best])
@@ -165,13 +166,10 @@ def fit_background(image_hwc: UInt8[np.ndarray, "h w 3"]) -> Background:
         border_share = float(fits[border].mean())
         # The border counts as much as the whole: an object at the edge must not pass for a second colour.
         score = (float(fits.mean()) + border_share) / 2 - _HANDICAP[kind]
-        if (
-            fits.mean() >= _MIN_EXPLAINED_IMAGE
-            and border_share >= _MIN_EXPLAINED_BORDER
-            and score > best_score
-        ):
-            best_score = score
-            best = Background(kind, (), np.ascontiguousarray(prediction), border_share)
+        enough = _MIN_EXPLAINED_BORDER_ASLANT if kind == _ASLANT else _MIN_EXPLAINED_BORDER
+        if fits.mean() >= _MIN_EXPLAINED_IMAGE and border_share >= enough and score > best_score:
+            best_score, shown = score, "two-tone" if kind == _ASLANT else kind
+            best = Background(shown, (), np.ascontiguousarray(prediction), border_share)
     return Background(best.kind, _words_or_none(best), best.prediction_hwc, best.explained)
 
 

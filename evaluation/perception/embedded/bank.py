@@ -20,10 +20,16 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 
 from evaluation.perception.embedded import conse
-from evaluation.perception.embedded.bank_views import VIEW_SIDES_PX, clean_view, decode_picture, scene_views
+from evaluation.perception.embedded.bank_views import (
+    VIEW_SIDES_PX,
+    clean_view,
+    cut_out,
+    decode_picture,
+    scene_views,
+)
 from evaluation.perception.embedded.calibration import Logistic, fit_logistic, fit_temperature, softmax
 from evaluation.perception.embedded.identity import BANK_SIDE_PX, bank_inputs_digest
 from evaluation.perception.networks.efficientnet_lite import load_lite0, look
@@ -41,6 +47,8 @@ class ConceptBank:
     ``features`` [views, 1280] are centred by ``center`` and at unit length; ``colors`` are the views' shares of colour
     words; ``view_concept`` says whose view each is.
     ``vocabulary_vectors`` [words, 384] and ``class_vectors`` [1000, 384] are MiniLM sentence vectors for ConSE.
+    ``pictures`` are the bank's pictures as RGBA, by which drawings are found again one behind another
+    (:mod:`evaluation.perception.embedded.known_drawings`); ``picture_concept`` says whose each is.
     ``inputs_digest`` says what it was made of (:func:`evaluation.perception.embedded.identity.bank_inputs_digest`);
     ``known`` and ``conse_right`` hold (slope, intercept) of
     :class:`~evaluation.perception.embedded.calibration.Logistic`.
@@ -59,6 +67,8 @@ class ConceptBank:
     known: tuple[float, float]
     conse_right: tuple[float, float]
     side_px: int
+    pictures: UInt8[np.ndarray, "looks s s 4"]
+    picture_concept: Int[np.ndarray, " looks"]
 
     def to_bytes(self) -> bytes:
         """The bank as one uncompressed npz file, fit to be sent to a worker or stored."""
@@ -94,6 +104,8 @@ class ConceptBank:
             known=tuple(found["known"].tolist()),
             conse_right=tuple(found["conse_right"].tolist()),
             side_px=int(found["side_px"]),
+            pictures=found["pictures"],
+            picture_concept=found["picture_concept"],
         )
 
 
@@ -128,7 +140,9 @@ def build_bank(
     concept_of = np.array([concepts.index(concept_of_look(look)) for look in looks])
     view_concept = np.repeat(concept_of, len(VIEW_SIDES_PX))
     raw_features, view_logits = look(network, [view.image_hwc for view in views], side_px=side_px)
-    center = raw_features.mean(axis=0)
+    center = np.stack(
+        [raw_features[view_concept == index].mean(axis=0) for index in range(len(concepts))]
+    ).mean(axis=0)  # a concept of many looks is one concept
     features = conse.unit(raw_features - center)
     colors = np.stack([view.color_shares for view in views])
     in_scenes = [scene_views(decoded[look], look) for look in looks]
@@ -147,7 +161,7 @@ def build_bank(
     return ConceptBank(
         bank_inputs_digest(pictures, words, side_px), concepts, features, colors, center, view_concept, words,
         vocabulary_vectors, class_vectors, temperature, (known.slope, known.intercept),
-        (right.slope, right.intercept), side_px,
+        (right.slope, right.intercept), side_px, np.stack([cut_out(decoded[look]) for look in looks]), concept_of,
     )  # fmt: skip
 
 

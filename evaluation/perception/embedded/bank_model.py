@@ -38,7 +38,7 @@ def _model(art: str, workplace: Workplace, *, closed_set: bool) -> RoleModel:
 
 
 def _worker(art: str, workplace: Workplace, *, closed_set: bool) -> tuple[Factory, Mapping[str, Any]]:
-    """On this machine workers read the bank from the cache; to other machines its 5 MB travel along."""
+    """On this machine workers read the bank from the cache; to other machines its 7 MB travel along."""
     from evaluation.perception.embedded.perceiver import build_embedded_perceiver
 
     path = _bank(workplace.bank_inputs(art), workplace.cache)

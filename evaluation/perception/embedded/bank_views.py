@@ -21,6 +21,7 @@ Picture = UInt8[np.ndarray, "h w channels"]
 PAPER_RGB = (255, 255, 255)  # what crops and bank pictures are put on, so that backgrounds do not count
 VIEW_SIDES_PX = (20, 26, 34, 44)
 SCENE_SIDES_PX = (22, 28, 34, 42)
+CUT_OUT_SIDE_PX = 96
 _OPAQUE = 64  # alpha from which a pixel is the drawing's
 
 
@@ -84,6 +85,12 @@ def clean_view(picture: Picture, side_px: int, name: str) -> View:
     paper = np.array(PAPER_RGB)
     blended = np.rint(rgb * opacity[..., None] + paper * (1 - opacity[..., None])).astype(np.uint8)
     return View(on_paper(blended, mask), color_shares(blended[mask]))
+
+
+def cut_out(picture: Picture, side_px: int = CUT_OUT_SIDE_PX) -> UInt8[np.ndarray, "side side 4"]:
+    """A picture as RGBA, larger than scenes show it; an RGB picture without its background of one colour."""
+    rgb, opacity = _drawing(picture, side_px, "")
+    return np.dstack([np.rint(rgb), np.rint(255 * opacity)]).astype(np.uint8)
 
 
 def scene_views(picture: Picture, name: str) -> list[View]:

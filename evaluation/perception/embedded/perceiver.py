@@ -1,6 +1,7 @@
 """Embedded perception: images in, described regions out, with models that come inside pip packages.
 
-Pixels only. Regions by :mod:`~evaluation.perception.embedded.regions`, names by EfficientNet-Lite0 against a bank of training
+Pixels only. Regions by :mod:`~evaluation.perception.embedded.regions`, with the bank's own drawings found one behind
+another and named so; other names by EfficientNet-Lite0 against a bank of training
 concepts and by ConSE for the rest (:mod:`~evaluation.perception.embedded.naming`), words by OCR where a region looks like
 text. In the demo the bank's pictures are the drawings that the scenes show, so names of training concepts are easier
 than in the wild; the model's name says "bank of the same drawings". Photographs, whose background cannot be fitted,
@@ -25,6 +26,7 @@ from evaluation.perception.embedded.identity import (
     digest_with_bank,
     model_name,
 )
+from evaluation.perception.embedded.known_drawings import KnownDrawings
 from evaluation.perception.embedded.naming import NO_NAME, Naming, name_crops
 from evaluation.perception.embedded.regions import ANALYSIS_SIDE_PX, Layout, find_regions, shrink, whole_image
 from evaluation.perception.embedded.word_reading import WordReader
@@ -82,6 +84,11 @@ class EmbeddedPerceiver:
         return load_lite0()
 
     @cached_property
+    def _known(self) -> KnownDrawings:
+        concepts = tuple(self.bank.concepts[index] for index in self.bank.picture_concept)
+        return KnownDrawings(concepts, self.bank.pictures, ANALYSIS_SIDE_PX)
+
+    @cached_property
     def _reader(self) -> WordReader:
         return WordReader(self.threads)
 
@@ -104,7 +111,7 @@ class EmbeddedPerceiver:
         from training.hardware import torch_threads
 
         with torch_threads(self.threads):
-            layouts = [find_regions(image) for image in images]
+            layouts = [find_regions(image, self._known) for image in images]
             namings = self._name(images, layouts)
         rows: list[dict[str, Any]] = []
         for sample_id, image, layout, named in zip(sample_ids, images, layouts, namings, strict=True):
@@ -117,13 +124,17 @@ class EmbeddedPerceiver:
         """For every image, namings by region index; all crops of the batch go through the network together."""
         crops: list[View] = []
         places: list[tuple[int, int]] = []
+        namings: list[dict[int, Naming]] = [{} for _ in images]
         for image_index, (image, layout) in enumerate(zip(images, layouts, strict=True)):
             objects = [index for index, region in enumerate(layout.regions) if not region.looks_like_text]
             for region_index in objects[: self.max_crops]:
                 region = layout.regions[region_index]
-                crops.append(view_of_region(image, region))
-                places.append((image_index, region_index))
-        namings: list[dict[int, Naming]] = [{} for _ in images]
+                if region.concept:
+                    naming = Naming((region.concept,), (region.agreement,), "concept_bank")
+                    namings[image_index][region_index] = naming
+                else:
+                    crops.append(view_of_region(image, region))
+                    places.append((image_index, region_index))
         if crops:
             pictures = [crop.image_hwc for crop in crops]
             features, logits = look(self._network, pictures, side_px=self.bank.side_px)
