@@ -55,6 +55,11 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.freeze()
 
 
+def pytest_unconfigure() -> None:
+    """Libraries that count what they made (nanobind) find it all again when the process ends."""
+    gc.unfreeze()
+
+
 OBJECT_STORE_BYTES = 80 * 2**20
 """Small, so that a test can fill it."""
 

@@ -28,7 +28,7 @@ from training.recipes.files import load_recipe
 from training.recipes.specification import TrainingSpecification
 from training.run_folder import prepare
 
-pytestmark = pytest.mark.benchmark
+pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600)]
 
 IMAGES, EVERY, LEVELS = 4096, 512, 4
 SEEDS = (0, 1, 2)

@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from training.backbones import denoise, size_from_data
-from training.conditioning import Condition
+from training.conditioning import STRIDE_OF_STABLE_DIFFUSION, Condition
 from training.diffusion.few_step_schedulers import (
     few_step_scheduler_of,
     is_few_step,
@@ -41,7 +41,7 @@ class Denoiser:
     """
 
     backbone: Any  # one of BACKBONE_CLASSES
-    autoencoder: Any  # AutoencoderKL
+    autoencoder: Any  # AutoencoderKL; None where nothing is decoded
     noising: Noising
     few_step: bool = False
     scheduler: Any | None = None
@@ -103,7 +103,9 @@ class Denoiser:
 
     @property
     def pixels_per_latent(self) -> int:
-        """Pixels of a side for one latent."""
+        """Pixels of a side for one latent; as published autoencoders have it where none is there."""
+        if self.autoencoder is None:
+            return STRIDE_OF_STABLE_DIFFUSION
         return pixels_per_latent(self.autoencoder.config)
 
     @property

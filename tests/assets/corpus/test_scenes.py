@@ -24,7 +24,7 @@ from training.errors import FoundryError
 
 @pytest.fixture(scope="module")
 def world() -> World:
-    return load_world(PROFILES / "demo" / "world.yaml")
+    return load_world(PROFILES / "teacher" / "world.yaml")
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ def _load(tmp_path: Path, content: Any) -> World:
     return load_world(path)
 
 
-@pytest.mark.parametrize("profile", ["demo", "smoke", "gpu"])
+@pytest.mark.parametrize("profile", ["demo", "smoke", "teacher", "gpu"])
 def test_shipped_worlds_load(profile: str) -> None:
     world = load_world(PROFILES / profile / "world.yaml")
     check_words_fit(world)
@@ -42,7 +42,7 @@ def test_demo_world_has_the_planned_size() -> None:
     assert [layout.objects for layout in world.layouts] == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("profile", ["demo", "gpu"])
+@pytest.mark.parametrize("profile", ["demo", "teacher", "gpu"])
 def test_variants_are_one_silhouette_in_the_colours_that_they_name(profile: str) -> None:
     """By the very measurement that perception makes; apples hang their leaf to either side."""
     for concept in load_world(PROFILES / profile / "world.yaml").concepts:

@@ -27,7 +27,7 @@ from training.model_folders.contrastive import WordVocabulary, build_clip, model
 from training.recipes.contrastive import ContrastiveOptions
 
 MADE = Provenance("test", 1)
-WORLD = load_world(PROFILES / "demo" / "world.yaml")
+WORLD = load_world(PROFILES / "teacher" / "world.yaml")
 DRAWINGS = WORLD.drawings
 KNOWN = Known(DRAWINGS, [concept.name for concept in WORLD.held_out_concepts])
 NUM_SCENES = 24
