@@ -26,7 +26,7 @@ def teacher_backbone(
 ) -> dg.MaterializeResult:
     """A trained backbone that ships with the project: what is distilled, pruned and controlled here starts from it.
 
-    Trained far longer than the demo can (`foundry teachers` makes it again, from landed scenes to scores). Its page
+    Trained far longer than the demo can, by this graph from landed scenes to scores (its lineage says how). Its page
     says what it scored on held-out scenes when it was packed, and where it falls short.
     """
     from assets.distillation.teacher_scores import scores_markdown

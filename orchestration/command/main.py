@@ -17,7 +17,6 @@ from orchestration.command.arguments import AsJson, Data, open_store, workspace
 from orchestration.command.output import errors, print_rows
 from orchestration.workspace import DEFAULT_DATA
 from training.errors import FoundryError
-from training.packaged_models import SHIPPED
 
 _PROCESS_START = time.time()
 
@@ -61,14 +60,17 @@ def demo(
 @app.command()
 def teachers(
     into: Annotated[
-        Path, typer.Option(help="folder that takes teachers/NAME and, if trained, the autoencoder")
-    ] = SHIPPED,
+        Path | None,
+        typer.Option(
+            help="folder that takes teachers/NAME and the autoencoder; packed/ in the workspace if left out"
+        ),
+    ] = None,
     train_autoencoder: Annotated[
-        bool, typer.Option(help="train the autoencoder too, instead of taking the shipped one")
-    ] = False,
+        bool, typer.Option(help="train the profile's autoencoder, instead of taking the shipped one")
+    ] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Train the teachers that ship with the project, score them and pack them: about two hours on two cores."""
+    """Train the next teachers with their autoencoder, score and pack them: some four hours on two cores, resumable."""
     from orchestration.command import teachers as command
 
     command.run(workspace(profile="teacher"), into, train_autoencoder=train_autoencoder, as_json=as_json)

@@ -12,8 +12,13 @@ from orchestration.workspace import Workspace
 from training.errors import FoundryError
 
 
-def run(workspace: Workspace, into: Path, *, train_autoencoder: bool, as_json: bool) -> int:
-    """Bring the profile's backbones and judge up to date, then score and pack; returns the exit code."""
+def run(workspace: Workspace, into: Path | None, *, train_autoencoder: bool, as_json: bool) -> int:
+    """Bring the profile's backbones and judge up to date, then score and pack; returns the exit code.
+
+    What is packed shares one autoencoder. ``into`` None is a folder of the workspace, so that the teachers which ship, in
+    the latents of another, stay what they are.
+    """
+    into = into or workspace.root / "packed"
     profile = load_profile(workspace.profile)
     check_landing(workspace)
     talk = errors if as_json else console
