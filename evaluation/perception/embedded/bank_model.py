@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from evaluation.perception.embedded.identity import bank_inputs_digest, model_name, perception_digest
+from evaluation.perception.embedded.identity import bank_inputs_digest, digest_with_bank, model_name
 from evaluation.perception.embedded.settings import EmbeddedSettings
 from evaluation.perception.role_models import BankInputs, BatchFunction, Factory, RoleModel, Workplace
 from training.run_folder import write_bytes_atomic
@@ -19,30 +19,31 @@ from training.run_folder import write_bytes_atomic
 
 def regions(settings: EmbeddedSettings, workplace: Workplace) -> RoleModel:
     """Regions, named where the bank or ConSE is sure enough."""
-    return _model(settings.art, workplace, closed_set=False)
+    return _model(settings, workplace, closed_set=False)
 
 
 def closed_set(settings: EmbeddedSettings, workplace: Workplace) -> RoleModel:
     """Regions, every one named by the closest concept of the bank."""
-    return _model(settings.art, workplace, closed_set=True)
+    return _model(settings, workplace, closed_set=True)
 
 
-def _model(art: str, workplace: Workplace, *, closed_set: bool) -> RoleModel:
+def _model(settings: EmbeddedSettings, workplace: Workplace, *, closed_set: bool) -> RoleModel:
+    art, how = settings.art, {"closed_set": closed_set, "known_drawings": settings.known_drawings}
     return RoleModel(
         model_name(art, closed_set=closed_set),
         ("image",),
-        lambda: perception_digest(*workplace.bank_inputs(art), closed_set=closed_set),
-        lambda: _worker(art, workplace, closed_set=closed_set),
+        lambda: digest_with_bank(bank_inputs_digest(*workplace.bank_inputs(art)), **how),
+        lambda: _worker(art, workplace, how),
         {"threads": workplace.threads, "keep_loaded": True},
     )
 
 
-def _worker(art: str, workplace: Workplace, *, closed_set: bool) -> tuple[Factory, Mapping[str, Any]]:
+def _worker(art: str, workplace: Workplace, how: Mapping[str, bool]) -> tuple[Factory, Mapping[str, Any]]:
     """On this machine workers read the bank from the cache; to other machines its 7 MB travel along."""
     from evaluation.perception.embedded.perceiver import build_embedded_perceiver
 
     path = _bank(workplace.bank_inputs(art), workplace.cache)
-    settings = {"threads": workplace.threads, "art": art, "closed_set": closed_set}
+    settings = {"threads": workplace.threads, "art": art, **how}
     if workplace.workers_see_cache:
         return build_perceiver_from_file, {"bank": str(path), **settings}
     return build_embedded_perceiver, {"bank": path.read_bytes(), **settings}
@@ -61,10 +62,8 @@ def _bank(inputs: BankInputs, cache: Path) -> Path:
     return path
 
 
-def build_perceiver_from_file(
-    bank: str, threads: int, art: str, *, closed_set: bool = False
-) -> BatchFunction:
+def build_perceiver_from_file(bank: str, threads: int, art: str, **how: bool) -> BatchFunction:
     """The perceiver, inside a worker that sees the cache."""
     from evaluation.perception.embedded.perceiver import build_embedded_perceiver
 
-    return build_embedded_perceiver(Path(bank).read_bytes(), threads=threads, art=art, closed_set=closed_set)
+    return build_embedded_perceiver(Path(bank).read_bytes(), threads=threads, art=art, **how)

@@ -54,7 +54,9 @@ def bank_inputs_digest(
     )
 
 
-def digest_with_bank(inputs_digest: str, max_crops: int = MAX_CROPS, *, closed_set: bool = False) -> str:
+def digest_with_bank(
+    inputs_digest: str, max_crops: int = MAX_CROPS, *, closed_set: bool = False, known_drawings: bool = True
+) -> str:
     """sha256 of perception with a bank that is known by its :func:`bank_inputs_digest`."""
     return sha256_bytes(
         canonical_json(
@@ -65,20 +67,7 @@ def digest_with_bank(inputs_digest: str, max_crops: int = MAX_CROPS, *, closed_s
                 "min_bank_probability": 0.0 if closed_set else MIN_BANK_PROBABILITY,
                 "min_conse_probability": MIN_CONSE_PROBABILITY,
                 "version": PERCEPTION_VERSION,
+                **({} if known_drawings else {"known_drawings": False}),
             }
         ).encode()
     )
-
-
-def perception_digest(
-    pictures: Mapping[str, bytes],
-    vocabulary: Sequence[str],
-    max_crops: int = MAX_CROPS,
-    *,
-    closed_set: bool = False,
-) -> str:
-    """sha256 over weights, the bank's pictures and words, and parameters: part of every row's key.
-
-    Equal to ``EmbeddedPerceiver.digest`` for a bank built from the same pictures and words.
-    """
-    return digest_with_bank(bank_inputs_digest(pictures, vocabulary), max_crops, closed_set=closed_set)

@@ -27,6 +27,10 @@ _COARSE = 2  # pixels of the picture to one of the search by colour words
 _SEARCH_STEP_PX = 3
 _MIN_COARSE = 0.3  # share of a drawing's pixels that must agree in colour words, less those on background
 _NUM_PLACES, _SIZES_A_LOOK = 80, 3
+_NUM_LIKELY, _MIN_LIKELY = (
+    16,
+    0.9,
+)  # places that are looked at first, and the value from which they are refined
 _NUM_CLIMBING = 16  # places, the best, that are refined further
 _NUM_SAMPLED = 80  # of a drawing's pixels, while its place is refined
 _MIN_SAMPLED = 0.3  # of these, the share that must be seen
@@ -73,6 +77,16 @@ class _Picture:
         square = np.pad(whole, MARGIN_PX)
         self.claimed[:] |= square.ravel()
         self.blended[:] |= np.asarray(ndimage.binary_dilation(square, np.ones((3, 3), dtype=bool))).ravel()
+
+    @property
+    def num_left(self) -> int:
+        """Pixels of the foreground that no drawing hides."""
+        return int((self.foreground & ~self.claimed).sum())
+
+    @property
+    def num_unexplained(self) -> int:
+        """Of these, the ones that are no soft edge of a drawing either."""
+        return int((self.foreground & ~self.blended).sum())
 
     def rows(self, places: Int[np.ndarray, "*n 2"]) -> Int[np.ndarray, "*n"]:
         """Rows of pixels by (row, column) in the picture without margin."""
@@ -132,24 +146,30 @@ class KnownDrawings:
             return []
         picture = _Picture.of(image, foreground)
         words = _coarse_words(image, ~foreground)
-        found: list[Found] = []
-        while (picture.foreground & ~picture.claimed).sum() >= _MIN_SEARCHED_PX:
-            # A new search each time: what was found no longer draws other drawings to itself.
-            new = self._find_behind(picture, words)
-            if not new:
-                break
+        places = self._places(words)
+        found = self._find_behind(picture, places[:_NUM_LIKELY], _MIN_LIKELY)
+        if picture.num_unexplained < _MIN_SEARCHED_PX:
+            return found  # as in most scenes: what is likely at once explains all there is
+        picture, found = _Picture.of(image, foreground), []
+        while new := self._find_behind(picture, places):
             found += new
+            if picture.num_left < _MIN_SEARCHED_PX:
+                break
+            # A new search each time: what was found no longer draws other drawings to itself.
+            places = self._places(words * _coarse(~picture.cropped(picture.claimed)))
         return found
 
-    def _find_behind(self, picture: _Picture, words: Float[np.ndarray, "words h w"]) -> list[Found]:
-        """Drawings behind what is claimed, those in front first; they are claimed, too."""
+    def _find_behind(self, picture: _Picture, places: list[_Place], least: float = -np.inf) -> list[Found]:
+        """Drawings behind what is claimed, those in front first; they are claimed, too.
+
+        Places of less value than ``least`` are not refined.
+        """
         found: list[Found] = []
-        places = self._places(words * _coarse(~picture.cropped(picture.claimed)))
         touched = places
         while True:
             # What a drawing in front hides says nothing of where the one behind it lies.
             places = [place for place in places if place not in touched]
-            places += self._refined(touched, picture)
+            places += self._refined(touched, picture, least)
             looked_at = [self._look(place, picture) for place in places]
             best = max(
                 (item for item in looked_at if item is not None), key=lambda item: item[0], default=None
@@ -165,7 +185,11 @@ class KnownDrawings:
         """Where each drawing agrees best with the picture's colour words, at its best sizes; the likeliest first."""
         from scipy import fft
 
-        products = np.einsum("twyx,wyx->tyx", self._spectra, fft.rfft2(words).astype(np.complex64))
+        present = np.flatnonzero(words.any(axis=(1, 2)))  # a scene has few of the colours
+        spectra = fft.rfft2(words[present]).astype(np.complex64)
+        products = np.zeros(self._spectra.shape[1:], np.complex64)
+        for word, spectrum in zip(present, spectra, strict=True):
+            products += self._spectra[word] * spectrum
         gains = fft.irfft2(products, s=self._coarse_shape)
         gains[self._outside] = -np.inf
         flat = gains.reshape(len(gains), -1)
@@ -186,10 +210,10 @@ class KnownDrawings:
         bottom, right = place.top + sized.height, place.left + sized.width
         return bool(mask[place.top : bottom, place.left : right].any())
 
-    def _refined(self, places: list[_Place], picture: _Picture) -> list[_Place]:
+    def _refined(self, places: list[_Place], picture: _Picture, least: float) -> list[_Place]:
         """The likely ones of some places, moved to where drawing, background and rim agree best with the picture."""
         near = [self._best_near(place, place.side_px, _COARSE, picture) for place in places]
-        near.sort(key=lambda option: -option[0])
+        near = sorted((option for option in near if option[0] >= least), key=lambda option: -option[0])
         climbed = [self._climbed(value, place, picture) for value, place in near[:_NUM_CLIMBING]]
         return [place for value, place in climbed if value >= _MIN_VALUE]
 
@@ -276,7 +300,7 @@ class KnownDrawings:
         return outside
 
     @cached_property
-    def _spectra(self) -> Complex[np.ndarray, "t words h f"]:
+    def _spectra(self) -> Complex[np.ndarray, "words t h f"]:
         """Conjugate spectra of the searched drawings' colour words, what lies on background counting against them."""
         from scipy import fft
 
@@ -292,7 +316,7 @@ class KnownDrawings:
             words[:-1] *= _coarse(opaque)  # blocks that the drawing fills in part count in part
             words[-1] *= -_ON_BACKGROUND
             spectra.append(np.conj(fft.rfft2(words)).astype(np.complex64))
-        return np.stack(spectra)
+        return np.stack(spectra, axis=1)
 
 
 def _stands_alone(

@@ -48,6 +48,7 @@ class EmbeddedPerceiver:
         threads: threads of torch and of the OCR engine while a batch runs.
         art: art set of the bank's pictures, one of :data:`evaluation.perception.embedded.identity.BANK_OF`; for the name alone.
         closed_set: name every region by the bank's closest concept (:func:`~evaluation.perception.embedded.naming.name_crops`).
+        known_drawings: look for the bank's drawings before outlines and colours are asked.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class EmbeddedPerceiver:
         art: str = "twemoji",
         *,
         closed_set: bool = False,
+        known_drawings: bool = True,
     ) -> None:
         if max_crops < 0 or threads < 1:
             raise FoundryError(
@@ -68,6 +70,7 @@ class EmbeddedPerceiver:
         self.threads = threads
         self.art = art
         self.closed_set = closed_set
+        self.known_drawings = known_drawings
 
     @property
     def model(self) -> str:
@@ -77,14 +80,21 @@ class EmbeddedPerceiver:
     @cached_property
     def digest(self) -> str:
         """sha256 over weights, bank and parameters; needs no model to be loaded. Threads do not count."""
-        return digest_with_bank(self.bank.inputs_digest, self.max_crops, closed_set=self.closed_set)
+        return digest_with_bank(
+            self.bank.inputs_digest,
+            self.max_crops,
+            closed_set=self.closed_set,
+            known_drawings=self.known_drawings,
+        )
 
     @cached_property
     def _network(self) -> EfficientNetLite0:
         return load_lite0()
 
     @cached_property
-    def _known(self) -> KnownDrawings:
+    def _known(self) -> KnownDrawings | None:
+        if not self.known_drawings:
+            return None
         concepts = tuple(self.bank.concepts[index] for index in self.bank.picture_concept)
         return KnownDrawings(concepts, self.bank.pictures, ANALYSIS_SIDE_PX)
 
@@ -187,9 +197,17 @@ def build_embedded_perceiver(
     art: str = "twemoji",
     *,
     closed_set: bool = False,
+    known_drawings: bool = True,
 ) -> EmbeddedPerceiver:
     """The perceiver, inside a worker: module-level and with plain arguments, so that it travels by name.
 
     ``bank`` is what :meth:`evaluation.perception.embedded.bank.ConceptBank.to_bytes` gave.
     """
-    return EmbeddedPerceiver(ConceptBank.from_bytes(bank), max_crops, threads, art, closed_set=closed_set)
+    return EmbeddedPerceiver(
+        ConceptBank.from_bytes(bank),
+        max_crops,
+        threads,
+        art,
+        closed_set=closed_set,
+        known_drawings=known_drawings,
+    )

@@ -15,6 +15,11 @@ class EmbeddedSettings(BaseModel):
     art: Literal["twemoji", "fluent"] = Field(
         "twemoji", description="art set of the concept bank; fluent comes with `foundry demo-data`"
     )
+    known_drawings: bool = Field(
+        True,
+        description="look for the bank's drawings first, also one behind another: for scenes in which things overlap; it "
+        "takes several times as long as outlines and colours alone",
+    )
     k: int = Field(2, ge=1, le=5, description="captions per image")
     seed: int = Field(0, ge=0, description="seed of the order in which captions tell things")
     min_similarity: float = Field(

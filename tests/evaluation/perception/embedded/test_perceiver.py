@@ -12,7 +12,7 @@ import torch
 
 import evaluation.tables.perception
 from evaluation.perception.embedded.bank import ConceptBank
-from evaluation.perception.embedded.identity import MINILM_SHA256, digest_with_bank, perception_digest
+from evaluation.perception.embedded.identity import MINILM_SHA256, bank_inputs_digest, digest_with_bank
 from evaluation.perception.embedded.perceiver import EmbeddedPerceiver, build_embedded_perceiver
 from evaluation.perception.embedded.word_reading import WordReader, in_one_case, verify_weights
 from evaluation.perception.run_lengths import decode_mask
@@ -51,7 +51,26 @@ def test_names_colors_words_and_backgrounds_from_pixels(bank: ConceptBank) -> No
     assert (one[0]["background_kind"], one[0]["background_color"]) == ("plain", "blue")
     two = [row for row in found.to_pylist() if row["sample_id"] == "two"]
     assert {row["names"][0] for row in two} == {"fish", "cat"}
-    assert {row["model_digest"] for row in one + two} == {perception_digest(bank_pictures(), VOCABULARY)}
+    assert {row["model_digest"] for row in one + two} == {
+        digest_with_bank(bank_inputs_digest(bank_pictures(), VOCABULARY))
+    }
+
+
+def test_without_known_drawings_outlines_alone_tell_things_apart(bank: ConceptBank) -> None:
+    behind, _ = paste(background("plain", "white", "white"), "apple", 4, 6, 34)
+    overlapping, _ = paste(behind, "cat", 20, 16, 36)
+    alone, _ = paste(background("plain", "white", "white"), "apple", 10, 12, 40)
+    table = _table(overlapping=overlapping, alone=alone)
+    search, outlines = EmbeddedPerceiver(bank), EmbeddedPerceiver(bank, known_drawings=False)
+    found = {
+        perceiver.known_drawings: [
+            (row["sample_id"], row["names"][0]) for row in perceiver(table).to_pylist() if row["names"]
+        ]
+        for perceiver in (search, outlines)
+    }
+    assert sorted(found[True]) == [("alone", "apple"), ("overlapping", "apple"), ("overlapping", "cat")]
+    assert ("alone", "apple") in found[False]
+    assert search.digest != outlines.digest == digest_with_bank(bank.inputs_digest, known_drawings=False)
 
 
 def test_rows_do_not_depend_on_the_batch_and_empty_images_have_one(bank: ConceptBank) -> None:
