@@ -21,6 +21,8 @@ from evaluation.metrics.metric import ALL_SPLITS
 from evaluation.plots.contact_sheets import safe_text
 
 SHIPPED_KIND = "teacher_backbone"
+OF_TRAINED_CONCEPTS = "held_out_images"
+"""The split whose scenes are new and whose concepts are not."""
 EVALUATE = "Materialize evaluation_table."
 PROMPT_CHARACTERS = 240
 MODEL_COLUMNS = (
@@ -142,16 +144,17 @@ def opening_section(sources: Sources) -> Section | None:
         return None
     by_all = set[str].intersection(*({row["sample_id"] for row in rows} for rows in drawn.values()))
     first = sorted(next(iter(drawn.values())), key=lambda row: row["sample_id"])
-    prompts = _spread([row for row in first if row["sample_id"] in by_all], sources.prompts_shown)
+    shared = [row for row in first if row["sample_id"] in by_all]
+    prompts = [row for row in shared if row["split"] == OF_TRAINED_CONCEPTS] or shared
     columns = [Column("Caption"), Column("Real"), *(Column(name) for name in drawn)]
     return Section(
         "What the shipped models draw",
         "opening",
         [
-            "Captions of held-out scenes, the first of each split by their number: nothing is picked by hand. Every model "
-            "starts from the same noise in a row."
+            "Alt-texts of held-out scenes, the first by their number: nothing is picked by hand. Every model starts from the "
+            "same noise in a row."
         ],
-        [Table(columns, _sample_cells(sources, prompts, drawn))],
+        [Table(columns, _sample_cells(sources, prompts[: sources.prompts_shown], drawn))],
     )
 
 
@@ -165,7 +168,7 @@ def samples_section(sources: Sources) -> Section:
         "Samples",
         "samples",
         ["The same prompts down the rows and the same starting noise across; nothing is picked by hand."],
-        [Table(columns, _sample_cells(sources, prompts, drawn))],
+        [Table(columns, _sample_cells(sources, prompts[: sources.prompts_shown], drawn))],
         missing="Materialize generated_samples, then evaluation_table.",
     )
 
