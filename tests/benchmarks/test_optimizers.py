@@ -39,7 +39,7 @@ MUON = tuple(
 )
 LIMITS = {
     "UNet-demo-c32": 0.9,
-    "PixArt-demo-h64-d4": 0.95,
+    "PixArt-demo-h64-d4": 0.9,
     "SD3-demo-h128-d4": 0.85,
     "FLUX-demo-h64-d2-s4": 0.95,
 }
