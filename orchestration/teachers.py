@@ -1,4 +1,4 @@
-"""The teachers that ship with the project, made again: train a profile's backbones, score them, pack them."""
+"""Teachers to ship: train a profile's backbones, score them, pack them."""
 
 from __future__ import annotations
 

@@ -29,18 +29,18 @@ CARD_COLUMNS = (
 CARD = """\
 # {name}
 
-A small diffusers `AutoencoderKL` ({num_parameters:,} parameters) for 64-pixel scenes: 3x64x64 pixels to a 16x8x8 latent
-and back. It is what the demo trains its backbones in; it is not meant for photographs.
+A small diffusers `AutoencoderKL` ({num_parameters:,} parameters) for 64-pixel scenes: 3x64x64 pixels to a {latent} latent
+and back. Backbones are trained in its latents; it is not meant for photographs.
 
 {restored}
 
 It is the ceiling of every model trained in its latents: fine detail (faces, small print) is blurred. There is no
 adversarial loss.
 
-Trained by the project's own loop with the recipe `training/shipped/autoencoder.yaml`: {images_seen:,} images at batch
+Trained by the project's own loop with the recipe in its lineage: {images_seen:,} images at batch
 {batch_size}, {minutes} minutes on one CPU core. Data: {scenes:,} scenes of the training split (scene seed {scene_seed});
 held-out concepts and held-out scenes were not used. Latents are centred per channel (folded into the 1x1 convolutions
-around the latent) and `scaling_factor` brings them to unit spread. `foundry teachers --train-autoencoder` makes it again.
+around the latent) and `scaling_factor` brings them to unit spread.
 
 Content digest `{model_digest}`, spec hash `{spec_hash}`.
 Scenes contain Twemoji graphics (https://github.com/jdecked/twemoji), licensed CC-BY-4.0.
@@ -129,6 +129,7 @@ def autoencoder_lineage(
 
 def autoencoder_card(folder: Path, lineage: Mapping[str, Any], landing: Landing) -> str:
     """The card of an autoencoder: what it restores of scenes it has not seen, what it was trained on, how to call it."""
+    from training.model_folders.autoencoder_config import latent_shape
     from training.model_folders.autoencoders import (
         decode_latents,
         encode_images,
@@ -146,6 +147,7 @@ def autoencoder_card(folder: Path, lineage: Mapping[str, Any], landing: Landing)
     recipe, data = lineage["spec"]["recipe"], lineage["data"]
     return CARD.format(
         name=recipe["name"],
+        latent="x".join(map(str, latent_shape(folder))),
         restored=markdown_table(Table(CARD_COLUMNS, rows)),
         batch_size=recipe["batch_size"],
         minutes=round(lineage["train_seconds"] / 60),

@@ -1,4 +1,4 @@
-"""``foundry teachers``: train the teachers that ship with the project, score them and pack them."""
+"""``foundry teachers``: train the next teachers, score them and pack them."""
 
 from __future__ import annotations
 
