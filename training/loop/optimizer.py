@@ -60,6 +60,7 @@ def build_optimizer(
             matrix_rate=options.matrix_rate,
             momentum=options.momentum,
             weight_decay=recipe.weight_decay,
+            in_bfloat16=recipe.precision == "bf16",
             **settings,
         )
     if options.name == "adamw8bit":

@@ -51,6 +51,20 @@ def test_singular_values_come_near_one_and_vectors_stay() -> None:
         assert 0.3 < float(diagonal.min()) <= float(diagonal.max()) < 1.3
 
 
+def test_bfloat16_gives_the_same_within_its_rounding() -> None:
+    """Used where the forward pass is in bf16; weights and momentum stay in float32."""
+    matrices = drawn(2, 24, 40)
+    found = orthogonalised(matrices, in_bfloat16=True)
+    assert found.dtype == torch.float32
+    assert 0 < float((found - orthogonalised(matrices)).norm() / found.norm()) < 0.05
+    for precision, wanted in (("bf16", True), ("fp32", False)):
+        recipe = load_recipe({**_recipe(), "precision": precision})
+        matrix = nn.Parameter(drawn(4, 4))
+        built = build_optimizer(recipe, nn.ParameterList([matrix]), [matrix])
+        assert isinstance(built, Muon)
+        assert built.in_bfloat16 is wanted
+
+
 def test_many_at_once_are_each_alone_in_float64() -> None:
     matrices = drawn(4, 12, 30)
     a, b, c = NEWTON_SCHULZ
