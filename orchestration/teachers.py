@@ -98,8 +98,8 @@ def _pack(
     place = DrawingPlace(
         surroundings.compute, drawing_resources(models.resources), CaptionTexts, LOGGER.debug
     )
-    scored = score_teacher(place, rounded, scenes, judge, surroundings.perception, Sampling())
-    scores = {**scored.scores, "ceilings": tops, **_training(models.runs, model)}
+    scored = score_teacher(place, rounded, scenes, judge, surroundings.perception, Sampling(), tops)
+    scores = {**scored.scores, **_training(models.runs, model)}
     card = teacher_card((model / "model_card.md").read_text(encoding="utf-8"), scores)
     shown = slice(SHEET_PICTURES)
     sheet = inline_jpeg(contact_sheet([*scored.images[shown]], scenes.prompts[shown], columns=8))

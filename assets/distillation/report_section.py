@@ -35,8 +35,8 @@ def teachers_section(sources: Sources) -> Section | None:
         "teachers",
         [
             "Trained far longer than a demo and packed with these scores, on held-out scenes of their own data set, "
-            "prompted by generated captions. Floor: chance, or the same objects sought in pictures of all other prompts. "
-            "Bars: judge 5 times chance, centres 60 %; a miss is a miss."
+            "prompted by generated captions. Floor: chance, the same objects sought in pictures of all other prompts, or "
+            "colours exchanged at random. A bar that is missed is a miss."
         ],
         [Table((Column("Teacher"), *SCORE_COLUMNS), rows)],
     )

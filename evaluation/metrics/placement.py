@@ -30,10 +30,11 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Found:
-    """A region of a generated picture: the name that perception gives it first, and its box."""
+    """A region of a generated picture: the name that perception gives it first, its box and main colour word."""
 
     name: str
     box_xyxy_norm: Box
+    color: str = ""
 
     @property
     def center(self) -> tuple[float, float]:
@@ -89,8 +90,8 @@ def score_placement(
     own = np.array([pictures.index(item.sample_id) for item in wanted])
     groups = [item.sample_id for item in wanted]
     return Placement(
-        _over_pictures(shown[np.arange(len(wanted)), own], groups, seed),
-        _over_pictures(hit[np.arange(len(wanted)), own], groups, seed),
+        share_over_pictures(shown[np.arange(len(wanted)), own], groups, seed),
+        share_over_pictures(hit[np.arange(len(wanted)), own], groups, seed),
         _off_own(shown, own),
         _off_own(hit, own),
         len(wanted),
@@ -114,8 +115,11 @@ def _off_own(values: Float[ndarray, "n p"], own: ndarray) -> float:
     return float(values[others].mean()) if others.any() else 0.0
 
 
-def _over_pictures(values: Float[ndarray, " n"], groups: Sequence[str], seed: int) -> Interval:
-    """Mean over objects, with an interval from resampling pictures, whose objects are not independent."""
+def share_over_pictures(values: Float[ndarray, " n"], groups: Sequence[str] | ndarray, seed: int) -> Interval:
+    """Mean over objects, with a 95% interval from resampling pictures, whose objects are not independent.
+
+    ``groups``: the picture of each.
+    """
     _, own = np.unique(np.asarray(groups, dtype=object), return_inverse=True)
     sums, counts = np.bincount(own, weights=values), np.bincount(own)
     drawn = np.random.default_rng(seed).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=2000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,14 @@ from assets.corpus.art import bank_pictures
 from assets.corpus.scenes import build_scenes, load_world
 from assets.distillation.teacher_scores import (
     CaptionedScenes,
+    bars,
     score_pictures,
     scores_markdown,
     teacher_card,
     verdict,
 )
 from assets.graph.interfaces import BatchWorker, Model, Perception, PerceptionModel
+from evaluation.metrics.binding import Colored
 from evaluation.metrics.placement import Wanted
 from evaluation.perception.embedded.bank import build_bank
 from evaluation.perception.embedded.perceiver import build_embedded_perceiver
@@ -46,14 +49,20 @@ class Remembering:
 def scenes() -> CaptionedScenes:
     built = list(build_scenes(load_world(WORLD), "held_out_images", COUNT, 5))
     ids = tuple(f"scene-{index}" for index in range(COUNT))
-    wanted = tuple(
-        Wanted(key, shown.name, shown.box_xyxy_norm)
+    alone = [
+        (key, shown)
         for key, scene in zip(ids, built, strict=True)
         for shown in scene.objects
         if [other.name for other in scene.objects].count(shown.name) == 1
-    )
+    ]
     return CaptionedScenes(
-        ids, tuple(f"scene {key}" for key in ids), np.stack([s.image for s in built]), wanted
+        ids,
+        tuple(f"scene {key}" for key in ids),
+        np.stack([s.image for s in built]),
+        tuple(Wanted(key, shown.name, shown.box_xyxy_norm) for key, shown in alone),
+        tuple(
+            Colored(key, shown.name, shown.color, shown.box_xyxy_norm) for key, shown in alone if shown.color
+        ),
     )
 
 
@@ -98,13 +107,30 @@ def test_real_pictures_reach_the_ceiling_and_shifted_ones_the_floor(
     assert "judge_top1_of_32" not in real  # there are not so many prompts
     assert real["centres_hit"]["value"] >= 0.9
     assert real["named_centres_hit"]["value"] <= real["centres_hit"]["value"]
-    assert set(verdict(real).values()) == {"holds"}
+    wanted = {**bars(real), "judge_top1_of_8": 0.75}
+    assert wanted == {"objects_shown": 0.7, "centres_hit": 0.5, "judge_top1_of_8": 0.75}
+    assert set(verdict(real, wanted).values()) == {"holds"}
     shifted = scored(np.roll(scenes.images, 1, axis=0), scenes, perception)
     assert shifted["judge_top1_of_8"]["value"] == 0.0
     assert shifted["centres_hit"]["value"] < 0.4
-    assert verdict(shifted)["judge_top1_of_8"] == "fails"
+    assert verdict(shifted, wanted) == dict.fromkeys(wanted, "fails")
     # the floor is what the pictures of other prompts hit, so it hardly depends on how they are dealt out
     assert shifted["centres_hit"]["floor"] == pytest.approx(real["centres_hit"]["floor"], abs=0.1)
+
+
+def test_the_judge_s_bar_is_three_quarters_of_what_reconstructions_allow() -> None:
+    assert bars({"judge_top1_of_32": {"value": 0.8}})["judge_top1_of_32"] == pytest.approx(0.6)
+
+
+def test_colours_are_scored_where_the_prompt_says_them(
+    scenes: CaptionedScenes, perception: Perception
+) -> None:
+    """Real pictures by the colours they were drawn with, and by colours exchanged among them."""
+    real = scored(scenes.images, scenes, perception)
+    assert real["colors_bound"]["value"] >= 0.9
+    assert real["colors_bound"]["num"] > 4
+    wrong = tuple(replace(item, color="teal") for item in scenes.colored)
+    assert scored(scenes.images, replace(scenes, colored=wrong), perception)["colors_bound"]["value"] == 0.0
 
 
 def test_blurred_pictures_lose_their_names_first(scenes: CaptionedScenes, perception: Perception) -> None:
@@ -133,16 +159,19 @@ def test_the_card_says_what_was_missed() -> None:
     tops = {
         name: dict.fromkeys(("judge_top1_of_8", "centres_hit"), figures) for name in ("real", "reconstructed")
     }
+    wanted = {"judge_top1_of_8": 0.6, "centres_hit": 0.5}
     scores = {
         "teacher": own,
         "ceilings": tops,
-        "verdict": verdict(own),
+        "bars": wanted,
+        "verdict": verdict(own, wanted),
         "sampling": {"num_steps": 16, "guidance": 3.0},
     }
     assert scores["verdict"] == {"judge_top1_of_8": "holds", "centres_hit": "inside the noise"}
     table = scores_markdown(scores)
     assert (
-        "| objects' centres hit, closest concept | 0.500 (0.400 to 0.700) | 0.100 | 0.500 | 0.500 |" in table
+        "| objects' centres hit, closest concept | 0.500 (0.400 to 0.700) | 0.100 | 0.500 | 0.500 | 0.500: inside the noise |"
+        in table
     )
     card = teacher_card("# small\n", scores)
     assert card.startswith("# small\n")
