@@ -137,7 +137,7 @@ class Loop:
         set_learning_rate(self.optimizer, learning_rate_at(self.recipe, self.images_seen + count / 2))
         self._seed_torch()
         for part, span in zip(parts, spans, strict=True):
-            with self.shares.passing(last=span is spans[-1]):
+            with self.shares.passing(last=span is spans[-1]), self.precision.attention():
                 self._backward(part, span, count)
         self.precision.unscale(self.optimizer)
         norm = self.shares.clip(self.parameters, self.recipe.clip_norm or math.inf)

@@ -7,8 +7,8 @@ that a resumed run meets the same one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -19,6 +19,13 @@ GROUP = "loss_scale"
 """Name of the group in a checkpoint."""
 
 
+def attention_of(format: torch.dtype | None, device_type: str) -> AbstractContextManager[object]:
+    """Inside, attention is two matrix products where that is faster: on a CPU in bfloat16, whose fused kernel torch has
+    takes six times as long backward as the one of float32, on the shapes of small models."""
+    unfused = format is torch.bfloat16 and device_type == "cpu"
+    return sdpa_kernel(SDPBackend.MATH) if unfused else nullcontext()
+
+
 class Precision:
     """Autocast and loss scaling for one of fp32, bf16 and fp16."""
 
@@ -27,19 +34,13 @@ class Precision:
         self.device_type = device_type
         self.scaler = torch.amp.GradScaler(device_type) if name == "fp16" else None
 
-    @contextmanager
-    def autocast(self) -> Iterator[None]:
-        """Inside, matrix products and convolutions run in the format.
+    def autocast(self) -> AbstractContextManager[object]:
+        """Inside, matrix products and convolutions run in the format."""
+        return nullcontext() if self.format is None else torch.autocast(self.device_type, dtype=self.format)
 
-        On a CPU attention is two matrix products then: torch's fused one is slower backward in bfloat16 than in float32,
-        by six times on the shapes of a small model.
-        """
-        if self.format is None:
-            yield
-            return
-        unfused = sdpa_kernel(SDPBackend.MATH) if self.device_type == "cpu" else nullcontext()
-        with torch.autocast(self.device_type, dtype=self.format), unfused:
-            yield
+    def attention(self) -> AbstractContextManager[object]:
+        """How attention is computed, for the forward and the backward pass, which may compute the former again."""
+        return attention_of(self.format, self.device_type)
 
     def scaled(self, loss: Tensor) -> Tensor:
         """The loss to call ``backward`` on."""

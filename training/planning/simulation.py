@@ -27,7 +27,7 @@ from training.backbones import (
 )
 from training.backbones._building import collector_paused
 from training.conditioning import Condition
-from training.loop.precision import FORMATS
+from training.loop.precision import FORMATS, attention_of
 from training.planning.blocks import pasted_blocks, repeated_blocks
 from training.planning.live_bytes import PROBE_BATCH, LiveBytes, Row, Timeline
 
@@ -72,7 +72,8 @@ def _step(
 ) -> list[Row]:
     noisy = inputs["latents"] + inputs["noise"]
     condition = Condition(inputs["states"], inputs["mask"], inputs.get("pooled"))
-    with pasted_blocks(model, live, prepare, setting.device) as pasted:
+    attention = attention_of(FORMATS.get(setting.precision), setting.device)
+    with pasted_blocks(model, live, prepare, setting.device) as pasted, attention:
         with _autocast(setting.precision):
             output = denoise(model, noisy, inputs["timestep"], condition)
             loss = (output.float() - (inputs["noise"] - inputs["latents"])).square().mean()

@@ -25,8 +25,9 @@ class Called(TorchDispatchMode):
 def _attended(precision: str) -> tuple[Tensor, Tensor, set[str]]:
     query, key, value = torch.randn(3, 2, 4, 24, 16, generator=torch.Generator().manual_seed(0)).unbind()
     query.requires_grad_()
-    with Called() as called:
-        with Precision(precision, "cpu").autocast():
+    format = Precision(precision, "cpu")
+    with Called() as called, format.attention():
+        with format.autocast():
             found = scaled_dot_product_attention(query * 1.0, key, value)
         found.square().sum().backward()
     assert query.grad is not None
