@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,13 @@ from training.backbones import (
     layer_costs,
     variant_costs,
 )
+from training.conditioning import STRIDE_OF_STABLE_DIFFUSION
 from training.diffusion.noise_process import Noising
 from training.diffusion.schedulers import noising_of
 from training.errors import FoundryError
 from training.feed.conditions import alt_texts
 from training.hardware import torch_threads
+from training.model_folders.autoencoder_config import pixels_per_latent, read_autoencoder_config
 from training.model_folders.classes import backbone_part, load_part
 from training.recipes.validation import nearest
 from training.shards import TrainingShards
@@ -136,7 +138,7 @@ def analyze_folder(
             if runs:
                 timing = time_parts(model, example_inputs(model, 1, latent, num_tokens), runs=runs)
             if shards:
-                batch = noised_batch(shards, samples)
+                batch = noised_batch(shards, samples, _stride(folder))
                 alike = tuple(block_similarities(model, _noising(folder), batch))
     return Analysis(
         name or folder.name,
@@ -149,8 +151,13 @@ def analyze_folder(
     )
 
 
-def noised_batch(shards_folder: Path, samples: int = SAMPLES) -> NoisedBatch:
-    """The first training samples with their original captions and noise that is theirs alone."""
+def noised_batch(
+    shards_folder: Path, samples: int = SAMPLES, stride: int = STRIDE_OF_STABLE_DIFFUSION
+) -> NoisedBatch:
+    """The first training samples with their original captions and noise that is theirs alone.
+
+    ``stride``: pixels of a side for one latent.
+    """
     shards = TrainingShards.open(shards_folder)
     rows = shards.select(("train",), samples)
     if len(rows) < 2:
@@ -161,12 +168,23 @@ def noised_batch(shards_folder: Path, samples: int = SAMPLES) -> NoisedBatch:
     identities = shards.samples["sample_id"].take(rows).to_pylist()
     channels, height, width = latents.shape[1:]
     noise = evaluation_noise(identities, 1, (channels, height, width))[:, 0]
-    return NoisedBatch(latents, noise, alt_texts(shards, rows))
+    told = replace(alt_texts(shards, rows), pixels_per_latent=stride)
+    return NoisedBatch(latents, noise, told)
 
 
 def undisturbed(timing: Timing | None) -> int | None:
     """Nanoseconds of a whole pass, where one was timed."""
     return timing.undisturbed if timing else None
+
+
+def _stride(folder: Path) -> int:
+    """As the pipeline's autoencoder has it; as published ones do where there is none."""
+    autoencoder = folder / "vae"
+    return (
+        pixels_per_latent(read_autoencoder_config(autoencoder))
+        if (autoencoder / "config.json").is_file()
+        else STRIDE_OF_STABLE_DIFFUSION
+    )
 
 
 def _noising(folder: Path) -> Noising:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -64,6 +64,13 @@ class Scoring:
     def is_learned(self) -> bool:
         """Whether scores are the logits of learned masks."""
         return self.method in LEARNED_METHODS
+
+
+class _Latents(NamedTuple):
+    """Latents with what is told of them, the size of their pictures too."""
+
+    latents: Tensor
+    condition: Condition
 
 
 def score_units(
@@ -171,7 +178,9 @@ def _baseline(scoring: Scoring) -> UnitScores:
         return magnitude_scores(backbone, kinds)
     if scoring.method == "taylor" and scoring.latents is not None:
         noising, options = scoring.denoiser.noising, scoring.options.taylor
-        return taylor_scores(backbone, noising, scoring.latents, kinds, options, seed, log)
+        told = replace(scoring.latents.condition, pixels_per_latent=scoring.denoiser.pixels_per_latent)
+        latents = _Latents(scoring.latents.latents, told)
+        return taylor_scores(backbone, noising, latents, kinds, options, seed, log)
     return block_scores(
         scoring.denoiser, scoring.prompts, kinds, scoring.options, seed, scoring.latent_size, log
     )

@@ -99,6 +99,25 @@ def write_shards(folder: Path) -> None:
     )
 
 
+def test_a_model_is_told_the_size_of_the_pictures_that_its_autoencoder_encodes(tmp_path: Path) -> None:
+    """Similarities of a model that reads sizes are other ones with an autoencoder that keeps a quarter of each side."""
+    build_backbone("SDXL-stock-tiny", 0).save_pretrained(tmp_path / "model" / "unet")
+    build_scheduler("v").save_pretrained(tmp_path / "model" / "scheduler")
+    write_shards(tmp_path / "shards")
+
+    def cosines() -> list[float | None]:
+        found = analyze_folder(tmp_path / "model", shards=tmp_path / "shards", runs=0, samples=2)
+        return [block.cosine for block in found.similarities]
+
+    published = cosines()
+    (tmp_path / "model" / "vae").mkdir()
+    config = tmp_path / "model" / "vae" / "config.json"
+    config.write_text('{"block_out_channels": [8, 8, 8, 8]}')
+    assert cosines() == published
+    config.write_text('{"block_out_channels": [8, 8, 8]}')
+    assert cosines() != published
+
+
 def test_a_model_folder_is_analysed(tmp_path: Path) -> None:
     model = build_backbone("UNet-tiny", 0)
     model.save_pretrained(tmp_path / "model" / "unet")

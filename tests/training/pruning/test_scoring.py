@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -100,6 +101,32 @@ def score(method: str, folder: Path, log: Any = None, **changes: Any) -> ScoredU
         model_digest=given.get("model_digest", "abc"),
         latent_size=(8, 8),
     )
+
+
+def test_taylor_tells_the_size_of_the_pictures_that_its_latents_are_of(tmp_path: Path) -> None:
+    """An autoencoder that keeps a quarter of each side, beside the eighth of published ones."""
+    backbone, told = frozen("SDXL-stock-tiny", torch.float32), []
+    backbone.register_forward_pre_hook(
+        lambda _, args, given: told.append(given["added_cond_kwargs"]["time_ids"][0].tolist()),
+        with_kwargs=True,
+    )
+    latents = latents_for(3)
+    pooled = replace(latents, condition=replace(latents.condition, pooled=torch.ones(3, 384)))
+    own = SimpleNamespace(config={"block_out_channels": [8, 8, 8]})
+    denoiser = replace(denoiser_of(backbone), autoencoder=own)
+    prompts = prompts_for(backbone, 2)
+    score_units(
+        "taylor",
+        denoiser,
+        prompts,
+        pooled,
+        options_of(),
+        kinds=("heads", "ffn"),
+        seed=0,
+        folder=tmp_path,
+        log=Said(),
+    )
+    assert {tuple(sizes) for sizes in told} == {(32.0, 32.0, 0.0, 0.0, 32.0, 32.0)}
 
 
 BLOCKS = 1
