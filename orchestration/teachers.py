@@ -88,9 +88,10 @@ def _pack(
     surroundings: Surroundings, name: str, into: Path, scenes: Any, judge: Any, tops: dict[str, Any]
 ) -> PackedTeacher:
     from assets.distillation.teacher_scores import CaptionTexts, Sampling, score_teacher, teacher_card
+    from assets.models.backbones import loss_curve
     from assets.models.drawing import DrawingPlace, drawing_resources
     from evaluation.plots.contact_sheets import contact_sheet, inline_jpeg
-    from training.model_folders.teachers import pack_teacher, round_weights, write_digest
+    from training.model_folders.teachers import CURVE, SHEET, pack_teacher, round_weights, write_digest
 
     store, models = surroundings.store, surroundings.models
     model = store.local_folder("backbone", name, require_gate=True)
@@ -104,21 +105,25 @@ def _pack(
     shown = slice(SHEET_PICTURES)
     sheet = inline_jpeg(contact_sheet([*scored.images[shown]], scenes.prompts[shown], columns=8))
     folder = into / "teachers" / name
-    digest = pack_teacher(rounded, folder, scores, card, sheet)
+    pictures = {SHEET: sheet, CURVE: loss_curve(_run_of(models.runs, model))}
+    digest = pack_teacher(rounded, folder, scores, card, pictures)
     write_digest(f"teachers/{name}", digest, into)
     return PackedTeacher(name, folder, digest, scores)
 
 
+def _run_of(runs: Path, model: Path) -> RunFolder:
+    """The run of a published model, by the specification hash in its lineage."""
+    return RunFolder(runs / json.loads((model / "lineage.json").read_text(encoding="utf-8"))[0]["spec_hash"])
+
+
 def _training(runs: Path, model: Path) -> dict[str, Any]:
-    """What the run of a published model cost, by the specification hash in its lineage."""
-    spec_hash = json.loads((model / "lineage.json").read_text(encoding="utf-8"))[0]["spec_hash"]
-    done = RunFolder(runs / spec_hash).read_done()
+    """What the run of a published model cost."""
+    run = _run_of(runs, model)
+    done = run.read_done()
     if done is None:
-        raise FoundryError(
-            f"{runs / spec_hash}: its run is not there, so nothing says what it cost; train it again"
-        )
+        raise FoundryError(f"{run.path}: its run is not there, so nothing says what it cost; train it again")
     return {
-        "spec_hash": spec_hash,
+        "spec_hash": run.path.name,
         "num_parameters": done.num_parameters,
         "images_seen": done.images_seen,
         "train_seconds": round(done.train_seconds),

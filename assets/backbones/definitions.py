@@ -48,7 +48,7 @@ def backbone(
     manifest = publish(store, "backbone", key, run, provenance, gate, backbone_card(run, models.profile))
     metadata = {
         **run_metadata(run),
-        "loss_curve": picture(loss_curve(run), "training loss over images seen"),
+        "loss_curve": picture(loss_curve(run.folder), "training loss over images seen"),
         "samples": picture(samples, "for held-out prompts"),
     }
     return materialized(store, manifest, metadata, [gate_check("finite_and_reloads", gate)])

@@ -88,7 +88,7 @@ def step_distilled_backbone(
         "guidance_built_in": guidance,
         "steps": dg.MetadataValue.md(scores_markdown(compared.table)),
         "samples": picture(compared.sheet, "teacher and student by number of steps"),
-        "loss_curve": picture(loss_curve(run), "distance to the target network over images seen"),
+        "loss_curve": picture(loss_curve(run.folder), "distance to the target network over images seen"),
     }
     return materialized(store, manifest, metadata, [gate_check("finite_and_reloads", gate)])
 
@@ -135,7 +135,7 @@ def distilled_backbone(
         "teacher": child.parent_name,
         "comparison": dg.MetadataValue.md(table),
         "samples": picture(compared.sheet, "parent above, child below, from the same noise"),
-        "loss_curve": picture(loss_curve(run), "weighted sum of task, output and feature losses"),
+        "loss_curve": picture(loss_curve(run.folder), "weighted sum of task, output and feature losses"),
     }
     return materialized(store, manifest, metadata, gate_checks(gates, told_only))
 

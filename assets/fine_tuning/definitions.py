@@ -53,7 +53,7 @@ def fine_tuned_backbone(
         "adapters": "none" if child.recipe.lora is None else f"LoRA of rank {child.recipe.lora.rank}",
         "comparison": dg.MetadataValue.md(table),
         "samples": picture(compared.sheet, "reference above, fine-tuned below, from the same noise"),
-        "loss_curve": picture(loss_curve(run), "training loss over images seen"),
+        "loss_curve": picture(loss_curve(run.folder), "training loss over images seen"),
     }
     checks = [
         gate_check("finite_and_reloads", gate),

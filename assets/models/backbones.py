@@ -9,6 +9,7 @@ import numpy as np
 from assets.graph.versions import GateResult
 from assets.models.training_runs import TrainedRun, run_metadata
 from training.errors import FoundryError
+from training.run_folder import RunFolder
 
 SMOOTH_ROWS = 5  # rows of metrics that a drawn curve averages over
 
@@ -37,7 +38,7 @@ def finite_losses(run: TrainedRun) -> bool:
     return bool(len(losses) and np.all(np.isfinite(losses)) and np.isfinite(run.done.final_loss))
 
 
-def loss_curve(run: TrainedRun) -> bytes:
+def loss_curve(run: RunFolder) -> bytes:
     """The run's loss over images seen, as a small JPEG for the asset page."""
     import io
 
@@ -46,13 +47,13 @@ def loss_curve(run: TrainedRun) -> bytes:
     from evaluation.plots.basic import Curve, loss_curves
     from evaluation.plots.contact_sheets import inline_jpeg
 
-    metrics = run.folder.read_metrics()
+    metrics, name = run.read_metrics(), run.read_spec().recipe.name
     curve = Curve(
-        run.spec.recipe.name,
+        name,
         metrics["images_seen"].to_numpy().astype(np.float64),
         metrics["loss"].to_numpy().astype(np.float64),
     )
-    png = loss_curves([curve], title=f"{run.spec.recipe.name}: training loss", smooth=SMOOTH_ROWS)
+    png = loss_curves([curve], title=f"{name}: training loss", smooth=SMOOTH_ROWS)
     return inline_jpeg(Image.open(io.BytesIO(png)).convert("RGB"), max_bytes=60_000)
 
 

@@ -46,7 +46,7 @@ def judge_clip(
     metadata = {
         **run_metadata(run),
         **ceiling,
-        "loss_curve": picture(loss_curve(run), "contrastive loss over images seen"),
+        "loss_curve": picture(loss_curve(run.folder), "contrastive loss over images seen"),
     }
     return materialized(store, manifest, metadata, [gate_check("finite_loss", gate)])
 

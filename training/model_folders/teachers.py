@@ -18,8 +18,9 @@ from training.packaged_models import SHIPPED, SHIPPED_AUTOENCODER, teacher_diges
 from training.run_folder import replace_folder
 
 TEACHERS = SHIPPED / "teachers"
-SCORES, CARD, LINEAGE, SHEET = "scores.json", "model_card.md", "lineage.json", "samples.jpg"
-BESIDE = (SCORES, CARD, LINEAGE, SHEET)
+SCORES, CARD, LINEAGE = "scores.json", "model_card.md", "lineage.json"
+SHEET, CURVE = "samples.jpg", "loss_curve.jpg"
+BESIDE = (SCORES, CARD, LINEAGE, SHEET, CURVE)
 
 
 def read_scores(name: str, folder: Path = TEACHERS) -> dict[str, Any]:
@@ -27,8 +28,12 @@ def read_scores(name: str, folder: Path = TEACHERS) -> dict[str, Any]:
     return dict(json.loads((_shipped(name, folder) / SCORES).read_text(encoding="utf-8")))
 
 
-def pack_teacher(model: Path, into: Path, scores: Mapping[str, Any], card: str, sheet: bytes) -> str:
+def pack_teacher(
+    model: Path, into: Path, scores: Mapping[str, Any], card: str, pictures: Mapping[str, bytes]
+) -> str:
     """Write the teacher folder ``into`` from a published pipeline and return its content digest.
+
+    ``pictures``: the :data:`SHEET` of what it draws and the :data:`CURVE` of its training.
 
     Weights are rounded to fp16, and the probe is the answer of the rounded ones: what is scored is what ships, so
     score a pipeline that :func:`round_weights` made. An older folder there is replaced.
@@ -44,7 +49,8 @@ def pack_teacher(model: Path, into: Path, scores: Mapping[str, Any], card: str, 
             shutil.copyfile(model / name, half / name)
         (half / SCORES).write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
         (half / CARD).write_text(card, encoding="utf-8")
-        (half / SHEET).write_bytes(sheet)
+        for name, picture in pictures.items():
+            (half / name).write_bytes(picture)
 
     replace_folder(into, write)
     return content_digest(into)

@@ -40,7 +40,7 @@ def packed(tmp_path: Path) -> tuple[Path, Path]:
     export_pipeline(model, build_backbone("PixArt-tiny", 3), SHIPPED_AUTOENCODER, Noising("clean"))
     (model / "lineage.json").write_text("[]")
     rounded = round_weights(model, tmp_path / "rounded")
-    pack_teacher(rounded, tmp_path / "packed" / "small", SCORES, "# small", b"jpeg")
+    pack_teacher(rounded, tmp_path / "packed" / "small", SCORES, "# small", {teachers.SHEET: b"jpeg"})
     return model, tmp_path / "packed"
 
 
@@ -72,7 +72,7 @@ def test_what_is_said_about_a_teacher_does_not_count_as_content(packed: tuple[Pa
 def test_packing_again_replaces_the_folder(packed: tuple[Path, Path], tmp_path: Path) -> None:
     _, folder = packed
     (folder / "small" / "left.over").write_text("x")
-    pack_teacher(tmp_path / "rounded", folder / "small", SCORES, "# small", b"jpeg")
+    pack_teacher(tmp_path / "rounded", folder / "small", SCORES, "# small", {teachers.SHEET: b"jpeg"})
     assert not (folder / "small" / "left.over").exists()
     assert [path.name for path in folder.iterdir()] == ["small"]
 
