@@ -36,7 +36,8 @@ def teachers_section(sources: Sources) -> Section | None:
         [
             "Trained far longer than a demo and packed with these scores, on held-out scenes of their own data set, "
             "prompted by generated captions. Floor: chance, the same objects sought in pictures of all other prompts, or "
-            "colours exchanged at random. A bar that is missed is a miss."
+            "colours exchanged at random. Its captions: what other scenes hit whose captions say the same of other things. "
+            "A bar that is missed is a miss."
         ],
         [Table((Column("Teacher"), *SCORE_COLUMNS), rows)],
     )

@@ -44,6 +44,7 @@ class CaptionedScenes:
     images: np.ndarray  # [n, h, w, 3] uint8
     wanted: tuple[Wanted, ...]
     colored: tuple[Colored, ...] = ()
+    allowed: Interval | None = None  # centres that a perfect painter of these captions hits
 
 
 def captioned_scenes(store: Store) -> CaptionedScenes:
@@ -53,6 +54,7 @@ def captioned_scenes(store: Store) -> CaptionedScenes:
     """
     from assets.models.judging import decoded, held_out_pairs
     from evaluation.metrics.binding import colored_objects
+    from evaluation.metrics.caption_layouts import centres_that_captions_allow
     from evaluation.metrics.placement import wanted_objects
     from evaluation.metrics.scene_truth import read_truth
 
@@ -68,12 +70,14 @@ def captioned_scenes(store: Store) -> CaptionedScenes:
     ids = chosen["sample_id"].to_pylist()
     truth = read_truth(store.read_table("scene_truth"))
     prompts = {key: captions[key] for key in ids}
+    wanted = tuple(wanted_objects(prompts, truth))
     return CaptionedScenes(
         tuple(ids),
         tuple(prompts.values()),
         decoded(chosen),
-        tuple(wanted_objects(prompts, truth)),
+        wanted,
         tuple(colored_objects(prompts, truth)),
+        centres_that_captions_allow(wanted, prompts, captions, truth),
     )
 
 
@@ -132,9 +136,11 @@ class ScoredTeacher:
 def ceilings(
     store: Store, scenes: CaptionedScenes, judge: Judge, perception: Perception
 ) -> dict[str, dict[str, Any]]:
-    """What real pictures of the same captions score, and the same pictures through the autoencoder and back."""
+    """What real pictures of the same captions score, the same pictures through the autoencoder and back, and how many
+    centres their captions allow to hit, which do not tell every place."""
     restored = reconstructed(store.local_folder("autoencoder"), scenes.images)
-    return {
+    allowed = {"captions": {"centres_hit": _figures(scenes.allowed)}} if scenes.allowed else {}
+    return allowed | {
         "real": score_pictures(scenes.images, scenes, judge, perception),
         "reconstructed": score_pictures(restored, scenes, judge, perception),
     }
@@ -184,23 +190,25 @@ SCORE_COLUMNS = (
     Column("Floor", ".3f", "unknown"),
     Column("Its latents", ".3f"),
     Column("Real pictures", ".3f"),
+    Column("Its captions", ".3f"),
     Column("Bar"),
 )
 
 
 def score_rows(scores: Mapping[str, Any]) -> list[tuple[Entry, ...]]:
     """Scores beside their chance or floor, the ceilings, and the bar that each met or missed."""
-    own = scores["teacher"]
+    own, tops = scores["teacher"], scores["ceilings"]
     return [
         (
             title,
             Interval(own[key]["value"], own[key]["low"], own[key]["high"]),
             own[key].get("chance", own[key].get("floor")),
-            *(scores["ceilings"][name][key]["value"] for name in ("reconstructed", "real")),
+            *(tops[name][key]["value"] for name in ("reconstructed", "real")),
+            tops.get("captions", {}).get(key, {}).get("value"),
             _bar(scores, key),
         )
         for key, title in ROWS.items()
-        if all(key in scored for scored in (own, *scores["ceilings"].values()))
+        if all(key in scored for scored in (own, tops["reconstructed"], tops["real"]))
     ]
 
 
@@ -216,7 +224,8 @@ def scores_markdown(scores: Mapping[str, Any]) -> str:
     return markdown_table(Table(SCORE_COLUMNS, score_rows(scores))) + (
         f"\n\n{num} held-out scenes, prompted by their generated captions, {objects} objects named; "
         f"{scores['sampling']['num_steps']} steps, guidance {scores['sampling']['guidance']:g}. Floor: chance, or the same "
-        "objects sought in the pictures of all other prompts, or colours exchanged at random."
+        "objects sought in the pictures of all other prompts, or colours exchanged at random. Its captions: what other "
+        "scenes hit whose captions say the same of other things."
     )
 
 

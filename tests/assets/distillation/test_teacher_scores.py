@@ -159,6 +159,7 @@ def test_the_card_says_what_was_missed() -> None:
     tops = {
         name: dict.fromkeys(("judge_top1_of_8", "centres_hit"), figures) for name in ("real", "reconstructed")
     }
+    tops["captions"] = {"centres_hit": {"value": 0.6}}
     wanted = {"judge_top1_of_8": 0.6, "centres_hit": 0.5}
     scores = {
         "teacher": own,
@@ -170,8 +171,8 @@ def test_the_card_says_what_was_missed() -> None:
     assert scores["verdict"] == {"judge_top1_of_8": "holds", "centres_hit": "inside the noise"}
     table = scores_markdown(scores)
     assert (
-        "| objects' centres hit, closest concept | 0.500 (0.400 to 0.700) | 0.100 | 0.500 | 0.500 | 0.500: inside the noise |"
-        in table
+        "| objects' centres hit, closest concept | 0.500 (0.400 to 0.700) | 0.100 | 0.500 | 0.500 | 0.600 | 0.500: inside the "
+        "noise |" in table
     )
     card = teacher_card("# small\n", scores)
     assert card.startswith("# small\n")
