@@ -41,3 +41,9 @@ def iou_matrix(
     areas = [np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(axis=1) for boxes in (first_n4, second_m4)]
     total = areas[0][:, None] + areas[1][None] - shared
     return np.divide(shared, total, out=np.zeros_like(shared), where=total > 0)
+
+
+def holds_point(box: Box, point: tuple[float, float]) -> bool:
+    """Whether a point (x, y) lies in a box xyxy, its edges included."""
+    x1, y1, x2, y2 = box
+    return x1 <= point[0] <= x2 and y1 <= point[1] <= y2

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluation.boxes import Box
+from evaluation.boxes import Box, holds_point
 from evaluation.intervals import Interval
 from evaluation.metrics.placement import Found, share_over_pictures
 from evaluation.metrics.scene_truth import Truth, mentions
@@ -95,7 +95,7 @@ def _color_at_place(colored: Colored, regions: Sequence[Found]) -> str:
     inside = [
         region
         for region in regions
-        if region.name == colored.name and x1 <= region.center[0] <= x2 and y1 <= region.center[1] <= y2
+        if region.name == colored.name and holds_point(colored.box_xyxy_norm, region.center)
     ]
     middle = np.array([(x1 + x2) / 2, (y1 + y2) / 2])
     return min(inside, key=lambda region: float(np.hypot(*(region.center - middle)))).color if inside else ""

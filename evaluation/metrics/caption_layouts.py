@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
-from evaluation.boxes import Box
+from evaluation.boxes import Box, holds_point
 from evaluation.intervals import Interval
 from evaluation.metrics.placement import Wanted, share_over_pictures
 from evaluation.metrics.scene_truth import Truth
@@ -78,5 +78,4 @@ def _layouts_by_form(
 
 
 def _holds_centre(box: Box, other: Box) -> bool:
-    x1, y1, x2, y2 = box
-    return x1 <= (other[0] + other[2]) / 2 <= x2 and y1 <= (other[1] + other[3]) / 2 <= y2
+    return holds_point(box, ((other[0] + other[2]) / 2, (other[1] + other[3]) / 2))

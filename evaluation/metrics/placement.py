@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from evaluation.boxes import Box
+from evaluation.boxes import Box, holds_point
 from evaluation.intervals import Interval
 from evaluation.metrics.scene_truth import Truth, mentions
 from training.errors import FoundryError
@@ -103,9 +103,8 @@ def _shown(wanted: Wanted, regions: Sequence[Found]) -> bool:
 
 
 def _hit(wanted: Wanted, regions: Sequence[Found]) -> bool:
-    x1, y1, x2, y2 = wanted.box_xyxy_norm
     centers = (region.center for region in regions if region.name == wanted.name)
-    return any(x1 <= x <= x2 and y1 <= y <= y2 for x, y in centers)
+    return any(holds_point(wanted.box_xyxy_norm, center) for center in centers)
 
 
 def _off_own(values: Float[ndarray, "n p"], own: ndarray) -> float:
