@@ -20,7 +20,7 @@ MAX_TOKENS = 32
 ENCODER_VERSION = 1
 
 SHIPPED = Path(__file__).parent / "shipped"
-SHIPPED_AUTOENCODER = SHIPPED / "autoencoder-64px"
+SHIPPED_AUTOENCODER = SHIPPED / "autoencoder-64px-stride4"
 SHIPPED_RECIPES = SHIPPED / "autoencoder.yaml"
 
 
@@ -35,7 +35,7 @@ def teacher_digests() -> dict[str, str]:
     return {key.removeprefix("teachers/"): digest for key, digest in found.items()}
 
 
-SHIPPED_AUTOENCODER_DIGEST = shipped_digests()["autoencoder-64px"]
+SHIPPED_AUTOENCODER_DIGEST = shipped_digests()[SHIPPED_AUTOENCODER.name]
 
 
 def minilm_digest(max_tokens: int = MAX_TOKENS) -> str:

@@ -31,7 +31,7 @@ def teacher_backbone(
     """
     from assets.distillation.teacher_scores import scores_markdown
     from assets.models.backbones import gate_of_folder
-    from training.model_folders.teachers import SHEET, assemble_teacher, read_scores
+    from training.model_folders.teachers import CURVE, SHEET, assemble_teacher, read_scores
 
     key, step = context.partition_key, STEPS["teacher_backbone"]
     provenance = provenance_of(store, step, key, resolved_config(step.name, key, config, models))
@@ -44,6 +44,7 @@ def teacher_backbone(
         "parameters": scores["num_parameters"],
         "images_seen": scores["images_seen"],
         "samples": picture((folder / SHEET).read_bytes(), "drawn for held-out prompts when it was packed"),
+        "loss_curve": picture((folder / CURVE).read_bytes(), "its training's loss over images seen"),
     }
     return materialized(store, manifest, metadata, [gate_check("reloads", gate)])
 

@@ -62,15 +62,15 @@ def teachers(
     into: Annotated[
         Path | None,
         typer.Option(
-            help="folder that takes teachers/NAME and the autoencoder; packed/ in the workspace if left out"
+            help="folder that takes teachers/NAME (and the autoencoder); packed/ in the workspace if left out"
         ),
     ] = None,
     train_autoencoder: Annotated[
         bool, typer.Option(help="train the profile's autoencoder, instead of taking the shipped one")
-    ] = True,
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train the next teachers with their autoencoder, score and pack them: some four hours on two cores, resumable."""
+    """Train the teachers that ship, score and pack them: some three hours on two cores, resumable."""
     from orchestration.command import teachers as command
 
     command.run(workspace(profile="teacher"), into, train_autoencoder=train_autoencoder, as_json=as_json)

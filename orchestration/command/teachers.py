@@ -1,4 +1,4 @@
-"""``foundry teachers``: train the next teachers, score them and pack them."""
+"""``foundry teachers``: train the teachers that ship, score them and pack them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from training.errors import FoundryError
 def run(workspace: Workspace, into: Path | None, *, train_autoencoder: bool, as_json: bool) -> int:
     """Bring the profile's backbones and judge up to date, then score and pack; returns the exit code.
 
-    What is packed shares one autoencoder. ``into`` None is a folder of the workspace, so that the teachers which ship, in
-    the latents of another, stay what they are.
+    What is packed shares one autoencoder: the shipped one, or one trained here, in whose latents the teachers that ship
+    mean nothing. ``into`` None is a folder of the workspace, so that those stay what they are.
     """
     into = into or workspace.root / "packed"
     profile = load_profile(workspace.profile)

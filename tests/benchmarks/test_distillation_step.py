@@ -39,7 +39,7 @@ def paired(first: Callable[[], object], second: Callable[[], object]) -> tuple[l
 @pytest.mark.parametrize(
     ("case", "student"),
     [
-        (Case("UNet-demo-c48-l2", 8), {"down": [0], "up": [0, 2], "depth": [1, 2]}),
+        (Case("UNet-demo-c48-l2", 8), {"down": [0], "up": [0, 2], "depth": [1, 1, 2]}),
         (Case("PixArt-demo-h160-d7", 8), {"blocks": 4}),
     ],
     ids=lambda value: getattr(value, "backbone", ""),

@@ -59,7 +59,7 @@ def test_a_second_demo_finds_everything_fresh_and_ends_with_a_table_and_a_report
 def test_lineage_goes_back_to_landed_data(smoke: Workspace, store: ManifestStore) -> None:
     records = foundry(smoke, "lineage", "backbone", "unet-tiny", "--json").rows()
     versions = {record["version"]: record for record in records}
-    assert versions["backbone@unet-tiny"]["config"]["backbone"] == "UNet-tiny"
+    assert versions["backbone@unet-tiny"]["config"]["backbone"] == "UNet-smoke"
     for group in ("group-00", "group-01"):
         landed = store.current("landed_images", group)
         assert landed is not None

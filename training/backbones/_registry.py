@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from training.backbones._transformers import flux, pixart, sd3, small_flux, small_pixart, small_sd3
 from training.backbones._unets import (
+    demo_unet,
     gpu_sd2,
     gpu_unet,
     if_xl,
@@ -21,7 +22,7 @@ from training.backbones._unets import (
     small_unet,
     two_level_if_xl,
 )
-from training.backbones._variant import GPU_LATENT_SIZE, TEACHER_LATENT_SIZE, Variant
+from training.backbones._variant import GPU_LATENT_SIZE, TINY_LATENT_SIZE, Variant
 
 BACKBONES: Mapping[str, Variant] = {
     # Tables 1 and 2 of the scalability paper.
@@ -53,42 +54,48 @@ BACKBONES: Mapping[str, Variant] = {
     "SD3-medium": sd3(),
     "FLUX.1-dev": flux(guidance=True),
     "FLUX.1-schnell": flux(guidance=False),
-    # Smallest of their kind, for tests.
-    "PixArt-tiny": small_pixart(32, 1, heads=2),
-    "UNet-tiny": small_unet((8, 16), 1, text_width=16),
-    "SDXL-tiny": small_unet((8, 16), (1, 3), text_width=16, attention=(False, True), layers=2),
-    "SDXL-stock-tiny": small_released_sdxl((8, 16), (1, 2), text_width=16),
-    "SD3-tiny": small_sd3(2, heads=1, head_width=32),
+    # Smallest of their kind, for tests: 16x8x8 latents.
+    "PixArt-tiny": small_pixart(32, 1, heads=2, latent_size=TINY_LATENT_SIZE),
+    "UNet-tiny": small_unet((8, 16), 1, text_width=16, latent_size=TINY_LATENT_SIZE),
+    "SDXL-tiny": small_unet(
+        (8, 16), (1, 3), text_width=16, attention=(False, True), layers=2, latent_size=TINY_LATENT_SIZE
+    ),
+    "SDXL-stock-tiny": small_released_sdxl((8, 16), (1, 2), text_width=16, latent_size=TINY_LATENT_SIZE),
+    "SD3-tiny": small_sd3(2, heads=1, head_width=32, latent_size=TINY_LATENT_SIZE),
     "FLUX-tiny": small_flux(1, 1, heads=1),
-    # 16x8x8 latents, 0.1 to 3 million parameters.
-    "PixArt-demo-h48-d2": small_pixart(48, 2, heads=2),
-    "PixArt-demo-h64-d4": small_pixart(64, 4, heads=2),
-    "PixArt-demo-h96-d5": small_pixart(96, 5, heads=3),
-    "PixArt-demo-h128-d6": small_pixart(128, 6, heads=4),
-    "PixArt-demo-h160-d7": small_pixart(160, 7, heads=5),
-    "UNet-demo-c16": small_unet((16, 32), 1, text_width=32),
-    "UNet-demo-c32": small_unet((32, 64), 1, text_width=64),
-    "UNet-demo-c64": small_unet((64, 96), 1, text_width=64),
-    "PixArt-demo-h32-d6": small_pixart(32, 6, heads=2),
-    "UNet-demo-w32-outer": small_unet((32, 32), 1, text_width=32, attention=(True, False)),
-    "UNet-demo-w32-inner": small_unet((32, 32), 1, text_width=32, attention=(False, True)),
-    "PixArt-demo-h96-d12": small_pixart(96, 12, heads=3),
-    "PixArt-demo-h144-d5": small_pixart(144, 5, heads=4),
-    "UNet-demo-c32-td1_5": small_unet((32, 64), (1, 5), text_width=64),
-    "UNet-demo-c48": small_unet((48, 96), 1, text_width=64),
-    "UNet-demo-w64-outer": small_unet((64, 64), 2, text_width=64, attention=(True, False)),
-    "UNet-demo-w64-inner": small_unet((64, 64), 2, text_width=64, attention=(False, True)),
-    "UNet-demo-c48-l2": small_unet((48, 64), (1, 3), text_width=64, layers=2),
-    "SDXL-stock-demo-c32": small_released_sdxl((32, 64), (1, 2), text_width=64, layers=2),
+    # 16x16x16 latents: as small, for the smoke profile.
+    "PixArt-smoke": small_pixart(32, 1, heads=2, patch_size=4),
+    "UNet-smoke": small_unet((8, 8, 16), 1, text_width=16, attention=(False, True, True)),
+    "SDXL-stock-smoke": small_released_sdxl((8, 8, 16), (1, 1, 2), text_width=16),
+    "SD3-smoke": small_sd3(2, heads=1, head_width=32),
+    "FLUX-smoke": small_flux(1, 1, heads=1),
+    # 16x16x16 latents, 0.1 to 3 million parameters; 16 tokens where a transformer cuts patches of 4.
+    "PixArt-demo-h48-d2": small_pixart(48, 2, heads=2, patch_size=4),
+    "PixArt-demo-h64-d4": small_pixart(64, 4, heads=2, patch_size=4),
+    "PixArt-demo-h96-d5": small_pixart(96, 5, heads=3, patch_size=4),
+    "PixArt-demo-h128-d6": small_pixart(128, 6, heads=4, patch_size=4),
+    "PixArt-demo-h160-d7": small_pixart(160, 7, heads=5, patch_size=4),
+    "UNet-demo-c16": demo_unet((16, 32), 1, text_width=32),
+    "UNet-demo-c32": demo_unet((32, 64), 1, text_width=64),
+    "UNet-demo-c64": demo_unet((64, 96), 1, text_width=64),
+    "PixArt-demo-h32-d6": small_pixart(32, 6, heads=2, patch_size=4),
+    "UNet-demo-w32-outer": demo_unet((32, 32), 1, text_width=32, attention=(True, False)),
+    "UNet-demo-w32-inner": demo_unet((32, 32), 1, text_width=32, attention=(False, True)),
+    "PixArt-demo-h96-d12": small_pixart(96, 12, heads=3, patch_size=4),
+    "PixArt-demo-h144-d5": small_pixart(144, 5, heads=4, patch_size=4),
+    "UNet-demo-c32-td1_5": demo_unet((32, 64), (1, 5), text_width=64),
+    "UNet-demo-c48": demo_unet((48, 96), 1, text_width=64),
+    "UNet-demo-w64-outer": demo_unet((64, 64), 2, text_width=64, attention=(True, False)),
+    "UNet-demo-w64-inner": demo_unet((64, 64), 2, text_width=64, attention=(False, True)),
+    "UNet-demo-c48-l2": demo_unet((48, 64), (1, 3), text_width=64, layers=2),
+    "SDXL-stock-demo-c32": small_released_sdxl((16, 32, 64), (1, 1, 2), text_width=64, layers=2),
     "IF-XL-demo-c32": two_level_if_xl(32),
     "SD3-demo-h128-d4": small_sd3(4, heads=2),
     "FLUX-demo-h64-d2-s4": small_flux(2, 4, heads=2),
     # 16x16x16 latents, four to six million parameters each: the models that ship.
-    "UNet-teacher": small_unet(
-        (48, 96), (1, 3), text_width=128, attention=(False, True), layers=2, latent_size=TEACHER_LATENT_SIZE
-    ),
-    "PixArt-teacher": small_pixart(192, 7, heads=6, latent_size=TEACHER_LATENT_SIZE),
-    "SD3-teacher": small_sd3(6, heads=4, latent_size=TEACHER_LATENT_SIZE, head_width=32),
+    "UNet-teacher": small_unet((48, 96), (1, 3), text_width=128, attention=(False, True), layers=2),
+    "PixArt-teacher": small_pixart(192, 7, heads=6),
+    "SD3-teacher": small_sd3(6, heads=4, head_width=32),
     # 16x32x32 latents, 9 to 452 million parameters.
     "UNet-gpu-c32": gpu_unet(32),
     "UNet-gpu-c64": gpu_unet(64),

@@ -21,11 +21,13 @@ def pixart(width: int, depth: int, caption_channels: int | None = 1024) -> Varia
     )
 
 
-def small_pixart(width: int, depth: int, heads: int, latent_size: int = LATENT_SIZE) -> Variant:
-    """A PixArt transformer for 16-channel latents at patch 2 and 384-d text states with a mask."""
+def small_pixart(
+    width: int, depth: int, heads: int, latent_size: int = LATENT_SIZE, patch_size: int = 2
+) -> Variant:
+    """A PixArt transformer for 16-channel latents and 384-d text states with a mask."""
     channels = LATENT_CHANNELS
     config = _pixart_config(width, depth, heads, TEXT_DIM, latent_size, channels, channels)
-    return Variant("PixArt", "PixArtTransformer2DModel", config)
+    return Variant("PixArt", "PixArtTransformer2DModel", {**config, "patch_size": patch_size})
 
 
 def _pixart_config(

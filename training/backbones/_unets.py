@@ -96,14 +96,15 @@ def if_xl(width: int = 512, **changes: Any) -> Variant:
 
 
 def small_unet(
-    widths: tuple[int, int],
-    depth: int | tuple[int, int],
+    widths: tuple[int, ...],
+    depth: int | tuple[int, ...],
     text_width: int,
-    attention: tuple[bool, bool] = (True, True),
+    attention: tuple[bool, ...] = (True, True),
     layers: int = 1,
     latent_size: int = LATENT_SIZE,
 ) -> Variant:
-    """A two-level UNet for 16-channel latents, ``layers`` residual blocks a level, attention where ``attention`` says.
+    """A UNet for 16-channel latents: a level for each of ``widths``, ``layers`` residual blocks each, attention where
+    ``attention`` says.
 
     Stable Diffusion's pipeline passes no text mask, so texts are padded with zeros to a fixed length; states are
     projected from 384 to ``text_width`` inside the model. With attention inside alone it is SDXL's layout, else
@@ -126,18 +127,37 @@ def small_unet(
     return Variant("SD2" if attention[0] else "SDXL", "UNet2DConditionModel", config)
 
 
-def small_released_sdxl(
-    widths: tuple[int, int], depth: tuple[int, int], text_width: int, layers: int = 1
+def demo_unet(
+    widths: tuple[int, int],
+    depth: int | tuple[int, int],
+    text_width: int,
+    attention: tuple[bool, bool] = (True, True),
+    layers: int = 1,
 ) -> Variant:
-    """SDXL's layout for 16x8x8 latents with its real conditioning: 384-d pooled text and six size numbers beside the
-    384-d states."""
+    """SDXL's layout for the demo: an outermost level at half the width and without attention before the two of
+    ``widths``, so that the latents' 16 x 16 places cost what 8 x 8 do."""
+    outermost = widths[0] // 2
+    depths = depth if isinstance(depth, int) else (1, *depth)  # the first is unused
+    return small_unet((outermost, *widths), depths, text_width, (False, *attention), layers)
+
+
+def small_released_sdxl(
+    widths: tuple[int, ...],
+    depth: tuple[int, ...],
+    text_width: int,
+    layers: int = 1,
+    latent_size: int = LATENT_SIZE,
+) -> Variant:
+    """SDXL's layout for 16-channel latents with its real conditioning: 384-d pooled text and six size numbers beside
+    the 384-d states. All levels but the first attend."""
     size_width = 8  # of the embedding of each size number
     told = {
         "addition_embed_type": "text_time",
         "addition_time_embed_dim": size_width,
         "projection_class_embeddings_input_dim": TEXT_DIM + 6 * size_width,
     }
-    layout = small_unet(widths, depth, text_width, attention=(False, True), layers=layers)
+    attention = (False, *(True for _ in widths[1:]))
+    layout = small_unet(widths, depth, text_width, attention, layers, latent_size)
     return Variant("SDXL", "UNet2DConditionModel", {**layout.config, **told})
 
 
@@ -168,7 +188,7 @@ def small_if_xl(width: int, latent_size: int, layers: int, **changes: Any) -> Va
 
 
 def two_level_if_xl(width: int) -> Variant:
-    """IF-XL's blocks on two levels for 16x8x8 latents: attention at 1x and in the mid block."""
+    """IF-XL's blocks on two levels for 16x16x16 latents: attention at 1x and in the mid block."""
     return small_if_xl(
         width,
         LATENT_SIZE,

@@ -12,8 +12,8 @@ Conditioning = Literal["paper", "stock"]
 CONDITIONINGS: tuple[Conditioning, ...] = ("paper", "stock")
 
 LATENT_CHANNELS = 16
-LATENT_SIZE = 8  # latent height and width at 64 px
-TEACHER_LATENT_SIZE = 16  # at 64 px, of an autoencoder that keeps a quarter of each side
+LATENT_SIZE = 16  # latent height and width at 64 px, of the autoencoder that ships
+TINY_LATENT_SIZE = 8  # of the smallest of their kind, for tests
 GPU_LATENT_SIZE = 32  # latent height and width at 256 px
 TEXT_DIM = 384  # MiniLM token states
 HEAD_WIDTH = 64

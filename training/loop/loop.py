@@ -23,7 +23,7 @@ from training.loop.checkpoints import TrainingState, load_checkpoint, optimizer_
 from training.loop.metrics import Interval, MetricsLog
 from training.loop.optimizer import build_optimizer, learning_rate_at, rates_of, set_learning_rate
 from training.loop.parallelism import distribute
-from training.loop.precision import Precision
+from training.loop.precision import Precision, slow_format_note
 from training.loop.processes import Span, Team, Wishes
 from training.loop.trained_weights import restore_trained, trained_tensors
 from training.objectives import HasHiddenMatrices, LooksAhead, Objective, Ordered, StatefulObjective
@@ -71,7 +71,7 @@ class Loop:
         self.images_seen = 0
         self.train_seconds = 0.0
         self.last_row: dict[str, float] = {}
-        self.notes: list[str] = []
+        self.notes = slow_format_note(self.precision.format, self.device_type)
         self._resume()
         if isinstance(objective, LooksAhead):
             objective.look_ahead(self._upcoming(self._build_order(), self.images_seen))
@@ -227,7 +227,8 @@ class Loop:
 
     def _resume(self) -> None:
         like = {**dict(self.module.named_parameters()), **dict(self.module.named_buffers())}
-        state, self.notes = load_checkpoint(self.folder.checkpoints, like, self.team)
+        state, passed_over = load_checkpoint(self.folder.checkpoints, like, self.team)
+        self.notes.extend(passed_over)
         images_seen = state.images_seen if state else 0
         self.last_row = self.team.lead(lambda: self._last_row_before(images_seen))
         if state is None:

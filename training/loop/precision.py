@@ -7,6 +7,7 @@ that a resumed run meets the same one.
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 
@@ -24,6 +25,18 @@ def attention_of(format: torch.dtype | None, device_type: str) -> AbstractContex
     takes six times as long backward as the one of float32, on the shapes of small models."""
     unfused = format is torch.bfloat16 and device_type == "cpu"
     return sdpa_kernel(SDPBackend.MATH) if unfused else nullcontext()
+
+
+def slow_format_note(format: torch.dtype | None, device_type: str) -> list[str]:
+    """A line for the log where this processor has no instructions for bfloat16 and float32 would be faster."""
+    known_without = platform.machine() == "x86_64" and not (
+        torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    )
+    if format is not torch.bfloat16 or device_type != "cpu" or not known_without:
+        return []
+    return [
+        "precision: bf16 is slower than fp32 on this processor, which has no AMX or AVX-512 bf16; use fp32"
+    ]
 
 
 class Precision:

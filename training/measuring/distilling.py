@@ -28,7 +28,7 @@ from training.recipes.specification import TrainingSpecification
 FeatureMemory = Literal["device", "host"]
 TEACHER, STUDENT = "SDXL-stock", "KOALA-1B"
 KEPT = {"down": [0], "up": [0, 2], "depth": [1, 2, 6]}  # KOALA, Table 1
-SMOKE_KEPT = {"down": [0], "up": [0, 2], "depth": [1, 2]}
+SMOKE_KEPT = {"down": [0], "up": [0, 2], "depth": [1, 1, 2]}
 BATCH_SIZES = (4, 2, 1)
 
 

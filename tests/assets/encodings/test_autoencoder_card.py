@@ -19,7 +19,7 @@ def test_the_card_tells_latents_training_and_losses(monkeypatch: pytest.MonkeyPa
     lineage = json.loads((SHIPPED_AUTOENCODER / "lineage.json").read_text())
     landing = SimpleNamespace(world_path=PROFILES / "demo" / "world.yaml")
     card = autoencoding.autoencoder_card(SHIPPED_AUTOENCODER, lineage, cast(Landing, landing))
-    assert "3x64x64 pixels to a 16x8x8 latent" in card
-    assert "64,000 images at batch\n8" in card
+    assert "3x64x64 pixels to a 16x16x16 latent" in card
+    assert "32,000 images at batch\n16" in card
     assert SHIPPED_AUTOENCODER_DIGEST in card
     assert card.count("| 4 ") == len(autoencoding.CARD_SPLITS)

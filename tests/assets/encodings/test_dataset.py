@@ -93,7 +93,7 @@ def test_buckets_and_sizes_reach_the_shards(tmp_path: Path) -> None:
     shards = write(tmp_path / "data", made_tables(latents))
     about = shards.description
     assert about.resolutions == (64, 128)
-    assert set(about.latent_shapes) == {(16, 6, 10), (16, 8, 8), (16, 12, 20), (16, 16, 16)}
+    assert set(about.latent_shapes) == {(16, 12, 20), (16, 16, 16), (16, 24, 40), (16, 32, 32)}
     by_place = {
         (name, resolution): data
         for name, resolution, data in zip(

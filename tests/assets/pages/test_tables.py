@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from assets.pages.markdown import NOTHING, escape, markdown_table
@@ -20,6 +20,7 @@ wild = st.text() | st.lists(
 ).map("".join)
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_escaped_text_is_one_line_without_live_markup(text: str) -> None:
     line = escape(text)
@@ -29,6 +30,7 @@ def test_escaped_text_is_one_line_without_live_markup(text: str) -> None:
     assert not re.search(r"(?<!\\)(?:\\\\)*[\[\]|#!`*_]", bare)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(wild, wild, wild), min_size=1, max_size=4))
 @example([("a\\", "|", "`x`"), ("| b", "\\|", "[x](javascript:1)"), ("", "<b>", "\\`|`")])
 def test_markdown_says_every_cell_and_nothing_else(rows: list[tuple[str, str, str]]) -> None:

@@ -102,7 +102,7 @@ def test_two_processes_train_as_one_and_a_run_may_change_hands(runs: RunMaker) -
 
 def test_a_student_is_taught_by_two_processes_as_by_one(runs: RunMaker) -> None:
     students: dict[str, dict[str, Any]] = {
-        "PixArt-demo-h48-d2": {"blocks": 1},
+        "SD3-tiny": {"blocks": 1},
         "SDXL-tiny": {"down": [0], "up": [0, 2], "depth": [1, 2]},
     }
     teams: list[RunFolder] = []

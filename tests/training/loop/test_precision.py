@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import platform
+
+import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from training.loop.precision import Precision
+from training.loop.precision import Precision, slow_format_note
 
 
 class Called(TorchDispatchMode):
@@ -42,3 +45,12 @@ def test_attention_in_bf16_on_a_cpu_is_products_of_matrices_and_gives_what_fp32_
     assert any("bmm" in name for name in names)
     torch.testing.assert_close(found.float(), expected, atol=0.02, rtol=0.05)
     torch.testing.assert_close(found_gradient, gradient, atol=0.05, rtol=0.1)
+
+
+@pytest.mark.parametrize("has_it", [True, False])
+def test_a_processor_without_bf16_is_told_of(has_it: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_it)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    assert bool(slow_format_note(torch.bfloat16, "cpu")) == (not has_it)
+    assert slow_format_note(None, "cpu") == slow_format_note(torch.bfloat16, "cuda") == []

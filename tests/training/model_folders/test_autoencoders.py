@@ -97,11 +97,11 @@ def test_reconstruction_error_by_hand() -> None:
 
 def test_the_shipped_one_is_small_named_by_digest_and_reloads() -> None:
     autoencoder = load_autoencoder()
-    assert folder_size_bytes(SHIPPED_AUTOENCODER) < 11_000_000
+    assert folder_size_bytes(SHIPPED_AUTOENCODER) < 4_000_000
     assert {path.name for path in SHIPPED_AUTOENCODER.iterdir()} >= {"model_card.md", "lineage.json"}
     assert reload_equals_saved(SHIPPED_AUTOENCODER, tolerance=1e-3) < 1e-3
-    assert encode_images(autoencoder, pictures(2, 64)).shape == (2, 16, 8, 8)
-    recipe = load_recipes(SHIPPED_RECIPES)["autoencoder-64px"]
+    assert encode_images(autoencoder, pictures(2, 64)).shape == (2, 16, 16, 16)
+    recipe = load_recipes(SHIPPED_RECIPES)[SHIPPED_AUTOENCODER.name]
     options = recipe.options_of(AutoencoderOptions)
     assert tuple(autoencoder.config.block_out_channels) == options.block_channels
 
