@@ -95,7 +95,7 @@ BACKBONES: Mapping[str, Variant] = {
     # 16x16x16 latents, four to six million parameters each: the models that ship.
     "UNet-teacher": small_unet((48, 96), (1, 3), text_width=128, attention=(False, True), layers=2),
     "PixArt-teacher": small_pixart(192, 7, heads=6),
-    "SD3-teacher": small_sd3(6, heads=4, head_width=32, positions=8),
+    "SD3-teacher": small_sd3(6, heads=4, head_width=32),
     # 16x32x32 latents, 9 to 452 million parameters.
     "UNet-gpu-c32": gpu_unet(32),
     "UNet-gpu-c64": gpu_unet(64),

@@ -55,25 +55,11 @@ def sd3(depth: int = 24, heads: int = 24) -> Variant:
 
 
 def small_sd3(
-    depth: int,
-    heads: int,
-    latent_size: int = LATENT_SIZE,
-    head_width: int = HEAD_WIDTH,
-    positions: int = 64,
+    depth: int, heads: int, latent_size: int = LATENT_SIZE, head_width: int = HEAD_WIDTH
 ) -> Variant:
-    """SD3's layout for 16-channel latents, 384-d text states and 384-d pooled text.
-
-    ``positions``: most patches of a side. Neighbouring patches stand (patches of a side) / ``positions`` apart in the
-    sines that tell a model where it is: more positions allow larger pictures and tell places less sharply.
-    """
+    """SD3's layout for 16-channel latents, 384-d text states and 384-d pooled text."""
     config = _sd3_config(
-        depth,
-        heads,
-        latent_size,
-        text_dim=TEXT_DIM,
-        pooled_dim=TEXT_DIM,
-        positions=positions,
-        head_width=head_width,
+        depth, heads, latent_size, text_dim=TEXT_DIM, pooled_dim=TEXT_DIM, positions=64, head_width=head_width
     )
     return Variant("SD3", "SD3Transformer2DModel", config)
 
