@@ -34,7 +34,7 @@ DEMO_LEDGER: tuple[Stage, ...] = (
     Stage(
         "students",
         "shipped teachers, a few-step and a smaller student of them, a pruned model; beside the scaling grid",
-        75.0,
+        90.0,
     ),
     Stage("scaling grid", "runs of the scaling grid and their scores", 50.0),
     Stage("evaluation", "generated samples, denoising errors, alignment, KID", 50.0),
@@ -43,7 +43,7 @@ DEMO_LEDGER: tuple[Stage, ...] = (
 LEDGER_PROFILE = "demo"
 LEDGER_FILE = "ledger.json"
 """Measured seconds by stage, in the workspace's folder."""
-RESERVE_SECONDS = 20.0
+RESERVE_SECONDS = 5.0
 """Kept for what comes next; a stage that grows takes it from here, or names the stage it is taken from."""
 TOTAL_SECONDS = 480.0
 
