@@ -31,7 +31,7 @@ def run(
         raise FoundryError(
             f"--train-autoencoder makes other latents than those in which profile {profile.name}'s teachers "
             f"({', '.join(teachers)}) paint. To make an autoencoder with teachers of its own: foundry "
-            "teachers. To use only a new autoencoder: set `teachers: []` in the profile and let "
+            "teachers --train-autoencoder. To use only a new autoencoder: set `teachers: []` in the profile and let "
             "step_distilled.yaml start from its backbones."
         )
     talk = errors if as_json else console  # with --json, standard output holds nothing but JSON

@@ -117,7 +117,8 @@ def test_a_shipped_teacher_is_whole(name: str, tmp_path: Path) -> None:
     assert {"training_shards", "autoencoder"} <= {record["version"] for record in lineage}
 
 
-def test_shipped_teachers_are_small() -> None:
+def test_shipped_teachers_are_three_and_small() -> None:
+    assert sorted(teacher_digests()) == ["teacher-mmdit", "teacher-transformer", "teacher-unet"]
     parts = {
         part
         for name in teacher_digests()
