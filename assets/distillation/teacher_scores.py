@@ -7,10 +7,10 @@ reconstructions by the autoencoder are scored alike: the ceilings that no model 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from assets.graph.interfaces import Perception, Store
 from assets.models.drawing import DrawingPlace, draw_model, pictures_of
+from assets.models.looking import LookingRole, look_at
 from assets.pages.markdown import markdown_table
 from assets.pages.tables import Column, Entry, Table
 from evaluation.intervals import Interval
@@ -26,11 +27,10 @@ from training.errors import FoundryError
 if TYPE_CHECKING:
     from evaluation.judge import Judge
     from evaluation.metrics.binding import Binding, Colored
-    from evaluation.metrics.placement import Found, Wanted
+    from evaluation.metrics.placement import Wanted
     from training.conditioning import Condition
 
 SPLIT = "held_out_images"
-Looking = Literal["closed_set", "regions"]
 JUDGED_AMONG = (8, 32)
 """The judge picks the caption out of so many; chance is one over it."""
 
@@ -261,39 +261,15 @@ def score_pictures(
             )
             top = summarise_pairs(pairs).top1_of_k
             scores[f"judge_top1_of_{k}"] = _figures(top, chance=pairs.chance)
-    looks: tuple[tuple[str, Looking], ...] = (("", "closed_set"), ("named_", "regions"))
+    looks: tuple[tuple[str, LookingRole], ...] = (("", "closed_set"), ("named_", "regions"))
     for prefix, role in looks:
-        found = _look(images, scenes.sample_ids, perception, role)
+        found = look_at(images, scenes.sample_ids, perception, role)
         placement = score_placement(scenes.wanted, found)
         scores[f"{prefix}objects_shown"] = _figures(placement.shown, floor=placement.shown_floor)
         scores[f"{prefix}centres_hit"] = _figures(placement.hit, floor=placement.hit_floor)
         if role == "closed_set" and (bound := score_binding(scenes.colored, found)):
             scores |= _bound(bound)
     return {**scores, "num_pictures": len(images), "num_objects": len(scenes.wanted)}
-
-
-def _look(
-    images: np.ndarray, ids: Sequence[str], perception: Perception, role: Looking
-) -> dict[str, list[Found]]:
-    """What perception finds and names in pictures, from pixels alone."""
-    from assets.corpus.image_io import encode_png
-    from evaluation.metrics.placement import Found
-
-    model = perception.model(role)
-    if model is None:
-        raise FoundryError(
-            f"The profile's role '{role}' is empty, so generated pictures cannot be looked at. Fill it."
-        )
-    worker = model.worker()
-    rows = worker.factory(**worker.kwargs)(
-        pa.table({"sample_id": list(ids), "image": [encode_png(image) for image in images]})
-    )
-    found: dict[str, list[Found]] = {key: [] for key in ids}
-    columns = (rows[name].to_pylist() for name in ("sample_id", "names", "box_xyxy_norm", "color"))
-    for key, names, box, color in zip(*columns, strict=True):
-        if names:
-            found[key].append(Found(names[0], tuple(box), color))
-    return found
 
 
 def _bound(binding: Binding) -> dict[str, Any]:

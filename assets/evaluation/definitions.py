@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
+from assets.derivation.inputs import model_inputs
 from assets.graph.definitions import build_asset, materialized, picture, with_defaults
 from assets.graph.interfaces import Compute, Models, Store, Surroundings
 from assets.graph.steps import STEPS, provenance_of
@@ -35,10 +36,11 @@ CONFIGS: Mapping[str, type[dg.Config]] = {"model_scores": ModelScoresConfig}
 
 
 def other_inputs(name: str, config: dg.Config, surroundings: Surroundings) -> dict[str, str]:
-    """Nothing is read from outside the graph but the metrics' versions: a new metric makes the table stale."""
+    """The metrics' versions, so that a new metric makes the table stale, and who looks at what models draw."""
     from evaluation.metrics.registry import METRICS
 
-    return {f"metric {metric.name}": str(metric.version) for metric in METRICS.values()}
+    versions = {f"metric {metric.name}": str(metric.version) for metric in METRICS.values()}
+    return versions | model_inputs(surroundings.perception, "closed_set")
 
 
 def model_scores(
@@ -67,7 +69,7 @@ def model_scores(
     provenance = provenance_of(store, step, None, config.model_dump(), inputs)
     place = drawing_place(store, compute, drawing_resources(models.resources), log)
     settings = ScoringSettings(**config.model_dump())
-    published = Published(store, models, place, settings, provenance)
+    published = Published(store, models, place, settings, provenance, surroundings.perception)
     previous = previous_rows(store, step.name, None, log)
     table = score_models(published.scored(), metrics, previous, log)
     manifest = store.write_table(step.name, table, provenance)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,7 @@ from assets.encodings.assembly import HELD_OUT
 from assets.evaluation.evaluation_table import held_out_errors
 from assets.evaluation.held_out import ScoringSettings, errors_among, held_out_samples, measure_errors
 from assets.evaluation.model_scores import ScoredModel
-from assets.graph.interfaces import Models, Store
+from assets.graph.interfaces import Models, Perception, Store
 from assets.graph.steps import SCORED_MODELS
 from assets.graph.versions import Manifest, Provenance
 from assets.models.drawing import (
@@ -29,10 +29,16 @@ from assets.models.drawing import (
     pictures_of,
 )
 from assets.models.judging import decoded, held_out_pairs
+from assets.models.looking import look_at
 from assets.models.parents import named_versions
 from evaluation.metrics.metric import Evidence, HeldOutErrors, Pictures, Settings
 from training.digests import canonical_json, sha256_bytes
 
+if TYPE_CHECKING:
+    from evaluation.metrics.objects_shown import LookedFor
+
+KNOWN_OBJECTS = "held_out_images"
+"""The held-out split whose concepts are among the training concepts, which perception's bank has."""
 OTHER_STEPS = ("step_distilled_backbone",)
 """Kinds that draw in other steps than what they are made from, to other pictures."""
 _BY_SAMPLE = [("split", "ascending"), ("sample_id", "ascending")]
@@ -47,6 +53,7 @@ class Published:
     place: DrawingPlace
     wanted: ScoringSettings
     provenance: Provenance
+    perception: Perception
     left_out: dict[str, str] = field(default_factory=dict)
     _drawn: dict[tuple[str, str], Pictures] = field(default_factory=dict)
 
@@ -79,7 +86,46 @@ class Published:
             "distractors": {"k": wanted.distractors},
             "real_pictures": {"samples": _digest(self._held_out_ids)},
             "held_out_errors": self._errors_settings(self._samples),
+            **({"objects": self._objects_settings} if self._objects_settings else {}),
         }
+
+    @cached_property
+    def _objects_settings(self) -> dict[str, Any]:
+        """What is looked for and who looks; nothing where perception is not to look, or prompts name no known object."""
+        looking = self.perception.model("closed_set")
+        if looking is None or not self._wanted_objects:
+            return {}
+        return {"perception": looking.digest, "wanted": _digest(self._wanted_objects)}
+
+    @cached_property
+    def _wanted_objects(self) -> dict[str, list[str]]:
+        """By sample the objects that its prompt names, of scenes with a truth and of concepts that perception knows."""
+        from evaluation.metrics.placement import wanted_objects
+        from evaluation.metrics.scene_truth import read_truth
+
+        if self.store.current("scene_truth") is None:
+            return {}
+        truth = read_truth(self.store.read_table("scene_truth"))
+        known = self._prompts.filter(pc.equal(self._prompts["split"], KNOWN_OBJECTS))
+        ids, prompts = known["sample_id"].to_pylist(), known["prompt"].to_pylist()
+        named: dict[str, list[str]] = {}
+        of_scenes = {key: prompt for key, prompt in zip(ids, prompts, strict=True) if key in truth}
+        for item in wanted_objects(of_scenes, truth):
+            named.setdefault(item.sample_id, []).append(item.name)
+        return named
+
+    def _objects(self, kind: str, key: str) -> LookedFor:
+        from evaluation.metrics.objects_shown import LookedFor
+
+        pictures, wanted = self._pictures(kind, key), self._wanted_objects
+        rows = [row for row, name in enumerate(pictures.sample_ids) if name in wanted]
+        ids = [pictures.sample_ids[row] for row in rows]
+        found = look_at(pictures.images[rows], ids, self.perception, "closed_set")
+        names = {key: {region.name for region in regions} for key, regions in found.items()}
+        return LookedFor(
+            [wanted.get(key, []) for key in pictures.sample_ids],
+            [names.get(key, set()) for key in pictures.sample_ids],
+        )
 
     def _errors_settings(self, samples: pa.Table) -> dict[str, Any]:
         return {"samples": _digest(sorted(samples["sample_id"].to_pylist())), "dataset": self._dataset}
@@ -101,6 +147,7 @@ class Published:
         sources: dict[str, Callable[[], Any]] = {
             "pictures": lambda: self._pictures(kind, key),
             "held_out_errors": lambda: self._errors(manifest),
+            "objects": lambda: self._objects(kind, key),
             **self._shared,
         }
         reference = self._reference(kind, key)

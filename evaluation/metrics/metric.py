@@ -22,8 +22,9 @@ from training.errors import FoundryError
 if TYPE_CHECKING:
     from evaluation.judge import Embedder
     from evaluation.metrics.alignment import PairScores
+    from evaluation.metrics.objects_shown import LookedFor
 
-Need = Literal["pictures", "judge", "distractors", "real_pictures", "reference", "held_out_errors"]
+Need = Literal["pictures", "judge", "distractors", "real_pictures", "reference", "held_out_errors", "objects"]
 """What a metric may look at.
 
 =============== =====================================================================================
@@ -33,6 +34,7 @@ distractors     out of how many prompts the judge picks (a number)
 real_pictures   real held-out pictures
 reference       what the model that this one was made from draws for the same prompts from the same noise
 held_out_errors the model's denoising error of each held-out sample, mean over noise levels
+objects         what prompts name of their scenes, by hidden truth, and what perception finds in the pictures
 =============== =====================================================================================
 """
 Unit = Literal["prompt", "held-out sample"]
@@ -96,6 +98,11 @@ class Evidence:
     def held_out_errors(self) -> HeldOutErrors:
         """Denoising errors by held-out sample."""
         return self._get("held_out_errors")
+
+    @property
+    def objects(self) -> LookedFor:
+        """What prompts name, and what perception finds in the pictures."""
+        return self._get("objects")
 
     @property
     def alignment(self) -> PairScores:

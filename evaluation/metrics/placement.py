@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from numpy import ndarray
 
 from evaluation.boxes import Box, holds_point
@@ -120,7 +120,15 @@ def share_over_pictures(values: Float[ndarray, " n"], groups: Sequence[str] | nd
     ``groups``: the picture of each.
     """
     _, own = np.unique(np.asarray(groups, dtype=object), return_inverse=True)
-    sums, counts = np.bincount(own, weights=values), np.bincount(own)
-    drawn = np.random.default_rng(seed).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=2000)
-    low, high = np.quantile((drawn @ sums) / np.maximum(drawn @ counts, 1), [0.025, 0.975])
-    return Interval(float(values.mean()), float(low), float(high), 0.95, len(sums))
+    return ratio_over_pictures(np.bincount(own, weights=values), np.bincount(own), seed)
+
+
+def ratio_over_pictures(
+    parts: Shaped[ndarray, " p"], wholes: Shaped[ndarray, " p"], seed: int = 0
+) -> Interval:
+    """Sum of ``parts`` over sum of ``wholes``, both counted by picture, with a 95% interval from resampling pictures."""
+    drawn = np.random.default_rng(seed).multinomial(
+        len(parts), np.full(len(parts), 1 / len(parts)), size=2000
+    )
+    low, high = np.quantile((drawn @ parts) / np.maximum(drawn @ wholes, 1), [0.025, 0.975])
+    return Interval(float(parts.sum() / wholes.sum()), float(low), float(high), 0.95, len(parts))

@@ -8,8 +8,10 @@ from evaluation.metrics.alignment import JUDGE_COSINE, JUDGE_FLOOR, JUDGE_TOP1
 from evaluation.metrics.held_out_errors import DENOISING_ERROR
 from evaluation.metrics.kid import KID
 from evaluation.metrics.metric import Metric
+from evaluation.metrics.objects_shown import OBJECTS_SHOWN
 from evaluation.metrics.paired_models import SSIM
 
 METRICS: Mapping[str, Metric] = {
-    metric.name: metric for metric in (DENOISING_ERROR, JUDGE_COSINE, JUDGE_FLOOR, JUDGE_TOP1, KID, SSIM)
+    metric.name: metric
+    for metric in (DENOISING_ERROR, JUDGE_COSINE, JUDGE_FLOOR, JUDGE_TOP1, OBJECTS_SHOWN, KID, SSIM)
 }

@@ -88,13 +88,14 @@ def test_models_of_one_protocol_are_ranked_by_a_query(smoke: Workspace) -> None:
 def test_a_model_whose_pictures_are_other_ones_draws(smoke: Workspace, tmp_path: Path) -> None:
     profile = load_profile("smoke")
     store = ManifestStore(copy_of(smoke, tmp_path).store)
-    models = replace(surroundings_of(smoke, profile).models, runs=tmp_path / "runs")
+    surroundings = surroundings_of(smoke, profile)
+    models, perception = replace(surroundings.models, runs=tmp_path / "runs"), surroundings.perception
     place = drawing_place(store, InlineCompute(), drawing_resources(models.resources), print)
     wanted = ScoringSettings(
         prompts_per_split=2, samples_per_split=3, num_steps=2, guidance=2.0, seed=1, distractors=2
     )
     provenance = store.require("model_scores").provenance
-    published = Published(store, models, place, wanted, provenance)
+    published = Published(store, models, place, wanted, provenance, perception)
     (pruned,) = (model for model in published.scored() if model.kind == "pruned_backbone")
     table = score_models([pruned], [DENOISING_ERROR, JUDGE_COSINE], None, print)
     by_metric = {row["metric"]: row for row in table.to_pylist() if row["split"] == "held_out"}
@@ -102,7 +103,7 @@ def test_a_model_whose_pictures_are_other_ones_draws(smoke: Workspace, tmp_path:
     drawn = store.read_table(PICTURES, f"pruned_backbone.{pruned.recipe}")
     assert set(drawn["num_steps"].to_pylist()) == {2}
     assert set(drawn["model_digest"].to_pylist()) == {pruned.digest}
-    again = Published(store, models, replace(place, compute=Refusing()), wanted, provenance)
+    again = Published(store, models, replace(place, compute=Refusing()), wanted, provenance, perception)
     (stored,) = (model for model in again.scored() if model.kind == "pruned_backbone")
     assert score_models([stored], [JUDGE_COSINE], None, print).num_rows == 3
 

@@ -19,6 +19,7 @@ from assets.pages.markdown import markdown_table
 from evaluation.intervals import Interval, mean_interval
 from evaluation.metrics.alignment import JUDGE_COSINE, JUDGE_TOP1
 from evaluation.metrics.metric import Evidence, HeldOutErrors, Metric, Pictures
+from evaluation.metrics.objects_shown import LookedFor
 from evaluation.metrics.registry import METRICS
 from evaluation.tables.scores import MODEL_SCORES
 from training.errors import FoundryError
@@ -32,6 +33,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "distractors": {"k": 4},
     "real_pictures": {"samples": "r"},
     "held_out_errors": {"samples": "s", "dataset": "d"},
+    "objects": {"perception": "e", "wanted": "w"},
 }
 ALL = tuple(METRICS.values())
 
@@ -69,6 +71,7 @@ class Store:
             "real_features": random.normal(size=(5, 4)),
             "features": random.normal(size=(6, 4)),
             "reference": Pictures(IDS, SPLITS, PROMPTS, images[::-1]),
+            "objects": LookedFor([["pig"]] * 6, [{"pig"} if row % 2 else set() for row in range(6)]),
         }
 
         def making(name: str) -> Callable[[], Any]:
