@@ -92,10 +92,10 @@ BACKBONES: Mapping[str, Variant] = {
     "IF-XL-demo-c32": two_level_if_xl(32),
     "SD3-demo-h128-d4": small_sd3(4, heads=2),
     "FLUX-demo-h64-d2-s4": small_flux(2, 4, heads=2),
-    # 16x16x16 latents, 3.6 to 5.7 million parameters: the models that ship.
+    # 16x16x16 latents, 4.6 to 5.7 million parameters: the models that ship.
     "UNet-teacher": small_unet((48, 96), (1, 3), text_width=128, attention=(False, True), layers=2),
     "PixArt-teacher": small_pixart(192, 7, heads=6),
-    "SD3-teacher": small_sd3(6, heads=4, head_width=32),
+    "SD3-teacher": small_sd3(6, heads=5, head_width=32),
     # 16x32x32 latents, 9 to 452 million parameters.
     "UNet-gpu-c32": gpu_unet(32),
     "UNet-gpu-c64": gpu_unet(64),
