@@ -39,22 +39,27 @@ def probe(backbone: Any) -> Tensor:
 
 
 def reload_equals_saved(folder: Path, tolerance: float = 1e-4) -> float:
-    """Load a model folder with stock classes and return the largest difference to its answer at saving.
+    """Load a model folder with stock classes and return the largest difference to its answer at saving, as a share of the
+    answer's largest number, or of 1 where that is smaller.
 
     Works for diffusion pipelines, autoencoders and contrastive models. Raises FoundryError when the answer
-    differs by more than ``tolerance`` (other machines round otherwise).
+    differs by more than ``tolerance`` (other processors round otherwise, by as much more as numbers are larger).
     """
     path = Path(folder) / PROBE
     if not path.is_file():
         raise FoundryError(f"{path}: missing; train the model again, its run wrote it")
     saved, found = load_file(path), _probe_folder(Path(folder))
-    difference = max(float((found[name] - saved[name]).abs().max()) for name in saved)
+    difference = max(_difference(found[name], saved[name]) for name in saved)
     if not difference <= tolerance:
         raise FoundryError(
             f"{folder}: reloaded, the model answers differently by {difference:.3g} (allowed {tolerance:g}); "
             "its weights were changed, train or fetch it again"
         )
     return difference
+
+
+def _difference(found: Tensor, saved: Tensor) -> float:
+    return float((found - saved).abs().max()) / max(1.0, float(saved.abs().max()))
 
 
 def _probe_folder(folder: Path) -> dict[str, Tensor]:
