@@ -21,13 +21,49 @@ STRIDE_OF_STABLE_DIFFUSION = (
 
 
 @dataclass(frozen=True)
+class Placed:
+    """Entities of a batch of pictures, each with a phrase and a box: what layout branches are told (:mod:`training.layout`).
+
+    Every picture is padded to the model's ``max_boxes``, never to the longest of a batch: null tokens take part in attention,
+    so that padding would make a picture depend on its neighbours. ``phrases``: their states, one token where a phrase is
+    pooled. ``there``: false for padding, and where guidance leaves the entity out. ``strength`` s: 0 is the base.
+    """
+
+    boxes_xyxy_norm: Float[Tensor, "b n 4"]
+    phrases: Float[Tensor, "b n tokens dim"]
+    there: Bool[Tensor, "b n"]
+    strength: float = 1.0
+
+    def __len__(self) -> int:
+        return len(self.there)
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Placed:
+        """Every tensor changed."""
+        return self.each_with(self, lambda _, own: change(own))
+
+    def each_with(self, other: Placed, join: Callable[[Tensor, Tensor], Tensor]) -> Placed:
+        """Every tensor of ``other`` joined with its counterpart here."""
+        return replace(
+            self,
+            boxes_xyxy_norm=join(other.boxes_xyxy_norm, self.boxes_xyxy_norm),
+            phrases=join(other.phrases, self.phrases),
+            there=join(other.there, self.there),
+        )
+
+    def left_out(self, rows: Bool[Tensor, " b"] | None = None) -> Placed:
+        """The same without entities, in all pictures or in some: what guidance extrapolates from."""
+        kept = torch.zeros_like(self.there) if rows is None else self.there & ~rows[:, None]
+        return replace(self, there=kept)
+
+
+@dataclass(frozen=True)
 class Condition:
     """Conditions of ``b`` pictures, one a row. A family takes what it knows; see :func:`training.backbones.denoise`.
 
     ``states`` and ``mask``: token states of the texts, zero where the mask is false. ``pooled``: pooled text, for
     SDXL, SD3 and FLUX. ``time_ids``: SDXL's original height and width, crop top and left, target height and width in
     pixels; None for uncropped pictures of the latent's own size, ``pixels_per_latent`` times its sides. ``guidance``: the scale that guidance-distilled
-    models (FLUX.1-dev) embed. ``layout``: tokens of placed entities. ``control``: latents of a control picture.
+    models (FLUX.1-dev) embed. ``layout``: placed entities. ``control``: latents of a control picture.
     ``attention_mask``: which query may look at which key. ``null``: what stands for "no condition", one row, which
     classifier-free guidance extrapolates from.
     """
@@ -37,7 +73,7 @@ class Condition:
     pooled: Float[Tensor, "b pooled_dim"] | None = None
     time_ids: Float[Tensor, "b 6"] | None = None
     guidance: float = EMBEDDED_GUIDANCE
-    layout: Float[Tensor, "b items layout_dim"] | None = None
+    layout: Placed | None = None
     control: Float[Tensor, "b control_channels h w"] | None = None
     attention_mask: Shaped[Tensor, "b queries keys"] | None = None
     null: Condition | None = None
@@ -101,7 +137,8 @@ class Condition:
     def _each(self, change: Callable[[Tensor], Tensor]) -> Condition:
         """Every tensor changed."""
         changed: dict[str, Any] = {name: change(rows) for name, rows in self._tensors().items()}
-        return replace(self, **changed)
+        layout = None if self.layout is None else self.layout.each(change)
+        return replace(self, layout=layout, **changed)
 
     def _each_with(self, null: Condition, join: Callable[[Tensor, Tensor], Tensor]) -> Condition:
         """Every tensor joined with its counterpart in the null; what comes out has no null."""
@@ -109,16 +146,16 @@ class Condition:
         found: dict[str, Any] = {
             name: join(empty.get(name, rows), rows) for name, rows in self._tensors().items()
         }
-        return replace(self, null=None, **found)
+        layout = None if self.layout is None else self.layout.each_with(null.layout or self.layout, join)
+        return replace(self, null=None, layout=layout, **found)
 
     def _tensors(self) -> dict[str, Tensor]:
-        """Every tensor there is, by the name of its field."""
+        """Every tensor there is but those of the layout, by the name of its field."""
         own = {
             "states": self.states,
             "mask": self.mask,
             "pooled": self.pooled,
             "time_ids": self.time_ids,
-            "layout": self.layout,
             "control": self.control,
             "attention_mask": self.attention_mask,
         }

@@ -18,6 +18,7 @@ from training.backbones import (
     CONDITIONINGS,
     Conditioning,
     LayerCost,
+    count_added_parameters,
     count_parameters,
     variant,
     variant_costs,
@@ -31,7 +32,7 @@ _SIDE_STEP = 8
 class BackboneSize:
     """What one forward pass of one image costs; multiply-adds at a latent of ``latent`` x ``latent``.
 
-    ``macs``: linears and convolutions. ``macs_with_attention``: with the products QK^T and AV. ``attention_macs``:
+    ``added_params``: of ``params`` those of a layout branch. ``macs``: linears and convolutions. ``macs_with_attention``: with the products QK^T and AV. ``attention_macs``:
     the part of ``macs`` in linears inside the spatial transformers (the paper's "Attention GMACs").
     """
 
@@ -42,6 +43,7 @@ class BackboneSize:
     macs: int
     macs_with_attention: int
     attention_macs: int
+    added_params: int = 0
 
     @property
     def attention_share(self) -> float:
@@ -66,6 +68,7 @@ def backbone_size(
         attention_macs=sum(
             cost.macs for layer, cost in costs.items() if in_transformer(layer, chosen.family)
         ),
+        added_params=count_added_parameters(name, conditioning),
     )
 
 
@@ -133,6 +136,7 @@ def _row(size: BackboneSize) -> dict[str, Any]:
         "name": size.name,
         "family": size.family,
         "params": size.params,
+        "added_params": size.added_params,
         "macs": size.macs,
         "macs_with_attention": size.macs_with_attention,
         "attention_macs": size.attention_macs,

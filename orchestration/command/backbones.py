@@ -53,6 +53,7 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
         "name": row["name"],
         "family": row["family"],
         "parameters": row["params"],
+        "of these a branch's": row["added_params"] or "",
         "GMACs": f"{row['macs'] / 1e9:,.2f}",
         "with QK, AV": f"{row['macs_with_attention'] / 1e9:,.2f}",
         "attention": f"{row['attention_share']:.1%}",

@@ -12,7 +12,7 @@ import torch
 
 from tests.training.pretrained_pipelines import POOLED, flux, pixart, sd3, sdxl_unet, unet, write_shards
 from training.backbones import control_channels, denoise, example_inputs, latent_shape, pack
-from training.conditioning import Condition
+from training.conditioning import Condition, Placed
 from training.errors import FoundryError
 from training.feed.conditions import alt_texts
 from training.model_folders.probe import probe
@@ -29,7 +29,7 @@ def full(rows: int = 3) -> Condition:
     own = condition(
         rows,
         time_ids=torch.arange(6.0).repeat(rows, 1) + torch.arange(rows)[:, None],
-        layout=torch.rand(rows, 2, 7),
+        layout=Placed(torch.rand(rows, 2, 4), torch.rand(rows, 2, 1, 7), torch.rand(rows, 2) > 0.5, 0.5),
         control=torch.rand(rows, 4, 8, 8),
         attention_mask=torch.rand(rows, 3, 3) > 0.5,
         guidance=2.0,
@@ -44,6 +44,10 @@ def test_parts_carry_every_place_and_keep_the_null() -> None:
     for name, rows in whole._tensors().items():
         assert torch.equal(getattr(part, name), rows[1:3])
     assert part.null is whole.null
+    assert whole.layout is not None
+    assert part.layout is not None
+    assert torch.equal(part.layout.phrases, whole.layout.phrases[1:3])
+    assert part.layout.strength == 0.5
 
 
 def test_numbers_change_their_format_and_masks_do_not() -> None:
@@ -54,7 +58,9 @@ def test_numbers_change_their_format_and_masks_do_not() -> None:
         name: rows.dtype for name, rows in moved._tensors().items() if name not in ("mask", "attention_mask")
     }
     assert set(found.values()) == {torch.float16}
-    assert len(found) == 5
+    assert len(found) == 4
+    assert moved.layout is not None
+    assert (moved.layout.phrases.dtype, moved.layout.there.dtype) == (torch.float16, torch.bool)
     assert moved.null.states.dtype == torch.float16
     counted = replace(condition(), mask=torch.ones(3, 4)).to(dtype=torch.float16)
     assert counted.mask.dtype == torch.float32
@@ -72,10 +78,16 @@ def test_doubled_has_the_null_first_and_shares_what_the_null_does_not_name() -> 
             assert torch.equal(getattr(both, name)[row], getattr(null, name)[0])
         for name, rows in whole._tensors().items():
             assert torch.equal(getattr(both, name)[3 + row], rows[row])
-        for name in ("time_ids", "layout", "control", "attention_mask"):
+        for name in ("time_ids", "control", "attention_mask"):
             assert torch.equal(getattr(both, name)[row], getattr(whole, name)[row])
-    own = replace(null, layout=torch.zeros(1, 2, 7))
-    assert not whole.with_null(own).doubled().layout[:3].any()  # type: ignore[index]
+    assert whole.layout is not None
+    assert both.layout is not None
+    assert torch.equal(both.layout.there, whole.layout.there.repeat(2, 1))
+    own = replace(null, layout=whole.layout.left_out().each(lambda rows: rows[:1]))
+    apart = whole.with_null(own).doubled().layout
+    assert apart is not None
+    assert not apart.there[:3].any()
+    assert torch.equal(apart.there[3:], whole.layout.there)
 
 
 @pytest.mark.parametrize("tokens", [2, 4, 7])
@@ -134,7 +146,7 @@ def test_what_a_family_cannot_take_is_refused_by_name(name: str, place: str) -> 
     model = FAMILIES[name]().eval()
     inputs = example_inputs(model, 2, 8, num_tokens=3)
     given: dict[str, Any] = {
-        "layout": torch.zeros(2, 1, 3),
+        "layout": Placed(torch.zeros(2, 1, 4), torch.zeros(2, 1, 1, 3), torch.ones(2, 1, dtype=torch.bool)),
         "attention_mask": torch.ones(2, 3, 3),
         "time_ids": torch.zeros(2, 6),
         "control": torch.zeros(2, 4, 8, 8),

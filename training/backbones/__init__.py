@@ -6,6 +6,7 @@ from training.backbones._building import build_backbone as build_backbone
 from training.backbones._building import build_on_meta as build_on_meta
 from training.backbones._building import build_variant as build_variant
 from training.backbones._building import collector_paused as collector_paused
+from training.backbones._building import count_added_parameters as count_added_parameters
 from training.backbones._building import count_parameters as count_parameters
 from training.backbones._building import variant as variant
 from training.backbones._counting import Inputs as Inputs

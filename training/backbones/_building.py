@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -14,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from training.backbones._registry import BACKBONES
 from training.backbones._variant import Conditioning, Variant
+from training.backbones.families import BACKBONE_CLASSES
 from training.errors import FoundryError
 from training.recipes.validation import nearest
 
@@ -47,9 +49,8 @@ def build_backbone(name: str, seed: int | None = None, conditioning: Conditionin
 
 def build_variant(chosen: Variant) -> Backbone:
     """The diffusers model that a variant describes, with weights as torch's random state draws them."""
-    import diffusers
-
-    return getattr(diffusers, chosen.class_name)(**chosen.config)
+    module = importlib.import_module(BACKBONE_CLASSES[chosen.class_name])
+    return getattr(module, chosen.class_name)(**chosen.config)
 
 
 def build_on_meta(chosen: Variant) -> Backbone:
@@ -90,6 +91,12 @@ def blueprint(name: str, conditioning: Conditioning | None = None) -> Backbone:
 
 
 @lru_cache(maxsize=512)
+def count_added_parameters(name: str, conditioning: Conditioning | None = None) -> int:
+    """Of these the parameters that a registered backbone has beyond its stock class: those of its layout branch."""
+    named = blueprint(name, conditioning).named_parameters()
+    return sum(parameter.numel() for path, parameter in named if "layout" in path)
+
+
 def count_parameters(name: str, conditioning: Conditioning | None = None) -> int:
     """Parameters of a registered backbone, without allocating them."""
     return sum(parameter.numel() for parameter in blueprint(name, conditioning).parameters())

@@ -22,7 +22,7 @@ from training.backbones._building import Backbone, blueprint, collector_paused
 from training.backbones._forward import control_channels, denoise, latent_shape, text_dim
 from training.backbones._variant import Conditioning
 from training.backbones.families import TRANSFORMER_BLOCKS, pooled_dim
-from training.conditioning import Condition
+from training.conditioning import Condition, Placed
 
 WEIGHTED = (nn.Linear, nn.Conv2d)
 SHAPE_KEEPING = (nn.GroupNorm, nn.LayerNorm, nn.SiLU, nn.GELU, nn.Dropout)
@@ -71,8 +71,20 @@ def example_inputs(
         torch.ones(batch, num_tokens, device=first.device),
         None if pooled is None else torch.randn(batch, pooled, **options),
         control=torch.randn(batch, control, height, width, **options) if control else None,
+        layout=_example_layout(model, batch, options),
     )
     return Inputs(noisy, torch.full((batch,), 500.0, device=first.device), condition)
+
+
+def _example_layout(model: Backbone, batch: int, options: dict[str, Any]) -> Placed | None:
+    """As many entities as a model with a layout branch takes, all there; None for the others."""
+    own = getattr(model, "layout_options", None)
+    if own is None:
+        return None
+    corner = torch.rand(batch, own.max_boxes, 2, **options) / 2
+    phrases = torch.randn(batch, own.max_boxes, own.tokens_per_entity, own.phrase_dim, **options)
+    there = torch.ones(batch, own.max_boxes, dtype=torch.bool, device=phrases.device)
+    return Placed(torch.cat([corner, corner + 0.5], dim=-1), phrases, there)
 
 
 def layer_costs(model: Backbone, inputs: Inputs) -> dict[str, LayerCost]:

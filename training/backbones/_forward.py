@@ -91,7 +91,8 @@ def denoise(
 def _with_control(inner: nn.Module, row: Family, noisy: Tensor, condition: Condition) -> Tensor:
     """Noisy latents with control latents behind them. Raises FoundryError for what the family cannot take."""
     for name in row.refused:
-        if getattr(condition, name) is not None:
+        is_taken = name == "layout" and getattr(inner, "layout_options", None) is not None
+        if getattr(condition, name) is not None and not is_taken:
             raise FoundryError(
                 f"'{name}' is given, which a {type(inner).__name__} of family {row.name} cannot take; leave it out"
             )

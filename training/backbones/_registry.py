@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from training.backbones._transformers import flux, pixart, sd3, small_flux, small_pixart, small_sd3
+from training.backbones._transformers import (
+    flux,
+    pixart,
+    sd3,
+    small_flux,
+    small_pixart,
+    small_sd3,
+    with_layout,
+)
 from training.backbones._unets import (
     demo_unet,
     gpu_sd2,
@@ -54,6 +62,10 @@ BACKBONES: Mapping[str, Variant] = {
     "SD3-medium": sd3(),
     "FLUX.1-dev": flux(guidance=True),
     "FLUX.1-schnell": flux(guidance=False),
+    # SiamLayout as released (CreatiLayout): every block with a branch for up to ten placed entities.
+    "SiamLayout-SD3": with_layout(sd3(), kind="siam"),
+    "SiamLayout-SD3-LoRA": with_layout(sd3(), kind="siam_lora"),
+    "SiamLayout-FLUX": with_layout(flux(guidance=True), kind="siam", phrase_dim=4096, tokens_per_entity=30),
     # Smallest of their kind, for tests: 16x8x8 latents.
     "PixArt-tiny": small_pixart(32, 1, heads=2, latent_size=TINY_LATENT_SIZE),
     "UNet-tiny": small_unet((8, 16), 1, text_width=16, latent_size=TINY_LATENT_SIZE),

@@ -119,3 +119,12 @@ def small_flux(depth: int, singles: int, heads: int, head_width: int = 32) -> Va
         "axes_dims_rope": (head_width // 8, 7 * head_width // 16, 7 * head_width // 16),
     }
     return Variant("FLUX", "FluxTransformer2DModel", {**flux(guidance=True).config, **changes})
+
+
+def with_layout(base: Variant, **options: Any) -> Variant:
+    """A transformer of SD3's or FLUX's layout with a branch that is told where things stand (CreatiLayout).
+
+    ``options``: those of :class:`training.layout.options.LayoutOptions`.
+    """
+    name = f"Layout{base.class_name}"
+    return Variant(base.family, name, {**base.config, "layout": options})

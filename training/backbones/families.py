@@ -186,12 +186,18 @@ def _pixart_keywords(config: Any, noisy: Tensor, condition: Condition) -> dict[s
 
 
 def _sd3_keywords(config: Any, noisy: Tensor, condition: Condition) -> dict[str, Any]:
-    return {"pooled_projections": pooled_of(config, condition)}
+    return {"pooled_projections": pooled_of(config, condition), **_layout_keyword(condition)}
+
+
+def _layout_keyword(condition: Condition) -> dict[str, Any]:
+    """Placed entities, for classes with a branch for them alone."""
+    return {} if condition.layout is None else {"layout": condition.layout}
 
 
 def _flux_keywords(config: Any, noisy: Tensor, condition: Condition) -> dict[str, Any]:
     guidance = noisy.new_full((len(noisy),), condition.guidance) if config.guidance_embeds else None
-    return {"pooled_projections": pooled_of(config, condition), "guidance": guidance}
+    pooled = pooled_of(config, condition)
+    return {"pooled_projections": pooled, "guidance": guidance, **_layout_keyword(condition)}
 
 
 def _levels(config: Any) -> tuple[int, int]:
@@ -269,13 +275,13 @@ SD3 = Family(
         shifts_latents=True,
     ),
     _sd3_keywords,
-    ("JointTransformerBlock",),
+    ("JointTransformerBlock", "LayoutJointTransformerBlock"),
     ("attn", "attn2"),
     lambda config: (
         config.patch_size,
         config.patch_size * config.pos_embed_max_size,
     ),  # positions are cropped
-    {"PrunedSD3Transformer2DModel": PRUNED_CLASSES},
+    {"PrunedSD3Transformer2DModel": PRUNED_CLASSES, "LayoutSD3Transformer2DModel": "training.layout.sd3"},
     timesteps="shifted",
 )
 
@@ -291,10 +297,15 @@ FLUX = Family(
         shifts_noise=True,
     ),
     _flux_keywords,
-    ("FluxTransformerBlock", "FluxSingleTransformerBlock"),
+    (
+        "FluxTransformerBlock",
+        "FluxSingleTransformerBlock",
+        "LayoutFluxTransformerBlock",
+        "LayoutFluxSingleTransformerBlock",
+    ),
     ("attn",),
     lambda config: (2, ANY_SIZE),  # positions rotate with the place
-    {"PrunedFluxTransformer2DModel": PRUNED_CLASSES},
+    {"PrunedFluxTransformer2DModel": PRUNED_CLASSES, "LayoutFluxTransformer2DModel": "training.layout.flux"},
     guidance="embedded",
     timesteps="given",
     is_packed=True,

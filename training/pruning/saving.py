@@ -7,8 +7,7 @@ that holds one names this module in its index, and loads where this package is i
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from diffusers import (
@@ -21,6 +20,7 @@ from diffusers import ModelMixin as ModelMixin  # pipelines look here for the cl
 from torch import nn
 
 from training.backbones import bare, family_of
+from training.backbones.own_options import constructor_with
 from training.errors import FoundryError
 from training.pruning._layers import KINDS, Kind, UnitKey
 from training.pruning._resizing import resize
@@ -29,42 +29,32 @@ KeptUnits = Mapping[str, Mapping[str, int]]
 """Number of units by kind and module name, as config.json holds it; modules of stock shape are left out."""
 
 
-def _pruned_init(stock: Any) -> Callable[..., None]:
-    """The constructor of a stock class with ``kept_units`` beside its own arguments, by which diffusers finds them."""
-
-    def __init__(self: Any, *args: Any, kept_units: KeptUnits | None = None, **arguments: Any) -> None:  # noqa: N807
-        stock.__init__(self, *args, **arguments)
-        self.register_to_config(kept_units={kind: dict(units) for kind, units in (kept_units or {}).items()})
-        resize(self, counts_of(kept_units or {}))
-
-    own = inspect.Parameter("kept_units", inspect.Parameter.KEYWORD_ONLY, default=None)
-    known = inspect.signature(stock.__init__)
-    __init__.__signature__ = known.replace(parameters=[*known.parameters.values(), own])  # type: ignore[attr-defined]
-    return __init__
+def _keep_units(model: Any, kept_units: KeptUnits | None) -> None:
+    resize(model, counts_of(kept_units or {}))
 
 
 class PrunedUNet2DConditionModel(UNet2DConditionModel):
     """A UNet of Stable Diffusion 2 or SDXL with units removed; ``kept_units`` in its configuration tells which."""
 
-    __init__ = _pruned_init(UNet2DConditionModel)
+    __init__ = constructor_with(UNet2DConditionModel, "kept_units", _keep_units)
 
 
 class PrunedPixArtTransformer2DModel(PixArtTransformer2DModel):
     """PixArt's transformer with units removed."""
 
-    __init__ = _pruned_init(PixArtTransformer2DModel)
+    __init__ = constructor_with(PixArtTransformer2DModel, "kept_units", _keep_units)
 
 
 class PrunedSD3Transformer2DModel(SD3Transformer2DModel):
     """Stable Diffusion 3's transformer with units removed."""
 
-    __init__ = _pruned_init(SD3Transformer2DModel)
+    __init__ = constructor_with(SD3Transformer2DModel, "kept_units", _keep_units)
 
 
 class PrunedFluxTransformer2DModel(FluxTransformer2DModel):
     """FLUX's transformer with units removed."""
 
-    __init__ = _pruned_init(FluxTransformer2DModel)
+    __init__ = constructor_with(FluxTransformer2DModel, "kept_units", _keep_units)
 
 
 PRUNED: Mapping[Any, Any] = {
