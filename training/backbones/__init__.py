@@ -14,6 +14,7 @@ from training.backbones._counting import LayerCost as LayerCost
 from training.backbones._counting import example_inputs as example_inputs
 from training.backbones._counting import layer_costs as layer_costs
 from training.backbones._counting import macs_per_image as macs_per_image
+from training.backbones._counting import placed_example as placed_example
 from training.backbones._counting import variant_costs as variant_costs
 from training.backbones._forward import control_channels as control_channels
 from training.backbones._forward import denoise as denoise

@@ -21,7 +21,7 @@ from torch.utils.flop_counter import flop_registry
 from training.backbones._building import Backbone, blueprint, collector_paused
 from training.backbones._forward import control_channels, denoise, latent_shape, text_dim
 from training.backbones._variant import Conditioning
-from training.backbones.families import TRANSFORMER_BLOCKS, pooled_dim
+from training.backbones.families import TRANSFORMER_BLOCKS, bare, pooled_dim
 from training.conditioning import Condition, Placed
 
 WEIGHTED = (nn.Linear, nn.Conv2d)
@@ -71,18 +71,22 @@ def example_inputs(
         torch.ones(batch, num_tokens, device=first.device),
         None if pooled is None else torch.randn(batch, pooled, **options),
         control=torch.randn(batch, control, height, width, **options) if control else None,
-        layout=_example_layout(model, batch, options),
+        layout=placed_example(model, batch, **options),
     )
     return Inputs(noisy, torch.full((batch,), 500.0, device=first.device), condition)
 
 
-def _example_layout(model: Backbone, batch: int, options: dict[str, Any]) -> Placed | None:
+def placed_example(
+    model: Backbone, batch: int, generator: torch.Generator | None = None, **options: Any
+) -> Placed | None:
     """As many entities as a model with a layout branch takes, all there; None for the others."""
-    own = getattr(model, "layout_options", None)
+    own = getattr(bare(model), "layout_options", None)
     if own is None:
         return None
-    corner = torch.rand(batch, own.max_boxes, 2, **options) / 2
-    phrases = torch.randn(batch, own.max_boxes, own.tokens_per_entity, own.phrase_dim, **options)
+    corner = torch.rand(batch, own.max_boxes, 2, generator=generator, **options) / 2
+    phrases = torch.randn(
+        batch, own.max_boxes, own.tokens_per_entity, own.phrase_dim, generator=generator, **options
+    )
     there = torch.ones(batch, own.max_boxes, dtype=torch.bool, device=phrases.device)
     return Placed(torch.cat([corner, corner + 0.5], dim=-1), phrases, there)
 

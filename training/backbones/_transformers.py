@@ -124,7 +124,7 @@ def small_flux(depth: int, singles: int, heads: int, head_width: int = 32) -> Va
 def with_layout(base: Variant, **options: Any) -> Variant:
     """A transformer of SD3's or FLUX's layout with a branch that is told where things stand (CreatiLayout).
 
-    ``options``: those of :class:`training.layout.options.LayoutOptions`.
+    ``options``: those of :class:`training.recipes.layout.LayoutOptions`.
     """
     name = f"Layout{base.class_name}"
     return Variant(base.family, name, {**base.config, "layout": options})

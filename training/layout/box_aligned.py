@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from training.conditioning import Placed
-from training.layout.options import LayoutOptions
+from training.recipes.layout import LayoutOptions
 
 HIDDEN = 256
 PLACE_DIM = 16

@@ -22,8 +22,8 @@ from training.errors import FoundryError
 from training.layout.attention import Told, Where, allowed_between, attend, by_head
 from training.layout.box_aligned import BoxAligned, Grid, told_of_boxes
 from training.layout.branches import SiamBranch, modulated, zeroed
-from training.layout.options import LayoutOptions
 from training.layout.tokens import LayoutTokens, require_fit
+from training.recipes.layout import LayoutOptions
 
 TOLD = "layout"
 PLACE = -1.0
@@ -210,7 +210,7 @@ def _grow(model: Any, given: Mapping[str, Any] | None) -> None:
 
 class LayoutFluxTransformer2DModel(FluxTransformer2DModel):
     """FLUX's transformer that may be told where things stand; ``layout`` in its configuration says how
-    (:class:`training.layout.options.LayoutOptions`)."""
+    (:class:`training.recipes.layout.LayoutOptions`)."""
 
     __init__ = constructor_with(FluxTransformer2DModel, "layout", _grow)
 

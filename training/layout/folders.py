@@ -13,7 +13,7 @@ from torch import nn
 
 from training.backbones import bare, family_of
 from training.errors import FoundryError
-from training.layout.options import LayoutOptions
+from training.recipes.layout import LayoutOptions
 
 BRANCH, CONFIG = "branch.safetensors", "branch.json"
 

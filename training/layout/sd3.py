@@ -29,8 +29,8 @@ from training.layout.branches import (
     SiamBranch,
     SiamLowRankBranch,
 )
-from training.layout.options import LayoutOptions
 from training.layout.tokens import LayoutTokens, require_fit
+from training.recipes.layout import LayoutOptions
 
 TOLD = "layout"
 """Name in ``joint_attention_kwargs`` under which blocks find :class:`training.layout.attention.Told`."""
@@ -155,7 +155,7 @@ def _grow(model: Any, given: Mapping[str, Any] | None) -> None:
 
 class LayoutSD3Transformer2DModel(SD3Transformer2DModel):
     """Stable Diffusion 3's transformer that may be told where things stand; ``layout`` in its configuration says how
-    (:class:`training.layout.options.LayoutOptions`)."""
+    (:class:`training.recipes.layout.LayoutOptions`)."""
 
     __init__ = constructor_with(SD3Transformer2DModel, "layout", _grow)
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from training.conditioning import Placed
 from training.errors import FoundryError
-from training.layout.options import LayoutOptions
+from training.recipes.layout import LayoutOptions
 
 FREQUENCIES = 8
 BASE = 100.0

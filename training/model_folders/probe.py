@@ -9,7 +9,15 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from training.backbones import control_channels, denoise, latent_channels, own_size, pooled_dim, text_dim
+from training.backbones import (
+    control_channels,
+    denoise,
+    latent_channels,
+    own_size,
+    placed_example,
+    pooled_dim,
+    text_dim,
+)
 from training.conditioning import Condition
 from training.errors import FoundryError
 from training.hardware import device_of
@@ -34,7 +42,8 @@ def probe(backbone: Any) -> Tensor:
     pooled = torch.randn(2, pooled_width, generator=generator) if pooled_width else None
     channels = control_channels(backbone)
     control = torch.randn(2, channels, height, width, generator=generator) if channels else None
-    condition = Condition(states, mask, pooled, control=control).to(device)
+    layout = placed_example(backbone, 2, generator)
+    condition = Condition(states, mask, pooled, control=control, layout=layout).to(device)
     return denoise(backbone, noisy.to(device), timestep.to(device), condition).float().cpu().contiguous()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from jaxtyping import Float
 from torch import Tensor
 
 from training.diffusion.noise_process import Noising
@@ -31,14 +30,7 @@ class DiffusionObjective(NoisedObjective):
         noised = self.noised(batch, draw)
         output = self.predict(self.module, noised.noisy, noised.level, noised.condition)
         squared = (output - self.data_target(noised)).square()
-        weights = self._weights(noised.level)
+        weights = self.weights_of(noised.level)
         if weights is not None:
             squared = squared * weights[:, None, None, None]
         return squared.mean(), self.caption_counts(batch.captions)
-
-    def _weights(self, level: Float[Tensor, " b"]) -> Float[Tensor, " b"] | None:
-        if self.options.min_snr_gamma is not None:
-            return self.noising.min_snr_weights(level, self.options.min_snr_gamma)
-        if self.options.velocity_floor is not None:
-            return self.noising.velocity_weights(level, self.options.velocity_floor)
-        return None

@@ -185,7 +185,7 @@ class NoisedObjective(ABC):
         from training.model_folders.pretrained import load_scheduler
         from training.model_folders.sample_sheet import write_sheet
 
-        prompts = self.feed.prompts(execution.sample_count)
+        prompts = self.prompts(execution.sample_count)
         denoiser = Denoiser.from_parts(
             self.module,
             self.autoencoder_folder,
@@ -201,6 +201,10 @@ class NoisedObjective(ABC):
         images = sample_with(denoiser, prompts, seeds, steps, guidance, latent_size=(height, width))
         write_sheet(path, images)
 
+    def prompts(self, count: int) -> Condition:
+        """What samples are drawn for: the first alt-texts of the data, with the empty text as their null."""
+        return self.feed.prompts(count)
+
     def _whole(self) -> Any:
         from training.adapters.adapt import whole_backbone
 
@@ -213,6 +217,14 @@ class NoisedObjective(ABC):
         options = self.spec.recipe.lora
         if options is not None:
             save_adapters(self.module, folder, part_of(self.module), options)
+
+    def weights_of(self, level: Float[Tensor, " b"]) -> Float[Tensor, " b"] | None:
+        """What each picture's error weighs at its noise level, as the options say; None for all alike."""
+        if self.options.min_snr_gamma is not None:
+            return self.noising.min_snr_weights(level, self.options.min_snr_gamma)
+        if self.options.velocity_floor is not None:
+            return self.noising.velocity_weights(level, self.options.velocity_floor)
+        return None
 
     def _check_shapes(self) -> None:
         about, config = self.shards.description, self.module.config

@@ -17,6 +17,7 @@ from training.recipes.autoencoder import AutoencoderOptions
 from training.recipes.contrastive import ContrastiveOptions
 from training.recipes.diffusion import DiffusionOptions
 from training.recipes.feature_distillation import FeatureDistillationOptions
+from training.recipes.layout import LayoutTrainingOptions
 from training.recipes.section import Section
 from training.recipes.step_distillation import StepDistillationOptions
 
@@ -31,14 +32,14 @@ class ObjectiveRow:
     options: type[Section]
     made_by: str  # module:class below training.objectives, called with specification, execution and device
     takes_backbone: bool = False  # trains a backbone, named or its parent's; others name neither
-    needs_teacher: bool = False  # names a parent, which teaches it
+    needs_parent: bool = False  # starts from another model, which it names
     one_process: bool = False  # compares all images of a batch: a part of a batch would be another objective
     takes_lora: bool = False  # adapters may be trained beside its parent's weights
     takes_muon: bool = False  # its class tells hidden matrices apart (HasHiddenMatrices)
 
     def __post_init__(self) -> None:
-        if self.needs_teacher and not self.takes_backbone:
-            raise ValueError(f"objective '{self.name}' needs a teacher, so it must take a backbone")
+        if self.needs_parent and not self.takes_backbone:
+            raise ValueError(f"objective '{self.name}' needs a parent, so it must take a backbone")
 
 
 OBJECTIVES: Mapping[str, ObjectiveRow] = MappingProxyType(
@@ -65,7 +66,7 @@ OBJECTIVES: Mapping[str, ObjectiveRow] = MappingProxyType(
                 "step_distillation:StepDistillationObjective",
                 takes_backbone=True,
                 takes_muon=True,
-                needs_teacher=True,
+                needs_parent=True,
             ),
             ObjectiveRow(
                 "feature_distillation",
@@ -73,7 +74,15 @@ OBJECTIVES: Mapping[str, ObjectiveRow] = MappingProxyType(
                 "feature_distillation:FeatureDistillationObjective",
                 takes_backbone=True,
                 takes_muon=True,
-                needs_teacher=True,
+                needs_parent=True,
+            ),
+            ObjectiveRow(
+                "layout",
+                LayoutTrainingOptions,
+                "layout:LayoutObjective",
+                takes_backbone=True,
+                takes_muon=True,
+                needs_parent=True,
             ),
         )
     }

@@ -162,8 +162,10 @@ class Recipe(Section):
         starts = self.objective_row.takes_backbone
         if starts and self.backbone is None and self.parent is None:
             raise ValueError(f"'backbone' is None; objective '{self.objective}' needs backbone or parent")
-        if self.objective_row.needs_teacher and self.parent is None:
-            raise ValueError(f"'parent' is None; objective '{self.objective}' needs parent, its teacher")
+        if self.objective_row.needs_parent and self.parent is None:
+            raise ValueError(
+                f"'parent' is None; objective '{self.objective}' needs parent, the model that it starts from"
+            )
         for name in () if starts else ("backbone", "parent"):
             if getattr(self, name) is not None:
                 raise ValueError(

@@ -64,6 +64,10 @@ class TextEncoder(ABC):
         """How many states each text gets."""
 
     @abstractmethod
+    def full(self, texts: Sequence[str]) -> list[str]:
+        """Those of the texts that fill ``max_tokens``, so that an end beyond is lost."""
+
+    @abstractmethod
     def encode_batch(self, texts: Sequence[str]) -> TokenStates:
         """States of texts in one forward pass, padded to the longest of them; no wait for the device."""
 
@@ -121,6 +125,11 @@ class TokenEncoder(TextEncoder):
         if self.keep_padding:
             return np.full(len(texts), self.max_tokens, np.int32)
         return np.array([len(ids) for ids in self.tokens(texts)], np.int32)
+
+    def full(self, texts: Sequence[str]) -> list[str]:
+        """See :meth:`TextEncoder.full`."""
+        counted = zip(texts, self.tokens(texts), strict=True)
+        return [text for text, ids in counted if len(ids) >= self.max_tokens]
 
     @torch.inference_mode()
     def encode_batch(self, texts: Sequence[str]) -> TokenStates:

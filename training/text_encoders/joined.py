@@ -35,6 +35,12 @@ class JoinedEncoder(TextEncoder):
         each = np.stack([self.parts[index].lengths(texts) for index in self.settings.state_parts])
         return (each.sum(0) if self.settings.join == "tokens" else each.max(0)).astype(np.int32)
 
+    def full(self, texts: Sequence[str]) -> list[str]:
+        """See :meth:`TextEncoder.full`: those that fill any of the encoders."""
+        parts = {*self.settings.state_parts, *self.settings.pooled_parts}
+        found = {text for index in parts for text in self.parts[index].full(texts)}
+        return [text for text in texts if text in found]
+
     @torch.inference_mode()
     def encode_batch(self, texts: Sequence[str]) -> TokenStates:
         """See :meth:`TextEncoder.encode_batch`."""

@@ -21,7 +21,7 @@ from tests.training.layout.tiny import (
 )
 from training.errors import FoundryError
 from training.layout.attention import Told, Where
-from training.layout.options import Kind
+from training.recipes.layout import Kind
 
 EVERY = [*ALL, ("SD3", "joint")]
 DEAD: dict[Kind, tuple[str, ...]] = {

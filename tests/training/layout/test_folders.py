@@ -13,7 +13,7 @@ from tests.training.layout.tiny import MAX_BOXES, PHRASE_DIM, answer, base, plac
 from training.backbones import build_backbone
 from training.errors import FoundryError
 from training.layout.folders import branch_parameters, freeze_base, grow_branch, load_branch, save_branch
-from training.layout.options import Kind, LayoutOptions
+from training.recipes.layout import Kind, LayoutOptions
 
 DIGEST = "a" * 64
 

@@ -18,9 +18,9 @@ from tests.training.layout.tiny import FLUX_CONFIG, SD3_CONFIG
 from training.conditioning import Placed
 from training.errors import FoundryError
 from training.layout.flux import LayoutFluxTransformer2DModel
-from training.layout.options import Kind, LayoutOptions
 from training.layout.released import load_released, our_name
 from training.layout.sd3 import LayoutSD3Transformer2DModel
+from training.recipes.layout import Kind, LayoutOptions
 
 FOLDER = Path(__file__).parent / "released"
 KINDS: dict[str, Kind] = {"sd3": "siam", "sd3_lora": "siam_lora", "flux": "siam"}

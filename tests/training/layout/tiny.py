@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from training.conditioning import Placed
 from training.layout.flux import LayoutFluxTransformer2DModel
-from training.layout.options import Kind, LayoutOptions
 from training.layout.sd3 import LayoutSD3Transformer2DModel
+from training.recipes.layout import Kind, LayoutOptions
 
 MAX_BOXES, PHRASE_DIM, FLUX_TOKENS = 4, 6, 2
 SD3_CONFIG: dict[str, Any] = {

@@ -94,7 +94,7 @@ def test_card_prints_the_call_and_the_lineage(runs: RunMaker) -> None:
 
 
 def test_reloading_answers_as_saved_and_notices_change(runs: RunMaker) -> None:
-    folder = trained(runs, ema_half_life_images=10)
+    folder = trained(runs, ema_half_life_images=10, learning_rate=0.01)
     assert reload_equals_saved(folder) == pytest.approx(0, abs=1e-6)
     assert (folder / "raw").is_dir()
     raw, mean = Denoiser.load(folder, raw=True), Denoiser.load(folder)

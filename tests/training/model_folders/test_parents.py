@@ -102,7 +102,10 @@ def test_parent_and_inputs_go_together(runs: RunMaker) -> None:
     ("change", "message"),
     [
         ({"objective": "step_distillation"}, "objective 'step_distillation' needs backbone or parent"),
-        ({"objective": "step_distillation", "backbone": "PixArt-tiny"}, "needs parent, its teacher"),
+        (
+            {"objective": "step_distillation", "backbone": "PixArt-tiny"},
+            "needs parent, the model that it starts from",
+        ),
         ({"objective": "autoencoder", "parent": "grown"}, "'parent' is 'grown'; .* takes no parent"),
         (
             {"objective": "step_distillation", "parent": "grown", "diffusion": {}},

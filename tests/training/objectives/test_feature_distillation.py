@@ -208,7 +208,7 @@ def test_named_students_are_checked(runs: RunMaker) -> None:
         FeatureDistillationObjective(
             runs.spec(**{**student(SMALL), "backbone": "UNet-tiny"}), runs.execution(), "cpu"
         )
-    with pytest.raises(FoundryError, match="needs parent, its teacher"):
+    with pytest.raises(FoundryError, match="needs parent, the model that it starts from"):
         load_recipe(
             {
                 "name": "x",

@@ -21,8 +21,8 @@ from training.recipes.specification import Recipe
 def recipe_of(name: str, **more: Any) -> Recipe:
     """The shortest recipe of an objective."""
     row = OBJECTIVES[name]
-    start: dict[str, Any] = {"parent": "teacher"} if row.needs_teacher else {}
-    if row.takes_backbone and not row.needs_teacher:
+    start: dict[str, Any] = {"parent": "teacher"} if row.needs_parent else {}
+    if row.takes_backbone and not row.needs_parent:
         start = {"backbone": "PixArt-tiny"}
     return load_recipe(
         {"name": "a", "objective": name, "images_total": 8, "learning_rate": 1e-3, **start, **more}
@@ -46,7 +46,7 @@ def test_a_row_names_a_class_and_a_section_that_is_filled_and_hashed_alone(name:
 
 def test_objectives_and_what_is_known_of_them() -> None:
     facts = {
-        name: (row.takes_backbone, row.needs_teacher, row.one_process, row.takes_lora)
+        name: (row.takes_backbone, row.needs_parent, row.one_process, row.takes_lora)
         for name, row in OBJECTIVES.items()
     }
     assert facts == {
@@ -55,9 +55,10 @@ def test_objectives_and_what_is_known_of_them() -> None:
         "contrastive": (False, False, True, False),
         "step_distillation": (True, True, False, False),
         "feature_distillation": (True, True, False, False),
+        "layout": (True, True, False, False),
     }
-    with pytest.raises(ValueError, match="needs a teacher, so it must take a backbone"):
-        ObjectiveRow("x", DiffusionOptions, "x:X", needs_teacher=True)
+    with pytest.raises(ValueError, match="needs a parent, so it must take a backbone"):
+        ObjectiveRow("x", DiffusionOptions, "x:X", needs_parent=True)
 
 
 def test_the_section_of_another_objective_is_refused_by_name() -> None:
