@@ -45,6 +45,7 @@ STAGE_OF_STEP: Mapping[str, str] = {
     "text_embeddings": "embeddings",
     "image_latents": "embeddings",
     "training_shards": "embeddings",
+    "layout_shards": "embeddings",
     "autoencoder": "embeddings",
     "distillation_study": "evaluation",
     "pruning_comparison": "evaluation",
@@ -133,7 +134,7 @@ def phases(
         "the dataset",
         stale(
             "assemble_dataset",
-            ["caption_statistics", "layout_benchmark", "training_shards"],
+            ["caption_statistics", "layout_benchmark", "training_shards", "layout_shards"],
             [None],
         ),
     )

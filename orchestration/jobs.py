@@ -29,8 +29,8 @@ AUTOENCODER = dg.define_asset_job(
 )
 DATASET = dg.define_asset_job(
     "assemble_dataset",
-    ["caption_statistics", "layout_benchmark", "training_shards"],
-    description="Put all shard groups together: statistics, benchmark, and the one dataset that models depend on.",
+    ["caption_statistics", "layout_benchmark", "training_shards", "layout_shards"],
+    description="Put all shard groups together: statistics, benchmark, the one dataset that models depend on, its layouts.",
 )
 JUDGE = dg.define_asset_job("train_judge", ["judge_clip"], description="Train the judge of alignment.")
 GRID_POINT = dg.define_asset_job(

@@ -75,11 +75,27 @@ class TrainingShardsConfig(dg.Config):
     )
 
 
+class LayoutShardsConfig(dg.Config):
+    """Settings of ``layout_shards``."""
+
+    text: str = Field(
+        "description",
+        description="what an entity is told as: description (the detailed one, where there is one) or phrase",
+        pattern="^(description|phrase)$",
+    )
+    tokens_per_entity: int = Field(
+        1,
+        description="1: the phrase's pooled vector (SD3); more: so many token states of it (FLUX: 30)",
+        ge=1,
+    )
+
+
 CONFIGS: Mapping[str, type[dg.Config]] = {
     "text_embeddings": TextEmbeddingsConfig,
     "autoencoder": AutoencoderConfig,
     "image_latents": ImageLatentsConfig,
     "training_shards": TrainingShardsConfig,
+    "layout_shards": LayoutShardsConfig,
 }
 
 
@@ -88,7 +104,7 @@ def other_inputs(name: str, config: dg.Config, surroundings: Surroundings) -> di
     from training.packaged_models import SHIPPED_AUTOENCODER_DIGEST
     from training.recipes.text_encoder import encoder_digest
 
-    if name in ("text_embeddings", "training_shards"):
+    if name in ("text_embeddings", "training_shards", "layout_shards"):
         return {"text_encoder": encoder_digest(surroundings.models.text_encoder)}
     if name == "autoencoder" and isinstance(config, AutoencoderConfig) and not config.train:
         return {"shipped_autoencoder": SHIPPED_AUTOENCODER_DIGEST}
@@ -249,6 +265,38 @@ def training_shards(
     return materialized(store, manifest, metadata, [gate_check("schema_and_counts", gate)])
 
 
+def layout_shards(
+    context: dg.AssetExecutionContext,
+    config: LayoutShardsConfig,
+    store: dg.ResourceParam[Store],
+    models: dg.ResourceParam[Models],
+) -> dg.MaterializeResult:
+    """What stands where in the samples of the dataset: the annotated entities, each phrase encoded once, row by row as there.
+
+    It lies beside `training_shards` and carries its digest, so that a moved threshold of annotations makes no backbone
+    stale; layout branches read both.
+    """
+    from assets.encodings.layouts import layout_facts, read_layouts, write_layouts
+    from training.recipes.text_encoder import encoder_digest
+    from training.shards import TrainingShards
+    from training.text_encoders import build_encoder
+
+    step = STEPS["layout_shards"]
+    outside = {"text_encoder": encoder_digest(models.text_encoder)}
+    provenance = provenance_of(store, step, None, settings(config), outside)
+    dataset = store.require("training_shards", require_gate=True)
+    shards = TrainingShards.open(store.local_folder("training_shards", require_gate=True))
+    layouts = read_layouts(store, shards, "phrase" if config.text == "phrase" else "description")
+    with tempfile.TemporaryDirectory(prefix="foundry-layouts-") as scratch:
+        folder = Path(scratch) / "layouts"
+        encoder = build_encoder(models.text_encoder)
+        about = write_layouts(folder, layouts, encoder, dataset.digest, config.tokens_per_entity)
+        manifest = store.publish_folder(step.name, folder, provenance)
+    facts = layout_facts(layouts, about)
+    by_number = dg.MetadataValue.json(facts.pop("samples_by_number_of_entities"))
+    return materialized(store, manifest, {**facts, "samples_by_number_of_entities": by_number})
+
+
 def _latents_wanted(store: Store, autoencoder: str) -> set[str]:
     """Digests that latents of today's autoencoder have at the sizes that each shard group was made with."""
     names = ("image_size", "buckets", "more_sizes")
@@ -281,4 +329,5 @@ def build_definitions(
             checks=[gate],
             automation=dg.AutomationCondition.eager(),
         ),
+        build_asset(layout_shards, configs["layout_shards"], automation=dg.AutomationCondition.eager()),
     ]

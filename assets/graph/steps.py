@@ -155,6 +155,9 @@ _ALL = (
         None,
         ("numpy",),
     ),
+    Step(
+        "layout_shards", "encodings", 1, ("training_shards", "entity_annotations"), None, ("pytorch", "numpy")
+    ),
     Step("judge_clip", "models", 1, ("landed_images", "curated_images"), None, ("ray", "pytorch")),
     Step(
         "backbone",

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from training.backbones import bare
 from training.conditioning import Condition
+from training.errors import FoundryError
 from training.feed.latents import LatentBatch
 from training.hardware import to_device
 from training.layout.box_aligned import Grid, inside_boxes
@@ -34,6 +35,11 @@ class LayoutObjective(NoisedObjective):
     def __init__(self, spec: TrainingSpecification, execution: Execution, device: str) -> None:
         self.layout = spec.recipe.options_of(LayoutTrainingOptions)
         self.layouts = LayoutShards.open(input_folder(execution, INPUT), spec.inputs["dataset"])
+        if not self.layouts.description.num_entities:
+            raise FoundryError(
+                f"{self.layouts.folder}: holds no entity, so nothing can be learned of layouts; annotate entities, or lower "
+                "the thresholds of entity_annotations"
+            )
         super().__init__(spec, execution, device)
         self._effect: Tensor | float = 0.0
         self._compared_at: int | None = None

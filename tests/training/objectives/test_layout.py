@@ -235,6 +235,11 @@ def test_layouts_of_another_dataset_are_refused(
     spec, execution = both(taught, other)
     with pytest.raises(FoundryError, match="made for the dataset cccccccccccc…"):
         LayoutObjective(spec, execution, "cpu")
+    empty = tmp_path / "empty"
+    none: list[list[Entity]] = [[] for _ in layouts_of(taught.shards)]
+    write_layout_shards(empty, none, encoder, folder_digest(taught.shards))
+    with pytest.raises(FoundryError, match="holds no entity"):
+        LayoutObjective(*both(taught, empty), "cpu")
     with pytest.raises(FoundryError, match=r"layouts.json: cannot be read"):
         LayoutShards.open(tmp_path / "none")
 
