@@ -109,14 +109,6 @@ class CaptionTexts:
         return self._encoder.prompts(prompts["prompt"].to_pylist())
 
 
-def reconstructed(autoencoder_folder: Path, images: np.ndarray) -> np.ndarray:
-    """Pictures through the autoencoder and back."""
-    from training.model_folders.autoencoders import decode_latents, encode_images, load_autoencoder
-
-    autoencoder = load_autoencoder(autoencoder_folder)
-    return decode_latents(autoencoder, encode_images(autoencoder, images))
-
-
 @dataclass(frozen=True)
 class Sampling:
     """How a teacher draws when it is scored: evaluations of its scheduler and guidance scale."""
@@ -138,6 +130,8 @@ def ceilings(
 ) -> dict[str, dict[str, Any]]:
     """What real pictures of the same captions score, the same pictures through the autoencoder and back, and how many
     centres their captions allow to hit, which do not tell every place."""
+    from training.model_folders.autoencoders import reconstructed
+
     restored = reconstructed(store.local_folder("autoencoder"), scenes.images)
     allowed = {"captions": {"centres_hit": _figures(scenes.allowed)}} if scenes.allowed else {}
     return allowed | {

@@ -224,6 +224,15 @@ _ALL = (
         parents=_TUNED,
     ),
     Step(
+        "layout_model",
+        "models",
+        1,
+        ("backbone", "teacher_backbone", "training_shards", "layout_shards", "autoencoder"),
+        "layout_model",
+        ("ray", "pytorch", "huggingface"),
+        parents=("backbone", "teacher_backbone"),
+    ),
+    Step(
         "pruning_comparison",
         "models",
         1,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,13 @@ def held_out_pairs(store: Store) -> pa.Table:
     """Real held-out samples (sample_id, split, image, alt_text), by sample id."""
     tables = [_kept(store, split) for split in ("held_out_images", "held_out_concepts")]
     return pa.concat_tables(tables).sort_by("sample_id")
+
+
+def real_pictures_of(store: Store, sample_ids: Sequence[str]) -> np.ndarray:
+    """Real pictures of held-out samples, in the order asked for, as uint8 [n, 64, 64, 3]."""
+    pairs = held_out_pairs(store)
+    place = pc.index_in(pa.array(sample_ids), value_set=pairs["sample_id"].combine_chunks())
+    return decoded(pairs.take(place))
 
 
 def decoded(samples: pa.Table) -> np.ndarray:

@@ -66,8 +66,17 @@ class Sources:
 
 
 def child_sources(store: Store, provenance: Provenance, parent: tuple[str, str]) -> Sources:
-    """Dataset, autoencoder and parent of a child. Raises StoreError when the gate of one failed or it is damaged."""
-    read = {"dataset": ("training_shards", None), "autoencoder": ("autoencoder", None), "parent": parent}
+    """Dataset, autoencoder and parent of a child, and the layouts of one that reads them.
+
+    Raises StoreError when the gate of one failed or it is damaged.
+    """
+    read: dict[str, tuple[str, str | None]] = {
+        "dataset": ("training_shards", None),
+        "autoencoder": ("autoencoder", None),
+        "parent": parent,
+    }
+    if input_label("layout_shards", None) in provenance.inputs:
+        read["layout"] = ("layout_shards", None)
     gated = {"training_shards", parent[0]}
     return Sources(
         {name: provenance.inputs[input_label(*version)] for name, version in read.items()},

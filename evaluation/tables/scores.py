@@ -131,6 +131,29 @@ SMALLER_MODEL_SCORES = pa.schema(
     ]
 )
 
+LAYOUT_SCORES = pa.schema(
+    [
+        described("recipe", pa.string(), "recipe of the layout model"),
+        described(
+            "drawn", pa.string(), "real, reconstructed, base (no layout), told, or exchanged (left and right)"
+        ),
+        described(
+            "in_box", pa.float64(), "share of the told objects recognised with their centre in their box"
+        ),
+        *bounds("in_box"),
+        described("in_box_floor", pa.float64(), "the same sought in the pictures of all other layouts"),
+        described("shown", pa.float64(), "share of the told objects recognised anywhere in the picture"),
+        *bounds("shown"),
+        described("num_objects", pa.int32(), "told entities whose object the hidden truth names"),
+        described("num_pictures", pa.int32(), "held-out layouts"),
+        described("num_steps", pa.int32(), "evaluations of the scheduler"),
+        described("guidance", pa.float64(), "scale of guidance from no text and no layout"),
+        described("strength", pa.float64(), "of the branch, 0 is the base"),
+        described("judged_by", pa.string(), "name of the recogniser"),
+        described("model_digest", pa.string(), "content digest of the model's folder"),
+    ]
+)
+
 PRUNING_STEP_ERRORS = pa.schema(
     [
         described("recipe", pa.string(), "recipe of the pruned model"),

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import torch
 from diffusers import FluxTransformer2DModel
+from diffusers import ModelMixin as ModelMixin  # pipelines look here for the class whose methods load ours
 from diffusers.models.normalization import AdaLayerNormZeroSingle
 from diffusers.models.transformers.transformer_flux import FluxSingleTransformerBlock, FluxTransformerBlock
 from jaxtyping import Float

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
+from diffusers import ModelMixin as ModelMixin  # pipelines look here for the class whose methods load ours
 from diffusers import SD3Transformer2DModel
 from diffusers.models.attention import JointTransformerBlock
 from jaxtyping import Float

@@ -113,3 +113,9 @@ def write_autoencoder_probe(folder: Path) -> None:
     """Keep what a saved autoencoder says to a fixed input beside it."""
     reloaded = AutoencoderKL.from_pretrained(folder, low_cpu_mem_usage=False).eval()
     save_file(probe_autoencoder(reloaded), folder / PROBE)
+
+
+def reconstructed(folder: Path, images: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "n h w 3"]:
+    """Pictures through an autoencoder and back."""
+    autoencoder = load_autoencoder(folder)
+    return decode_latents(autoencoder, encode_images(autoencoder, images))
