@@ -93,6 +93,10 @@ class Condition:
     def __len__(self) -> int:
         return len(self.states)
 
+    def repeated(self, count: int) -> Condition:
+        """The rows so often, one after the other, with the same null."""
+        return self._each(lambda rows: rows.repeat(count, *[1] * (rows.ndim - 1)))
+
     def part(self, start: int, stop: int) -> Condition:
         """Some of the rows, with the same null."""
         return self._each(lambda rows: rows[start:stop])
