@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from assets.pages.markdown import markdown_table
 from assets.pages.tables import Column, Table
 from evaluation.boxes import match_pairs
 from evaluation.intervals import Interval
-from evaluation.metrics.placement import Placement, Wanted, score_placement
+from evaluation.metrics.placement import Found, Placement, Wanted, score_placement
 from evaluation.metrics.scene_truth import Truth, read_truth
 from evaluation.tables.scores import LAYOUT_SCORES
 
@@ -64,15 +64,25 @@ def score_layouts(
     if store.current("scene_truth") is None or perception.model("closed_set") is None:
         return LAYOUT_SCORES.empty_table()
     truth = read_truth(store.read_table("scene_truth"))
-    rows = []
     pictures: dict[str, UInt8[np.ndarray, "n h w 3"]] = {**real, **{str(way): drawn[way] for way in drawn}}
-    for name, images in pictures.items():
-        way: Way = "exchanged" if name == "exchanged" else "told"
-        wanted = wanted_of(layouts, truth, way)
+    ids = layouts.sample_ids
+    found = {name: look_at(images, ids, perception, "closed_set") for name, images in pictures.items()}
+    return scores_of(layouts, truth, found, about)
+
+
+def scores_of(
+    layouts: HeldOutLayouts,
+    truth: Mapping[str, Truth],
+    found: Mapping[str, Mapping[str, Sequence[Found]]],
+    about: Mapping[str, Any],
+) -> pa.Table:
+    """The scores of what was seen in the pictures of each row; none where no told entity has a name."""
+    rows = []
+    for name, seen in found.items():
+        wanted = wanted_of(layouts, truth, "exchanged" if name == "exchanged" else "told")
         if not wanted:
             return LAYOUT_SCORES.empty_table()
-        found = look_at(images, layouts.sample_ids, perception, "closed_set")
-        rows.append({**about, "drawn": name, **_figures(score_placement(wanted, found))})
+        rows.append({**about, "drawn": name, **_figures(score_placement(wanted, seen))})
     return pa.Table.from_pylist(rows, schema=LAYOUT_SCORES)
 
 
