@@ -23,49 +23,30 @@ def layout_model(
     drawn without their boxes, with them and with left and right exchanged, all from the same noise, and how many of the
     objects are recognised in their box.
     """
-    from assets.layout.held_out import draw_layouts, held_out_layouts
-    from assets.layout.scores import layout_markdown, layout_sheet, score_layouts
+    from assets.layout.measuring import measure_following
+    from assets.layout.scores import layout_markdown
     from assets.models.backbones import gate_of_model, loss_curve, smaller_card
     from assets.models.drawing import drawing_place, drawing_resources
-    from assets.models.judging import real_pictures_of
-    from training.model_folders.autoencoders import reconstructed
     from training.recipes.layout import LayoutTrainingOptions
 
     key, name = context.partition_key, "layout_model"
     child = prepare_child(store, models, name, key, config)
     run = child.train(models, compute, context.log.info)
     max_boxes = child.recipe.options_of(LayoutTrainingOptions).branch.max_boxes
-    layouts = held_out_layouts(store, config.num_layouts, max_boxes)
     place = drawing_place(store, compute, drawing_resources(models.resources), context.log.info)
-    drawn = draw_layouts(
-        store, place, run.folder.model, layouts, (config.num_steps, config.guidance),
-        max_boxes=max_boxes, strength=config.strength,
+    followed = measure_following(
+        store, surroundings.perception, place, run.folder.model, config, max_boxes,
+        recipe=key, digest=run.done.model_digest,
     )  # fmt: skip
-    real = real_pictures_of(store, layouts.sample_ids)
-    ceilings = {"real": real, "reconstructed": reconstructed(store.local_folder("autoencoder"), real)}
-    looking = surroundings.perception.model("closed_set")
-    about = {
-        "recipe": key,
-        "model_digest": run.done.model_digest,
-        "judged_by": looking.name if looking else "",
-        "num_pictures": len(real),
-        "num_steps": config.num_steps,
-        "guidance": config.guidance,
-        "strength": config.strength,
-    }
-    scores = score_layouts(store, surroundings.perception, layouts, drawn, ceilings, about)
-    table = layout_markdown(scores)
-    gate = gate_of_model(run)
+    table, gate = layout_markdown(followed.scores), gate_of_model(run)
     card = smaller_card(run, models.profile, table)
     manifest = publish(store, name, key, run, child.provenance, gate, card)
-    store.write_table("layout_scores", scores, child.provenance, key)
+    store.write_table("layout_scores", followed.scores, child.provenance, key)
     metadata = {
         **run_metadata(run),
         "base": child.parent_name,
         "scores": dg.MetadataValue.md(table),
-        "samples": picture(
-            layout_sheet(layouts, drawn, real), "real, without, with, exchanged; from the same noise"
-        ),
+        "samples": picture(followed.sheet, "real, without, with, exchanged; from the same noise"),
         "loss_curve": picture(loss_curve(run.folder), "weighted loss over images seen"),
     }
     return materialized(store, manifest, metadata, [gate_check("finite_and_reloads", gate)])

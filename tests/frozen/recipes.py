@@ -28,9 +28,15 @@ FILE = Path(__file__).with_name("spec_hashes.json")
 DIGITS = 16
 """Of a sha256, as many as tell."""
 
-STUDENTS = ("step_distilled_backbone", "distilled_backbone", "fine_tuned_backbone")
+STUDENTS = ("step_distilled_backbone", "distilled_backbone", "fine_tuned_backbone", "layout_model")
 """Assets whose models are trained from another model."""
-DIGESTS = {"dataset": "0" * 64, "autoencoder": "1" * 64, "text_encoder": "2" * 64, "parent": "3" * 64}
+DIGESTS = {
+    "dataset": "0" * 64,
+    "autoencoder": "1" * 64,
+    "text_encoder": "2" * 64,
+    "parent": "3" * 64,
+    "layout": "4" * 64,
+}
 """What every training reads here, in place of the contents of a workspace."""
 INPUTS: Mapping[str, tuple[str, ...]] = {
     "autoencoder": ("dataset",),
@@ -38,6 +44,7 @@ INPUTS: Mapping[str, tuple[str, ...]] = {
     "backbone": ("dataset", "autoencoder", "text_encoder"),
     "scaling_run": ("dataset", "autoencoder", "text_encoder"),
     **dict.fromkeys(STUDENTS, ("dataset", "autoencoder", "text_encoder", "parent")),
+    "layout_model": ("dataset", "autoencoder", "text_encoder", "parent", "layout"),
 }
 """The inputs of a specification by asset, named as the graph names them."""
 

@@ -159,7 +159,7 @@ def test_the_demo_makes_its_parents_too(folder: Path) -> None:
     path.write_text(
         path.read_text()
         .replace("demo_models: [loud, ", "demo_models: [soft, ")
-        .replace(", transformer-tiny-ecodiff-20]", "]")
+        .replace(", transformer-tiny-ecodiff-20, ", ", ")
     )
     with pytest.raises(FoundryError, match="names 'soft', but not its parent 'transformer-tiny-ecodiff-20'"):
         load(folder)
@@ -298,6 +298,7 @@ def test_the_demo_launches_models_in_the_order_of_what_they_start_from(tmp_path:
         ("scores of units of other models", ["score_units transformer-tiny-ecodiff"]),
         ("pruning other models", ["prune_model transformer-tiny-ecodiff-20"]),
         ("fine-tuning and recovery", ["fine_tune transformer-tiny-recovered"]),
+        ("layout models", ["train_layout_model sd3-tiny-siam"]),
         ("scores, laws and report", ["draw_conclusions"]),
     ]
 

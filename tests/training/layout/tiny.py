@@ -39,6 +39,8 @@ def base(family: str = "SD3", **changed: Any) -> Any:
 def with_layout(stock: Any, kind: Kind, **options: Any) -> Any:
     """A model with an untrained branch on the stock one's weights."""
     is_flux = isinstance(stock, FluxTransformer2DModel)
+    if kind == "none":
+        options["box_aligned"] = True
     torch.manual_seed(1)
     told = LayoutOptions(
         kind=kind,

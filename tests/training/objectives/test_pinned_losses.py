@@ -15,7 +15,10 @@ import pytest
 from safetensors.torch import load_file
 
 from tests.training.conftest import RunMaker
+from tests.training.objectives.test_layout import both as layout_run
+from tests.training.objectives.test_layout import layouts_of
 from training.digests import folder_digest
+from training.layout.shards import write_layout_shards
 from training.recipes.execution import Execution
 from training.recipes.files import load_recipe
 from training.recipes.objectives import OBJECTIVES
@@ -23,6 +26,7 @@ from training.recipes.specification import TrainingSpecification
 from training.run import run
 from training.run_folder import RunFolder, prepare
 from training.shards import write_image_shards
+from training.text_encoders import MiniLMEncoder
 
 STEPS: dict[str, Any] = {"images_total": 12, "batch_size": 4}
 
@@ -88,6 +92,7 @@ ENDS: dict[str, tuple[list[float], float]] = {
         [1.2540525197982788, 1.240851879119873, 1.2534693479537964],
         0.05903337562052156,
     ),
+    "layout": ([1.2620912790298462, 1.2861965894699097, 1.3289543390274048], 0.28854012030587056),
     "autoencoder": ([1.952372431755066, 1.819356918334961, 1.782097578048706], 0.07346442612352086),
     "contrastive": ([3.5874512990315757, 3.6715990702311196], 0.05412935046868366),
 }
@@ -132,6 +137,23 @@ def test_steps_over_pictures(tmp_path: Path, case: str) -> None:
     execution = Execution(device="cpu", log_every_images=4, input_paths={"dataset": str(tmp_path / "data")})
     weights = "diffusion_pytorch_model" if case == "autoencoder" else "open_clip_model"
     same_end(case, end_of(prepare(tmp_path / "runs", spec, execution), f"{weights}.safetensors"))
+
+
+def test_steps_of_a_layout_branch(runs: RunMaker, tmp_path: Path) -> None:
+    base = runs.prepare(
+        "parents", name="base", backbone="SD3-tiny", images_total=8, diffusion={"prediction": "clean"}
+    )
+    run(base.path)
+    runs.parent = base.model
+    write_layout_shards(
+        tmp_path / "layouts", layouts_of(runs.shards), MiniLMEncoder(), folder_digest(runs.shards)
+    )
+    spec, execution = layout_run(runs, tmp_path / "layouts", learning_rate=1e-3, **STEPS)
+    often = execution.model_copy(update={"log_every_images": 4})
+    same_end(
+        "layout",
+        end_of(prepare(tmp_path / "runs", spec, often), "transformer/diffusion_pytorch_model.safetensors"),
+    )
 
 
 def same_end(case: str, found: tuple[list[float], float]) -> None:
