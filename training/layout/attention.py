@@ -9,6 +9,8 @@ from diffusers.models.embeddings import apply_rotary_emb
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from training.errors import FoundryError
+
 Rotary = tuple[Float[Tensor, "n head_width"], Float[Tensor, "n head_width"]]
 """Cosines and sines that turn queries and keys by their places (FLUX)."""
 
@@ -43,6 +45,18 @@ class Told(NamedTuple):
     where: Where
     aligned: Float[Tensor, "b image width"] | None
     strength: float
+
+
+TOLD = "layout"
+"""Name in ``joint_attention_kwargs`` under which blocks find :class:`Told`."""
+
+
+def refuse_fused(attention: nn.Module) -> None:
+    """Raise FoundryError where a base's projections are fused, which branches that read them cannot see."""
+    if getattr(attention, "fused_projections", False):
+        raise FoundryError(
+            "the backbone's projections are fused, which branches cannot read; call unfuse_qkv_projections()"
+        )
 
 
 def by_head(tokens: Float[Tensor, "b n width"], heads: int) -> Float[Tensor, "b heads n head_width"]:

@@ -20,13 +20,12 @@ from torch import Tensor, nn
 from training.backbones.own_options import constructor_with
 from training.conditioning import Placed
 from training.errors import FoundryError
-from training.layout.attention import Told, Where, allowed_between, attend, by_head
+from training.layout.attention import TOLD, Told, Where, allowed_between, attend, by_head, refuse_fused
 from training.layout.box_aligned import BoxAligned, Grid, told_of_boxes
 from training.layout.branches import SiamBranch, modulated, zeroed
 from training.layout.tokens import LayoutTokens, require_fit
 from training.recipes.layout import LayoutOptions
 
-TOLD = "layout"
 PLACE = -1.0
 """Of layout tokens, in all three axes."""
 KINDS = ("siam", "none")
@@ -60,7 +59,7 @@ class LayoutFluxTransformerBlock(FluxTransformerBlock):
             return super().forward(
                 hidden_states, encoder_hidden_states, temb, image_rotary_emb, joint_attention_kwargs
             )
-        _refuse_fused(self.attn)
+        refuse_fused(self.attn)
         image, text, layout = hidden_states, encoder_hidden_states, told.tokens
         if self.is_first:
             image = image if told.aligned is None else image + told.aligned
@@ -151,7 +150,7 @@ class LayoutFluxSingleTransformerBlock(FluxSingleTransformerBlock):
             return super().forward(
                 hidden_states, encoder_hidden_states, temb, image_rotary_emb, joint_attention_kwargs
             )
-        _refuse_fused(self.attn)
+        refuse_fused(self.attn)
         text, layout = _split(encoder_hidden_states, told)
         text_after, image = super().forward(hidden_states, text, temb, image_rotary_emb, others)
         if self.layout is not None:
@@ -176,13 +175,6 @@ def _split(behind: Tensor, told: Told) -> tuple[Tensor, Tensor]:
 
 def _of_image(rotary: Any, num_text: int) -> Any:
     return None if rotary is None else tuple(part[num_text:] for part in rotary)
-
-
-def _refuse_fused(attention: Any) -> None:
-    if getattr(attention, "fused_projections", False):
-        raise FoundryError(
-            "the backbone's projections are fused, which branches cannot read; call unfuse_qkv_projections()"
-        )
 
 
 def _grow(model: Any, given: Mapping[str, Any] | None) -> None:

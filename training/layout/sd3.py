@@ -19,8 +19,7 @@ from torch import Tensor, nn
 
 from training.backbones.own_options import constructor_with
 from training.conditioning import Placed
-from training.errors import FoundryError
-from training.layout.attention import Told, Where
+from training.layout.attention import TOLD, Told, Where, refuse_fused
 from training.layout.box_aligned import BoxAligned, Grid, told_of_boxes
 from training.layout.branches import (
     AdapterBranch,
@@ -32,9 +31,6 @@ from training.layout.branches import (
 )
 from training.layout.tokens import LayoutTokens, require_fit
 from training.recipes.layout import LayoutOptions
-
-TOLD = "layout"
-"""Name in ``joint_attention_kwargs`` under which blocks find :class:`training.layout.attention.Told`."""
 
 
 class LayoutJointTransformerBlock(JointTransformerBlock):
@@ -65,10 +61,7 @@ class LayoutJointTransformerBlock(JointTransformerBlock):
         told: Told | None = (joint_attention_kwargs or {}).get(TOLD)
         if told is None:
             return super().forward(hidden_states, encoder_hidden_states, temb, joint_attention_kwargs)
-        if getattr(self.attn, "fused_projections", False):
-            raise FoundryError(
-                "the backbone's projections are fused, which branches cannot read; call unfuse_qkv_projections()"
-            )
+        refuse_fused(self.attn)
         if self.is_first:
             image = hidden_states if told.aligned is None else hidden_states + told.aligned
             return self._told(image, encoder_hidden_states, told.tokens, temb, told)
