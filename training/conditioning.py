@@ -50,6 +50,11 @@ class Placed:
             there=join(other.there, self.there),
         )
 
+    def exchanged(self) -> Placed:
+        """The same with left and right exchanged."""
+        x1, y1, x2, y2 = self.boxes_xyxy_norm.unbind(dim=-1)
+        return replace(self, boxes_xyxy_norm=torch.stack([1 - x2, y1, 1 - x1, y2], dim=-1))
+
     def left_out(self, rows: Bool[Tensor, " b"] | None = None) -> Placed:
         """The same without entities, in all pictures or in some: what guidance extrapolates from."""
         kept = torch.zeros_like(self.there) if rows is None else self.there & ~rows[:, None]

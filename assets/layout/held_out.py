@@ -16,11 +16,10 @@ from jaxtyping import UInt8
 from assets.graph.interfaces import Store
 from assets.models.drawing import DrawingPlace, draw_held_out, held_out_prompts, load_denoiser, pictures_of
 from training.errors import FoundryError
-from training.layout.entities import Entity, Layout
+from training.layout.entities import Layout
 
 if TYPE_CHECKING:
     from training.conditioning import Condition
-    from training.model_folders.denoiser import Denoiser
 
 SPLIT = "held_out_images"
 """The held-out split whose concepts are among the training concepts, which perception's bank has."""
@@ -72,15 +71,15 @@ def held_out_layouts(store: Store, count: int, max_boxes: int, seed: int = 0) ->
 
 
 class LayoutTexts:
-    """Texts of prompts with their layouts, which stand in the column ``entities`` as phrases and boxes."""
+    """Texts of prompts with their layouts, by their column ``row``; left and right ``exchanged`` or as they are."""
 
-    def __init__(self, texts: Mapping[str, str], max_boxes: int, strength: float) -> None:
+    def __init__(self, texts: Mapping[str, str], max_boxes: int, strength: float, *, exchanged: bool) -> None:
         from training.layout.shards import LayoutShards
         from training.shards import TrainingShards
 
         self._shards = TrainingShards.open(Path(texts["training_shards"]))
         self._layouts = LayoutShards.open(Path(texts["layout_shards"]))
-        self._max_boxes, self._strength = max_boxes, strength
+        self._max_boxes, self._strength, self._exchanged = max_boxes, strength, exchanged
 
     def __call__(self, prompts: pa.Table) -> Condition:
         from training.feed.conditions import alt_texts
@@ -88,12 +87,8 @@ class LayoutTexts:
 
         rows = prompts["row"].to_numpy()
         placed = self._layouts.placed(rows, self._max_boxes)
-        if prompts["exchanged"][0].as_py():
-            x1, y1, x2, y2 = placed.boxes_xyxy_norm.unbind(dim=-1)
-            mirrored = placed.boxes_xyxy_norm.new_empty(placed.boxes_xyxy_norm.shape)
-            for place, value in enumerate((1 - x2, y1, 1 - x1, y2)):
-                mirrored[..., place] = value
-            placed = replace(placed, boxes_xyxy_norm=mirrored)
+        if self._exchanged:
+            placed = placed.exchanged()
         return with_layout(alt_texts(self._shards, rows), placed, self._strength)
 
 
@@ -112,19 +107,9 @@ def draw_layouts(
     load = partial(load_denoiser, str(model))
     drawn: dict[Way, UInt8[np.ndarray, "n h w 3"]] = {}
     for way in WAYS:
-        texts = partial(LayoutTexts, folders, max_boxes, 0.0 if way == "base" else strength)
-        exchanged = pa.array([way == "exchanged"] * layouts.prompts.num_rows)
-        prompts = layouts.prompts.append_column("exchanged", exchanged)
-        drawn[way] = pictures_of(_draw(replace(place, texts=texts), load, prompts, sampling))
+        own = 0.0 if way == "base" else strength
+        texts = partial(LayoutTexts, folders, max_boxes, own, exchanged=way == "exchanged")
+        drawn[way] = pictures_of(
+            draw_held_out(replace(place, texts=texts), load, layouts.prompts, [sampling])
+        )
     return drawn
-
-
-def _draw(
-    place: DrawingPlace, load: partial[Denoiser], prompts: pa.Table, sampling: tuple[int, float]
-) -> pa.Table:
-    return draw_held_out(place, load, prompts, [sampling])
-
-
-def entities_of(layouts: HeldOutLayouts) -> dict[str, tuple[Entity, ...]]:
-    """Entities by sample."""
-    return {key: layout.entities for key, layout in zip(layouts.sample_ids, layouts.layouts, strict=True)}

@@ -78,7 +78,6 @@ def draw_prompted(model: Path, layout: Layout, settings: EncoderSettings, asked:
             f"{model}: its {type(denoiser.backbone).__name__} has no layout branch, so boxes cannot be told; name a model of "
             "the asset layout_model"
         )
-    layout.require_at_most(options.max_boxes)
     encoder = build_encoder(settings)
     phrases = [entity.phrase for entity in layout.entities]
     began = time.perf_counter()

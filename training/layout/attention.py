@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 from diffusers.models.embeddings import apply_rotary_emb
@@ -49,6 +50,21 @@ class Told(NamedTuple):
 
 TOLD = "layout"
 """Name in ``joint_attention_kwargs`` under which blocks find :class:`Told`."""
+
+
+def apart(given: Mapping[str, Any] | None) -> tuple[Told | None, dict[str, Any]]:
+    """What blocks are told of a layout, and what their attention is told beside."""
+    others = dict(given or {})
+    return others.pop(TOLD, None), others
+
+
+def split_behind(
+    behind: Float[Tensor, "b both width"], told: Told
+) -> tuple[Float[Tensor, "b text width"], Float[Tensor, "b layout width"]]:
+    """Text tokens, and the layout tokens behind them."""
+    count = told.tokens.shape[1]
+    text, layout = behind.split([behind.shape[1] - count, count], dim=1)
+    return text, layout
 
 
 def refuse_fused(attention: nn.Module) -> None:

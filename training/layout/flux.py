@@ -20,7 +20,17 @@ from torch import Tensor, nn
 from training.backbones.own_options import constructor_with
 from training.conditioning import Placed
 from training.errors import FoundryError
-from training.layout.attention import TOLD, Told, Where, allowed_between, attend, by_head, refuse_fused
+from training.layout.attention import (
+    TOLD,
+    Told,
+    Where,
+    allowed_between,
+    apart,
+    attend,
+    by_head,
+    refuse_fused,
+    split_behind,
+)
 from training.layout.box_aligned import BoxAligned, Grid, told_of_boxes
 from training.layout.branches import SiamBranch, modulated, zeroed
 from training.layout.tokens import LayoutTokens, require_fit
@@ -54,7 +64,7 @@ class LayoutFluxTransformerBlock(FluxTransformerBlock):
         joint_attention_kwargs: dict[str, Any] | None = None,
     ) -> tuple[Float[Tensor, "b after width"], Float[Tensor, "b image width"]]:
         """As the stock block's. With a layout its tokens stand behind those of the text, from the first block on."""
-        told, others = _apart(joint_attention_kwargs)
+        told, others = apart(joint_attention_kwargs)
         if told is None:
             return super().forward(
                 hidden_states, encoder_hidden_states, temb, image_rotary_emb, joint_attention_kwargs
@@ -64,7 +74,7 @@ class LayoutFluxTransformerBlock(FluxTransformerBlock):
         if self.is_first:
             image = image if told.aligned is None else image + told.aligned
         else:
-            text, layout = _split(encoder_hidden_states, told)
+            text, layout = split_behind(encoder_hidden_states, told)
         normed, gate1, shift2, scale2, gate2 = self.norm1(image, emb=temb)
         normed_t, *rest = self.norm1_context(text, emb=temb)
         heard, heard_t = self.attn(
@@ -145,32 +155,19 @@ class LayoutFluxSingleTransformerBlock(FluxSingleTransformerBlock):
         joint_attention_kwargs: dict[str, Any] | None = None,
     ) -> tuple[Float[Tensor, "b after width"], Float[Tensor, "b image width"]]:
         """As the stock block's, with layout tokens behind those of the text where there are any."""
-        told, others = _apart(joint_attention_kwargs)
+        told, others = apart(joint_attention_kwargs)
         if told is None:
             return super().forward(
                 hidden_states, encoder_hidden_states, temb, image_rotary_emb, joint_attention_kwargs
             )
         refuse_fused(self.attn)
-        text, layout = _split(encoder_hidden_states, told)
+        text, layout = split_behind(encoder_hidden_states, told)
         text_after, image = super().forward(hidden_states, text, temb, image_rotary_emb, others)
         if self.layout is not None:
             where = told.where._replace(image_rotary=_of_image(image_rotary_emb, text.shape[1]))
             added, layout = self.layout(hidden_states, layout, temb, where)
             image = image + told.strength * added
         return torch.cat([text_after, layout], dim=1), image
-
-
-def _apart(given: dict[str, Any] | None) -> tuple[Told | None, dict[str, Any]]:
-    """What blocks are told of a layout, and what their attention is told."""
-    others = dict(given or {})
-    return others.pop(TOLD, None), others
-
-
-def _split(behind: Tensor, told: Told) -> tuple[Tensor, Tensor]:
-    """Text tokens, and the layout tokens behind them."""
-    count = told.tokens.shape[1]
-    text, layout = behind.split([behind.shape[1] - count, count], dim=1)
-    return text, layout
 
 
 def _of_image(rotary: Any, num_text: int) -> Any:

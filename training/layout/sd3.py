@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from training.backbones.own_options import constructor_with
 from training.conditioning import Placed
-from training.layout.attention import TOLD, Told, Where, refuse_fused
+from training.layout.attention import TOLD, Told, Where, apart, refuse_fused, split_behind
 from training.layout.box_aligned import BoxAligned, Grid, told_of_boxes
 from training.layout.branches import (
     AdapterBranch,
@@ -28,6 +28,7 @@ from training.layout.branches import (
     JointBranch,
     SiamBranch,
     SiamLowRankBranch,
+    modulated,
 )
 from training.layout.tokens import LayoutTokens, require_fit
 from training.recipes.layout import LayoutOptions
@@ -58,42 +59,45 @@ class LayoutJointTransformerBlock(JointTransformerBlock):
         joint_attention_kwargs: dict[str, Any] | None = None,
     ) -> tuple[Float[Tensor, "b after width"] | None, Float[Tensor, "b image width"]]:
         """As the stock block's. With a layout its tokens stand behind those of the text, from the first block on."""
-        told: Told | None = (joint_attention_kwargs or {}).get(TOLD)
+        told, others = apart(joint_attention_kwargs)
         if told is None:
             return super().forward(hidden_states, encoder_hidden_states, temb, joint_attention_kwargs)
         refuse_fused(self.attn)
         if self.is_first:
             image = hidden_states if told.aligned is None else hidden_states + told.aligned
-            return self._told(image, encoder_hidden_states, told.tokens, temb, told)
-        text, layout = encoder_hidden_states.split(
-            [encoder_hidden_states.shape[1] - told.tokens.shape[1], told.tokens.shape[1]], dim=1
-        )
-        return self._told(hidden_states, text, layout, temb, told)
+            return self._told(image, encoder_hidden_states, told.tokens, temb, told, others)
+        text, layout = split_behind(encoder_hidden_states, told)
+        return self._told(hidden_states, text, layout, temb, told, others)
 
     def _told(
-        self, image: Tensor, text: Tensor, layout: Tensor, temb: Tensor, told: Told
+        self,
+        image: Tensor,
+        text: Tensor,
+        layout: Tensor,
+        temb: Tensor,
+        told: Told,
+        others: dict[str, Any],
     ) -> tuple[Tensor | None, Tensor]:
         normed, gate1, shift2, scale2, gate2, *second = self.norm1(image, emb=temb)
         text_rest: tuple[Tensor, ...] = ()
         if self.context_pre_only:
             normed_t = self.norm1_context(text, temb)
         else:
-            normed_t, *others = self.norm1_context(text, emb=temb)
-            text_rest = tuple(others)
+            normed_t, *rest = self.norm1_context(text, emb=temb)
+            text_rest = tuple(rest)
         after: Tensor | None = layout
         if isinstance(self.layout, JointBranch):
             heard, heard_t, after = self.layout(self.attn, normed, normed_t, layout, temb, told.where)
         else:
-            heard, heard_t = self.attn(hidden_states=normed, encoder_hidden_states=normed_t)
+            heard, heard_t = self.attn(hidden_states=normed, encoder_hidden_states=normed_t, **others)
         image = image + gate1.unsqueeze(1) * heard
         if isinstance(self.layout, Branch):
             added, after = self.layout(self, normed, image, layout, temb, told.where)
             image = image + told.strength * added
         if self.use_dual_attention:
             normed_again, gate_again = second
-            image = image + gate_again.unsqueeze(1) * self.attn2(hidden_states=normed_again)
-        inner = self.norm2(image) * (1 + scale2[:, None]) + shift2[:, None]
-        image = image + gate2.unsqueeze(1) * self.ff(inner)
+            image = image + gate_again.unsqueeze(1) * self.attn2(hidden_states=normed_again, **others)
+        image = image + gate2.unsqueeze(1) * self.ff(modulated(self.norm2(image), scale2, shift2))
         if self.context_pre_only or after is None:
             return None, image
         return torch.cat([self._text(text, heard_t, *text_rest), after], dim=1), image
@@ -102,7 +106,7 @@ class LayoutJointTransformerBlock(JointTransformerBlock):
         self, text: Tensor, heard: Tensor, gate1: Tensor, shift2: Tensor, scale2: Tensor, gate2: Tensor
     ) -> Tensor:
         text = text + gate1.unsqueeze(1) * heard
-        inner = self.norm2_context(text) * (1 + scale2[:, None]) + shift2[:, None]
+        inner = modulated(self.norm2_context(text), scale2, shift2)
         return text + gate2.unsqueeze(1) * self.ff_context(inner)
 
 

@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict
 from training.conditioning import Placed
 from training.digests import sha256_file
 from training.errors import FoundryError
-from training.layout.entities import Entity
+from training.layout.entities import Entity, Layout
 from training.recipes.validation import validate
 from training.run_folder import replace_folder
 from training.text_encoders import TextEncoder
@@ -219,11 +219,7 @@ def placed_of(
 ) -> Placed:
     """Layouts in hand as a model takes them. Raises FoundryError for too many entities."""
     for layout in layouts:
-        if len(layout) > max_boxes:
-            raise FoundryError(
-                f"{len(layout)} entities found, this model takes {max_boxes}; leave out '{layout[max_boxes].phrase}' and "
-                "what follows, or train one with a larger max_boxes"
-            )
+        Layout("", tuple(layout)).require_at_most(max_boxes)
     phrases = sorted({entity.phrase for layout in layouts for entity in layout})
     states = encoded(encoder, phrases, tokens_per_entity)
     boxes = np.zeros((len(layouts), max_boxes, 4), np.float32)
