@@ -49,6 +49,7 @@ STAGE_OF_STEP: Mapping[str, str] = {
     "autoencoder": "embeddings",
     "distillation_study": "evaluation",
     "pruning_comparison": "evaluation",
+    "layout_evaluation": "evaluation",
     "judge_clip": "judge",
     "scaling_run": "scaling grid",
     "scaling_scores": "scaling grid",

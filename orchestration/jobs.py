@@ -46,6 +46,7 @@ GRID = dg.define_asset_job(
 CONCLUDING = (
     "distillation_study",
     "pruning_comparison",
+    "layout_evaluation",
     "annotation_pages",
     "scaling_grid",
     "evaluation_table",

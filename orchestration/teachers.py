@@ -1,4 +1,4 @@
-"""Teachers to ship: train a profile's backbones, score them, pack them."""
+"""Models to ship: a profile's backbones as teachers and its layout models as branches of them, scored and packed."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from assets.graph.interfaces import Surroundings
 from training.errors import FoundryError
 from training.run_folder import RunFolder, replace_folder
 
-SHEET_PICTURES = 32
+if TYPE_CHECKING:
+    from training.model_folders.layout_models import Base
+
+SHEET_PICTURES, SCORED_LAYOUTS = 32, 192
 LOGGER = logging.getLogger(__name__)
 
 
@@ -31,15 +34,15 @@ class PackedTeacher:
 def pack_teachers(surroundings: Surroundings, into: Path, log: Callable[[str], None]) -> list[PackedTeacher]:
     """Score every backbone of the profile on held-out scenes and pack it below ``into``/teachers.
 
-    What is scored is what ships: the weights after rounding to fp16. Raises FoundryError when a backbone, the judge or
-    the captions of held-out scenes are missing or did not pass their checks.
+    What is scored is what ships: the weights after rounding to fp16. None where the profile has no backbones. Raises
+    FoundryError when a backbone, the judge or the captions of held-out scenes are missing or did not pass their checks.
     """
     from assets.distillation.teacher_scores import captioned_scenes, ceilings
     from evaluation.judge import Judge
 
     store, perception = surroundings.store, surroundings.perception
     if not surroundings.models.of("backbone"):
-        raise FoundryError(f"profile {surroundings.models.profile} has no backbones to make teachers of")
+        return []
     judge = Judge.load(store.local_folder("judge_clip", require_gate=True))
     scenes = captioned_scenes(store)
     log(f"scoring on {len(scenes.prompts)} held-out scenes, {len(scenes.wanted)} objects named")
@@ -49,6 +52,85 @@ def pack_teachers(surroundings: Surroundings, into: Path, log: Callable[[str], N
         log(f"scoring {name}")
         packed.append(_pack(surroundings, name, into, scenes, judge, tops))
     return packed
+
+
+@dataclass(frozen=True)
+class PackedLayoutModel:
+    """A layout model's folder without its base, with its content digest and scores."""
+
+    name: str
+    base: str
+    folder: Path
+    digest: str
+    scores: dict[str, Any]
+
+
+def pack_layout_models(
+    surroundings: Surroundings, into: Path, log: Callable[[str], None]
+) -> list[PackedLayoutModel]:
+    """Score every layout model of the profile on held-out layouts and pack its branch below ``into``/layout_models.
+
+    Its base is a teacher that was packed into ``into`` before, or ships already. What is scored is what ships: the branch in
+    fp16 on the base in fp16. Raises FoundryError when a model is missing or did not pass its checks.
+    """
+    packed = []
+    for name in surroundings.models.of("layout_model"):
+        log(f"scoring {name}")
+        packed.append(_pack_layout_model(surroundings, name, into, log))
+    return packed
+
+
+def _pack_layout_model(
+    surroundings: Surroundings, name: str, into: Path, log: Callable[[str], None]
+) -> PackedLayoutModel:
+    from assets.layout.configs import FollowingConfig
+    from assets.layout.measuring import measure_following
+    from assets.layout.scores import layout_markdown
+    from assets.models.backbones import loss_curve
+    from assets.models.drawing import drawing_place, drawing_resources
+    from assets.models.parents import parent_version
+    from training.layout.folders import count_parameters
+    from training.model_folders.layout_models import grow_pipeline, pack_layout_model, round_branch
+    from training.model_folders.teachers import CARD, CURVE, LINEAGE, SHEET, write_digest
+
+    store, models = surroundings.store, surroundings.models
+    model = store.local_folder("layout_model", name, require_gate=True)
+    asset, key = parent_version(models.recipes, "layout_model", models.of("layout_model")[name])
+    base, teacher = _base_of(surroundings, asset, key, into)
+    work = models.runs.parent / "rounded" / name
+    rounded = round_branch(model / "layout_branch", base, work / "branch")
+    whole = grow_pipeline(rounded, teacher, base.digest, work / "model")
+    shutil.copyfile(model / LINEAGE, whole / LINEAGE)
+    place = drawing_place(store, surroundings.compute, drawing_resources(models.resources), log)
+    wanted = FollowingConfig(num_layouts=SCORED_LAYOUTS, num_steps=16, guidance=3.0, strength=1.0)
+    followed = measure_following(store, surroundings.perception, place, whole, wanted, recipe=name, digest="")
+    table = layout_markdown(followed.scores)
+    scores = {
+        **_training(models.runs, model),
+        "base": base.name,
+        "branch_parameters": count_parameters(rounded),
+        "rows": followed.scores.drop_columns(["recipe", "model_digest"]).to_pylist(),
+        "table": table,
+    }
+    card = (model / CARD).read_text(encoding="utf-8") + f"\nAs packed, in fp16:\n\n{table}\n"
+    folder = into / "layout_models" / name
+    pictures = {SHEET: followed.sheet, CURVE: loss_curve(_run_of(models.runs, model))}
+    digest = pack_layout_model(rounded, whole, folder, scores, card, pictures)
+    write_digest(f"layout_models/{name}", digest, into)
+    return PackedLayoutModel(name, base.name, folder, digest, scores)
+
+
+def _base_of(surroundings: Surroundings, asset: str, key: str, into: Path) -> tuple[Base, Path]:
+    """The teacher that a branch is packed for, and its pipeline folder with the weights that ship."""
+    from training.model_folders.layout_models import Base
+    from training.packaged_models import teacher_digests
+
+    if asset == "teacher_backbone":
+        return Base(key, teacher_digests()[key]), surroundings.store.local_folder(
+            asset, key, require_gate=True
+        )
+    known = json.loads((into / "digests.json").read_text(encoding="utf-8"))
+    return Base(key, known[f"teachers/{key}"]), surroundings.models.runs.parent / "rounded" / key
 
 
 def pack_autoencoder(surroundings: Surroundings, into: Path) -> str:

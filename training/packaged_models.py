@@ -31,8 +31,17 @@ def shipped_digests() -> dict[str, str]:
 
 def teacher_digests() -> dict[str, str]:
     """Content digests of the shipped teachers by name, told without reading them."""
-    found = {key: digest for key, digest in shipped_digests().items() if key.startswith("teachers/")}
-    return {key.removeprefix("teachers/"): digest for key, digest in found.items()}
+    return _digests_below("teachers/")
+
+
+def layout_model_digests() -> dict[str, str]:
+    """Content digests of the shipped layout branches by name, told without reading them."""
+    return _digests_below("layout_models/")
+
+
+def _digests_below(folder: str) -> dict[str, str]:
+    found = {key: digest for key, digest in shipped_digests().items() if key.startswith(folder)}
+    return {key.removeprefix(folder): digest for key, digest in found.items()}
 
 
 SHIPPED_AUTOENCODER_DIGEST = shipped_digests()[SHIPPED_AUTOENCODER.name]

@@ -3,17 +3,11 @@
 import dagster as dg
 from pydantic import Field
 
-from assets.models.configs import BackboneConfig, DrawingConfig, ScoreGateConfig
+from assets.models.configs import BackboneConfig, DrawingConfig, ScoreGateConfig, ShippedConfig
 
 
-class TeacherConfig(dg.Config):
+class TeacherConfig(ShippedConfig):
     """Settings of ``teacher_backbone``, which is what ships."""
-
-    tolerance: float = Field(
-        1e-4,
-        description="largest difference between its answer to a fixed input here and where it was packed",
-        gt=0,
-    )
 
 
 class StepDistilledConfig(BackboneConfig):

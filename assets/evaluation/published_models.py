@@ -17,8 +17,9 @@ from assets.evaluation.evaluation_table import held_out_errors
 from assets.evaluation.held_out import ScoringSettings, errors_among, held_out_samples, measure_errors
 from assets.evaluation.model_scores import ScoredModel
 from assets.graph.interfaces import Models, Perception, Store
-from assets.graph.steps import SCORED_MODELS
+from assets.graph.steps import LAYOUT_MODELS, SCORED_MODELS
 from assets.graph.versions import Manifest, Provenance
+from assets.layout.seen import DrawnLayouts, any_wanted, told_boxes, truth_of_scenes
 from assets.models.drawing import (
     PICTURES,
     DrawingPlace,
@@ -36,6 +37,7 @@ from training.digests import canonical_json, sha256_bytes
 
 if TYPE_CHECKING:
     from evaluation.metrics.objects_shown import LookedFor
+    from evaluation.metrics.scene_truth import Truth
 
 KNOWN_OBJECTS = "held_out_images"
 """The held-out split whose concepts are among the training concepts, which perception's bank has."""
@@ -68,7 +70,34 @@ class Published:
                 yield ScoredModel(
                     kind, key, manifest.digest, self._settings(kind, key), partial(self._evidence, manifest)
                 )
+        yield from self._layout_models()
         yield from self._runs()
+
+    def _layout_models(self) -> Iterator[ScoredModel]:
+        """Models that are told where things stand, by the pictures of held-out layouts that are stored of them."""
+        looking, truth = self.perception.model("closed_set"), truth_of_scenes(self.store, self.perception)
+        for kind in LAYOUT_MODELS:
+            for key in self.store.partitions(kind):
+                drawn = DrawnLayouts.read(self.store, kind, key)
+                if looking is None or drawn is None or not any_wanted(drawn, truth):
+                    self.left_out[f"{kind} {key}"] = (
+                        "no held-out layout of it is drawn whose objects are known"
+                    )
+                    continue
+                about = [
+                    "sample_id",
+                    "drawn",
+                    "caption",
+                    "boxes_xyxy_norm",
+                    "seed",
+                    "num_steps",
+                    "guidance",
+                    "strength",
+                ]
+                told = drawn.table.select(about).sort_by([("drawn", "ascending"), ("sample_id", "ascending")])
+                settings = {"layouts": {"told": _digest(told.to_pylist()), "perception": looking.digest}}
+                evidence = partial(_evidence_of_layouts, drawn, truth, self.perception)
+                yield ScoredModel(kind, key, self.store.require(kind, key).digest, settings, evidence)
 
     def _settings(self, kind: str, key: str) -> Settings:
         reference = self._reference(kind, key)
@@ -295,6 +324,15 @@ class Published:
         samples = self._shards.samples
         held = pc.is_in(samples["split"], value_set=pa.array(list(HELD_OUT)))
         return sorted(samples.filter(held)["sample_id"].to_pylist())
+
+
+def _evidence_of_layouts(drawn: DrawnLayouts, truth: Mapping[str, Truth], perception: Perception) -> Evidence:
+    return Evidence(
+        {
+            "layouts": lambda: told_boxes(drawn, truth, perception),
+            "prompt_splits": lambda: (KNOWN_OBJECTS,) * len(drawn.layouts.sample_ids),
+        }
+    )
 
 
 def _digest(value: Any) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from evaluation.perception.roles import Role
 from training.errors import FoundryError
 
 Content = TypeVar("Content")
@@ -39,13 +40,15 @@ RELOADS = ModelCheck(
 class ModelAsset:
     """An asset of the group ``models``: its body, whose name it has, the class of its run config, and its checks.
 
-    ``in_pool`` says that it takes a place of the pool that guards this machine.
+    ``in_pool`` says that it takes a place of the pool that guards this machine. ``looks_by``: the role of perception that it
+    asks, whose model is an input then; None where it asks none, or is none the worse for another.
     """
 
     body: Callable[..., Any]
     config: type[Any]
     checks: tuple[ModelCheck, ...] = ()
     in_pool: bool = False
+    looks_by: Role | None = None
 
     @property
     def name(self) -> str:

@@ -43,6 +43,8 @@ _TUNED = ("backbone", "teacher_backbone", "distilled_backbone", "pruned_backbone
 """What holds models that can be trained on; few-step ones cannot."""
 SCORED_MODELS = (*_MODELS, "pruned_backbone", "fine_tuned_backbone")
 """What holds models that draw."""
+LAYOUT_MODELS = ("shipped_layout_model", "layout_model")
+"""What holds models that are told where things stand."""
 
 _ALL = (
     Step("demo_scenes", "corpus", 2, kinds=("python", "parquet")),
@@ -224,14 +226,24 @@ _ALL = (
         parents=_TUNED,
     ),
     Step(
-        "layout_model",
+        "shipped_layout_model",
         "models",
         1,
+        ("teacher_backbone", "training_shards", "layout_shards", "autoencoder"),
+        "shipped_layout_model",
+        ("pytorch", "huggingface"),
+        parents=("teacher_backbone",),
+    ),
+    Step(
+        "layout_model",
+        "models",
+        2,
         ("backbone", "teacher_backbone", "training_shards", "layout_shards", "autoencoder"),
         "layout_model",
         ("ray", "pytorch", "huggingface"),
         parents=("backbone", "teacher_backbone"),
     ),
+    Step("layout_evaluation", "models", 1, (*LAYOUT_MODELS, "landed_images"), None, ("pytorch", "parquet")),
     Step(
         "pruning_comparison",
         "models",
@@ -290,6 +302,7 @@ _ALL = (
         1,
         (
             *SCORED_MODELS,
+            *LAYOUT_MODELS,
             "generated_samples",
             "evaluation_table",
             "scaling_scores",
@@ -300,14 +313,7 @@ _ALL = (
         None,
         ("pytorch", "parquet"),
     ),
-    Step(
-        "scaling_observations",
-        "scaling",
-        1,
-        ("evaluation_table", "scaling_scores"),
-        None,
-        ("parquet",),
-    ),
+    Step("scaling_observations", "scaling", 1, ("evaluation_table", "scaling_scores"), None, ("parquet",)),
     Step("scaling_laws", "reports", 1, ("scaling_observations",), None, ("numpy", "parquet")),
     Step(
         "report",
@@ -324,6 +330,7 @@ _ALL = (
             "distilled_backbone",
             "distillation_study",
             "pruning_comparison",
+            "layout_evaluation",
             "caption_statistics",
             "entity_annotations",
             "layout_benchmark",

@@ -1,12 +1,13 @@
 """Run config of layout models."""
 
+import dagster as dg
 from pydantic import Field
 
-from assets.models.configs import BackboneConfig, DrawingConfig
+from assets.models.configs import BackboneConfig, DrawingConfig, ShippedConfig
 
 
-class LayoutModelConfig(BackboneConfig, DrawingConfig):
-    """Settings of ``layout_model``. A changed recipe value is another specification and so another run."""
+class FollowingConfig(DrawingConfig):
+    """How a layout model is measured."""
 
     num_layouts: int = Field(
         64, description="held-out layouts that are drawn to measure whether it follows", ge=2
@@ -14,3 +15,15 @@ class LayoutModelConfig(BackboneConfig, DrawingConfig):
     strength: float = Field(
         1.0, description="what the branch's answer is multiplied with; 0 is the base", ge=0
     )
+
+
+class LayoutModelConfig(BackboneConfig, FollowingConfig):
+    """Settings of ``layout_model``. A changed recipe value is another specification and so another run."""
+
+
+class ShippedLayoutModelConfig(ShippedConfig, FollowingConfig):
+    """Settings of ``shipped_layout_model``, which is what ships, and how it is measured."""
+
+
+class LayoutEvaluationConfig(dg.Config):
+    """``layout_evaluation`` has no settings: it holds together what layout models drew."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,6 +18,7 @@ from assets.graph.interfaces import Store
 from assets.models.drawing import DrawingPlace, draw_held_out, held_out_prompts, load_denoiser, pictures_of
 from training.errors import FoundryError
 from training.layout.entities import Layout
+from training.recipes.layout import LayoutOptions
 
 if TYPE_CHECKING:
     from training.conditioning import Condition
@@ -68,6 +70,28 @@ def held_out_layouts(store: Store, count: int, max_boxes: int, seed: int = 0) ->
     return HeldOutLayouts(
         prompts.take(pa.array(chosen)), tuple(Layout(captions[row], found[row]) for row in chosen)
     )
+
+
+def max_boxes_of(model: Path) -> int:
+    """How many entities a layout model's folder takes. Raises FoundryError for a model without a branch."""
+    return _branch(model).max_boxes
+
+
+def branch_of_folder(model: Path) -> str:
+    """How a layout model's folder is told of boxes, for people. Raises FoundryError for a model without a branch."""
+    branch = _branch(model)
+    more = {"box-aligned": branch.box_aligned, "attention inside boxes": branch.attend_inside}
+    return ", ".join([branch.kind, *(title for title, there in more.items() if there)])
+
+
+def _branch(model: Path) -> LayoutOptions:
+    from training.model_folders.classes import backbone_part
+
+    part, _ = backbone_part(model)
+    told = json.loads((model / part / "config.json").read_text(encoding="utf-8")).get("layout")
+    if not told:
+        raise FoundryError(f"{model}: has no layout branch; name a layout model")
+    return LayoutOptions.model_validate(told)
 
 
 class LayoutTexts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from assets.layout.held_out import HeldOutLayouts, Way
 from assets.models.looking import look_at
 from assets.pages.markdown import markdown_table
 from assets.pages.tables import Column, Table
-from evaluation.boxes import match_pairs
+from evaluation.boxes import Box, match_pairs
 from evaluation.intervals import Interval
 from evaluation.metrics.placement import Found, Placement, Wanted, score_placement
 from evaluation.metrics.scene_truth import Truth, read_truth
@@ -24,19 +25,34 @@ if TYPE_CHECKING:
     from evaluation.plots.contact_sheets import NamedBox
 
 PICTURES_SHOWN = 8
-ROWS: Mapping[str, str] = {
-    "real": "real pictures",
-    "reconstructed": "through the autoencoder and back",
-    "base": "without a layout",
-    "told": "with the layout",
-    "exchanged": "boxes left and right exchanged, by the exchanged boxes",
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the scores: which ``pictures`` are looked at, and by which boxes, as told or exchanged."""
+
+    title: str
+    pictures: str
+    boxes: Way
+
+
+ROWS: Mapping[str, Row] = {
+    "real": Row("real pictures", "real", "told"),
+    "reconstructed": Row("through the autoencoder and back", "reconstructed", "told"),
+    "base": Row("without a layout", "base", "told"),
+    "told": Row("with the layout", "told", "told"),
+    "base_by_exchanged": Row("without a layout, by the exchanged boxes", "base", "exchanged"),
+    "exchanged": Row("boxes left and right exchanged, by the exchanged boxes", "exchanged", "exchanged"),
 }
 
 
-def wanted_of(layouts: HeldOutLayouts, truth: Mapping[str, Truth], way: Way) -> list[Wanted]:
+def wanted_of(
+    layouts: HeldOutLayouts, truth: Mapping[str, Truth], way: Way, *, moved: bool = False
+) -> list[Wanted]:
     """Objects whose name the scene's truth knows for a told entity: the box is the told one, exchanged or not.
 
-    Annotations say phrases, not names; a true object is the entity's where their boxes match.
+    Annotations say phrases, not names; a true object is the entity's where their boxes match. ``moved``: only those that
+    an exchange moves, whose box holds not its exchanged one's centre; others lie in both wherever they lie.
     """
     wanted = []
     for sample_id, layout, told in zip(layouts.sample_ids, layouts.layouts, layouts.told(way), strict=True):
@@ -45,8 +61,15 @@ def wanted_of(layouts: HeldOutLayouts, truth: Mapping[str, Truth], way: Way) -> 
         wanted += [
             Wanted(sample_id, objects[true][0], told.entities[entity].box_xyxy_norm)
             for entity, true, _ in pairs
+            if not moved or _is_moved(layout.entities[entity].box_xyxy_norm)
         ]
     return wanted
+
+
+def _is_moved(box_xyxy_norm: Box) -> bool:
+    """Whether the middle of a box, left and right exchanged, lies outside it."""
+    left, _, right, _ = box_xyxy_norm
+    return not left <= 1 - (left + right) / 2 <= right
 
 
 def score_layouts(
@@ -78,12 +101,28 @@ def scores_of(
 ) -> pa.Table:
     """The scores of what was seen in the pictures of each row; none where no told entity has a name."""
     rows = []
-    for name, seen in found.items():
-        wanted = wanted_of(layouts, truth, "exchanged" if name == "exchanged" else "told")
+    for name, row in ROWS.items():
+        if row.pictures not in found:
+            continue
+        wanted, moved = (wanted_of(layouts, truth, row.boxes, moved=moved) for moved in (False, True))
         if not wanted:
             return LAYOUT_SCORES.empty_table()
-        rows.append({**about, "drawn": name, **_figures(score_placement(wanted, seen))})
+        seen = found[row.pictures]
+        figures = _figures(score_placement(wanted, seen)) | _moved(moved, seen)
+        rows.append({**about, "drawn": name, **figures})
     return pa.Table.from_pylist(rows, schema=LAYOUT_SCORES)
+
+
+def _moved(wanted: Sequence[Wanted], seen: Mapping[str, Sequence[Found]]) -> dict[str, Any]:
+    if not wanted:
+        return {"moved_in_box": None, "moved_in_box_low": None, "moved_in_box_high": None, "num_moved": 0}
+    hit = score_placement(wanted, seen).hit
+    return {
+        "moved_in_box": hit.value,
+        "moved_in_box_low": hit.low,
+        "moved_in_box_high": hit.high,
+        "num_moved": len(wanted),
+    }
 
 
 def _figures(placement: Placement) -> dict[str, Any]:
@@ -103,6 +142,7 @@ COLUMNS = (
     Column("Pictures"),
     Column("recognised in their box", ".3f", note="95 %"),
     Column("floor", ".3f"),
+    Column("those that an exchange moves", ".3f", note="95 %"),
     Column("recognised anywhere", ".3f", note="95 %"),
     Column("objects", ","),
 )
@@ -114,9 +154,10 @@ def layout_markdown(scores: pa.Table) -> str:
         return "These samples have no truth that names their objects, so that only the pictures tell."
     rows = [
         (
-            ROWS[row["drawn"]],
+            ROWS[row["drawn"]].title,
             Interval(row["in_box"], row["in_box_low"], row["in_box_high"]),
             row["in_box_floor"],
+            _moved_interval(row),
             Interval(row["shown"], row["shown_low"], row["shown_high"]),
             row["num_objects"],
         )
@@ -126,8 +167,24 @@ def layout_markdown(scores: pa.Table) -> str:
     return markdown_table(Table(COLUMNS, rows)) + (
         f"\n\n{first['num_pictures']} held-out layouts, {first['num_steps']} steps, guidance {first['guidance']:g}, strength "
         f"{first['strength']:g}, the same noise. Recognised by {first['judged_by']}, which names every region by the closest "
-        "concept; floor: the same objects sought in the pictures of all other layouts."
+        "concept; floor: the same objects sought in the pictures of all other layouts. An exchange of left and right moves "
+        f"{first['num_moved']} objects, whose box holds not its exchanged one's centre."
     )
+
+
+def _moved_interval(row: Mapping[str, Any]) -> Interval | None:
+    if row["moved_in_box"] is None:
+        return None
+    return Interval(row["moved_in_box"], row["moved_in_box_low"], row["moved_in_box_high"])
+
+
+@dataclass(frozen=True)
+class SheetRow:
+    """A row of a sheet: pictures of the first layouts under one caption, boxes over them as told one way or none."""
+
+    caption: str
+    images: UInt8[np.ndarray, "n h w 3"]
+    boxes: Way | None
 
 
 def layout_sheet(
@@ -136,22 +193,27 @@ def layout_sheet(
     real: UInt8[np.ndarray, "n h w 3"],
 ) -> bytes:
     """A JPEG: real pictures, and below them what was drawn each way, with the boxes that were told over it."""
+    rows = [SheetRow("real", real, "told")]
+    for way, images in drawn.items():
+        title = ROWS[way].title.partition(",")[0]
+        rows.append(SheetRow(title, images, None if way == "base" else way))
+    return sheet_of_rows(layouts, rows)
+
+
+def sheet_of_rows(layouts: HeldOutLayouts, rows: Sequence[SheetRow]) -> bytes:
+    """A JPEG of the first layouts, a column each."""
     from assets.corpus.image_io import encode_png
     from assets.pages.sheets import sheet_jpeg
 
-    count = min(PICTURES_SHOWN, len(real))
+    count = min(PICTURES_SHOWN, len(layouts.layouts))
     tiles: list[bytes] = []
     captions: list[str] = []
     boxes: list[list[NamedBox]] = []
-    pictures: dict[str, UInt8[np.ndarray, "n h w 3"]] = {
-        "real": real,
-        **{str(way): rows for way, rows in drawn.items()},
-    }
-    for name, rows in pictures.items():
-        told = layouts.told("exchanged" if name == "exchanged" else "told")[:count]
-        tiles += [encode_png(image) for image in rows[:count]]
-        captions += [ROWS[name].partition(",")[0]] * count
-        boxes += [[] if name == "base" else _boxes(layout) for layout in told]
+    for row in rows:
+        tiles += [encode_png(image) for image in row.images[:count]]
+        captions += [row.caption] * count
+        told = layouts.told(row.boxes)[:count] if row.boxes else ()
+        boxes += [_boxes(layout) for layout in told] or [[] for _ in range(count)]
     return sheet_jpeg(tiles, captions, boxes, columns=count, tile_px=128)
 
 

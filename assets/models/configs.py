@@ -29,6 +29,16 @@ class BackboneConfig(dg.Config):
     )
 
 
+class ShippedConfig(dg.Config):
+    """Settings of an asset that publishes what ships with the project."""
+
+    tolerance: float = Field(
+        1e-4,
+        description="largest difference between its answer to a fixed input here and where it was packed",
+        gt=0,
+    )
+
+
 class DrawingConfig(dg.Config):
     """How a smaller model and the one it was made from are drawn; few-step ones take 4 steps without guidance."""
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import dagster as dg
 
+from assets.derivation.inputs import model_inputs
 from assets.graph.definitions import build_asset, check_spec, gate_check, materialized, picture, with_defaults
 from assets.graph.interfaces import Compute, Landing, Models, Store, Surroundings
 from assets.graph.model_kinds import ModelAsset, ModelCheck, ModelKind
@@ -66,8 +67,11 @@ CONFIGS: Mapping[str, type[dg.Config]] = configs_of(MODEL_KINDS)
 
 
 def other_inputs(name: str, config: dg.Config, surroundings: Surroundings) -> Mapping[str, str]:
-    """Digests of what these assets read from outside the graph."""
-    return configs.other_inputs(name, surroundings.models)
+    """Digests of what these assets read from outside the graph, who looks at pictures for them among it."""
+    kinds = surroundings.models.recipes.kinds
+    assets = {asset.name: asset for kind in kinds for asset in (kind.main, *kind.companions)}
+    role = assets[name].looks_by if name in assets else None
+    return {**configs.other_inputs(name, surroundings.models), **model_inputs(surroundings.perception, role)}
 
 
 def build_definitions(

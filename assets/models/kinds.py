@@ -6,16 +6,17 @@ from assets.backbones.kinds import BACKBONE
 from assets.distillation.kinds import DISTILLED, STEP_DISTILLED, TEACHER
 from assets.fine_tuning.kinds import FINE_TUNED
 from assets.graph.model_kinds import ModelKind
-from assets.layout.kinds import LAYOUT_MODEL
+from assets.layout.kinds import LAYOUT_MODEL, SHIPPED_LAYOUT_MODEL
 from assets.pruning.kinds import PRUNED, UNIT_SCORES
 
 MODEL_KINDS: tuple[ModelKind, ...] = (
     TEACHER,
     BACKBONE,
+    LAYOUT_MODEL,
+    SHIPPED_LAYOUT_MODEL,
     STEP_DISTILLED,
     DISTILLED,
     UNIT_SCORES,
     PRUNED,
     FINE_TUNED,
-    LAYOUT_MODEL,
 )

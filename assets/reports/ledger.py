@@ -36,6 +36,7 @@ DEMO_LEDGER: tuple[Stage, ...] = (
         "shipped teachers, a few-step and a smaller student of them, a pruned model; beside the scaling grid",
         90.0,
     ),
+    Stage("layout", "the shipped layout model: 48 held-out layouts drawn three ways, and looked at", 45.0),
     Stage("scaling grid", "runs of the scaling grid and their scores", 50.0),
     Stage("evaluation", "generated samples, denoising errors, alignment, KID", 50.0),
     Stage("report", "tables, plots and this report", 10.0),

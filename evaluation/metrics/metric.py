@@ -22,9 +22,12 @@ from training.errors import FoundryError
 if TYPE_CHECKING:
     from evaluation.judge import Embedder
     from evaluation.metrics.alignment import PairScores
+    from evaluation.metrics.objects_in_box import ToldBoxes
     from evaluation.metrics.objects_shown import LookedFor
 
-Need = Literal["pictures", "judge", "distractors", "real_pictures", "reference", "held_out_errors", "objects"]
+Need = Literal[
+    "pictures", "judge", "distractors", "real_pictures", "reference", "held_out_errors", "objects", "layouts"
+]
 """What a metric may look at.
 
 =============== =====================================================================================
@@ -35,6 +38,7 @@ real_pictures   real held-out pictures
 reference       what the model that this one was made from draws for the same prompts from the same noise
 held_out_errors the model's denoising error of each held-out sample, mean over noise levels
 objects         what prompts name of their scenes, by hidden truth, and what perception finds in the pictures
+layouts         what was told to stand where, and what perception finds in the pictures of it
 =============== =====================================================================================
 """
 Unit = Literal["prompt", "held-out sample"]
@@ -103,6 +107,11 @@ class Evidence:
     def objects(self) -> LookedFor:
         """What prompts name, and what perception finds in the pictures."""
         return self._get("objects")
+
+    @property
+    def layouts(self) -> ToldBoxes:
+        """What was told to stand where, and what perception finds."""
+        return self._get("layouts")
 
     @property
     def alignment(self) -> PairScores:

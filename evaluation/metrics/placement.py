@@ -85,7 +85,7 @@ def score_placement(
     pictures = sorted(found)
     shown, hit = (
         np.array([[test(item, found[p]) for p in pictures] for item in wanted], float)
-        for test in (_shown, _hit)
+        for test in (_shown, is_hit)
     )
     own = np.array([pictures.index(item.sample_id) for item in wanted])
     groups = [item.sample_id for item in wanted]
@@ -102,7 +102,8 @@ def _shown(wanted: Wanted, regions: Sequence[Found]) -> bool:
     return any(region.name == wanted.name for region in regions)
 
 
-def _hit(wanted: Wanted, regions: Sequence[Found]) -> bool:
+def is_hit(wanted: Wanted, regions: Sequence[Found]) -> bool:
+    """Whether a region of the wanted name has its centre in the wanted box."""
     centers = (region.center for region in regions if region.name == wanted.name)
     return any(holds_point(wanted.box_xyxy_norm, center) for center in centers)
 

@@ -8,10 +8,21 @@ from evaluation.metrics.alignment import JUDGE_COSINE, JUDGE_FLOOR, JUDGE_TOP1
 from evaluation.metrics.held_out_errors import DENOISING_ERROR
 from evaluation.metrics.kid import KID
 from evaluation.metrics.metric import Metric
+from evaluation.metrics.objects_in_box import OBJECTS_FOLLOW, OBJECTS_IN_BOX
 from evaluation.metrics.objects_shown import OBJECTS_SHOWN
 from evaluation.metrics.paired_models import SSIM
 
 METRICS: Mapping[str, Metric] = {
     metric.name: metric
-    for metric in (DENOISING_ERROR, JUDGE_COSINE, JUDGE_FLOOR, JUDGE_TOP1, OBJECTS_SHOWN, KID, SSIM)
+    for metric in (
+        DENOISING_ERROR,
+        JUDGE_COSINE,
+        JUDGE_FLOOR,
+        JUDGE_TOP1,
+        OBJECTS_SHOWN,
+        OBJECTS_IN_BOX,
+        OBJECTS_FOLLOW,
+        KID,
+        SSIM,
+    )
 }

@@ -135,13 +135,24 @@ LAYOUT_SCORES = pa.schema(
     [
         described("recipe", pa.string(), "recipe of the layout model"),
         described(
-            "drawn", pa.string(), "real, reconstructed, base (no layout), told, or exchanged (left and right)"
+            "drawn",
+            pa.string(),
+            "real, reconstructed, base (no layout), told, exchanged (left and right), or base_by_exchanged: the base's "
+            "pictures by the exchanged boxes",
         ),
         described(
             "in_box", pa.float64(), "share of the told objects recognised with their centre in their box"
         ),
         *bounds("in_box"),
         described("in_box_floor", pa.float64(), "the same sought in the pictures of all other layouts"),
+        described(
+            "moved_in_box",
+            pa.float64(),
+            "in_box of the objects alone that an exchange moves: neither box holds the other's centre; null without any",
+            nullable=True,
+        ),
+        *bounds("moved_in_box", nullable=True),
+        described("num_moved", pa.int32(), "objects that an exchange of left and right moves"),
         described("shown", pa.float64(), "share of the told objects recognised anywhere in the picture"),
         *bounds("shown"),
         described("num_objects", pa.int32(), "told entities whose object the hidden truth names"),
@@ -149,6 +160,25 @@ LAYOUT_SCORES = pa.schema(
         described("num_steps", pa.int32(), "evaluations of the scheduler"),
         described("guidance", pa.float64(), "scale of guidance from no text and no layout"),
         described("strength", pa.float64(), "of the branch, 0 is the base"),
+        described("judged_by", pa.string(), "name of the recogniser"),
+        described("model_digest", pa.string(), "content digest of the model's folder"),
+    ]
+)
+
+LAYOUT_EVALUATION = pa.schema(
+    [
+        described("what", pa.string(), "model, or contrast of two"),
+        described("kind", pa.string(), "asset that the layout model is a partition of"),
+        described("recipe", pa.string(), "the layout model, the first of a contrast"),
+        described("branch", pa.string(), "how it is told of boxes"),
+        described("other", pa.string(), "the second of a contrast, null else", nullable=True),
+        described("other_branch", pa.string(), "how that one is told of boxes", nullable=True),
+        described("metric", pa.string(), "name of the metric, as in model_scores"),
+        described("value", pa.float64(), "of a model; of a contrast the first's minus the second's"),
+        *bounds("value"),
+        described("status", pa.string(), "of a contrast: holds, fails or inside the noise", nullable=True),
+        described("num_objects", pa.int32(), "told objects that the hidden truth names"),
+        described("num_pictures", pa.int32(), "held-out layouts"),
         described("judged_by", pa.string(), "name of the recogniser"),
         described("model_digest", pa.string(), "content digest of the model's folder"),
     ]

@@ -1,4 +1,4 @@
-"""``foundry teachers``: train the teachers that ship, score them and pack them."""
+"""``foundry teachers``: train the teachers that ship and the layout branches of them, score them and pack them."""
 
 from __future__ import annotations
 
@@ -15,21 +15,25 @@ from orchestration.workspace import Workspace
 from training.errors import FoundryError
 
 if TYPE_CHECKING:
-    from orchestration.teachers import PackedTeacher
+    from orchestration.teachers import PackedLayoutModel, PackedTeacher
 
 
 def run(workspace: Workspace, into: Path | None, *, train_autoencoder: bool, as_json: bool) -> int:
-    """Bring the profile's backbones and judge up to date, then score and pack; returns the exit code.
+    """Bring the profile's backbones, layout models and judge up to date, then score and pack; returns the exit code.
 
     What is packed shares one autoencoder: the shipped one, or one trained here, in whose latents the teachers that ship
     mean nothing. ``into`` None is a folder of the workspace, so that those stay what they are.
     """
     into = into or workspace.root / "packed"
     profile = load_profile(workspace.profile)
+    if not (profile.of("backbone") or profile.of("layout_model")):
+        raise FoundryError(
+            f"profile {profile.name} has neither backbones nor layout models, so there is nothing to pack"
+        )
     check_landing(workspace)
     talk = errors if as_json else console
     talk.print(f"[bold]T2I Foundry[/bold] teachers: profile {profile.name}, in {workspace.root}")
-    from orchestration.teachers import pack_autoencoder, pack_teachers
+    from orchestration.teachers import pack_autoencoder, pack_layout_models, pack_teachers
 
     surroundings, result = materialize(
         workspace, profile, talk, train_autoencoder=train_autoencoder, until=STUDENTS
@@ -39,8 +43,28 @@ def run(workspace: Workspace, into: Path | None, *, train_autoencoder: bool, as_
     if train_autoencoder:
         talk.print(f"autoencoder packed: {pack_autoencoder(surroundings, into)}")
     packed = pack_teachers(surroundings, into, talk.print)
-    print_rows(_for_programs(packed) if as_json else _for_people(packed), as_json=as_json, title="Teachers")
+    layouts = [_layout_row(model) for model in pack_layout_models(surroundings, into, talk.print)]
+    if as_json:
+        print_rows([*_for_programs(packed), *layouts], as_json=True)
+        return 0
+    print_rows(_for_people(packed), as_json=False, title="Teachers")
+    if layouts:
+        print_rows(layouts, as_json=False, title="Layout models")
     return 0
+
+
+def _layout_row(packed: PackedLayoutModel) -> dict[str, Any]:
+    """What a layout model scored; shares of told objects recognised in their box."""
+    by_row = {row["drawn"]: row for row in packed.scores["rows"]}
+    shares = {f"in box, {name}": round(row["in_box"], 3) for name, row in by_row.items()}
+    return {
+        "layout_model": packed.name,
+        "base": packed.base,
+        "branch_parameters": packed.scores["branch_parameters"],
+        "images_seen": packed.scores["images_seen"],
+        **shares,
+        "folder": str(packed.folder),
+    }
 
 
 def _for_programs(packed: Sequence[PackedTeacher]) -> list[dict[str, Any]]:

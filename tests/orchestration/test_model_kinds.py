@@ -286,6 +286,7 @@ def test_the_demo_launches_models_in_the_order_of_what_they_start_from(tmp_path:
                 ),
             ],
         ),
+        ("layout models", ["train_layout_model sd3-tiny-siam"]),
         (
             "students, pruned models and the scaling grid",
             [
@@ -298,7 +299,6 @@ def test_the_demo_launches_models_in_the_order_of_what_they_start_from(tmp_path:
         ("scores of units of other models", ["score_units transformer-tiny-ecodiff"]),
         ("pruning other models", ["prune_model transformer-tiny-ecodiff-20"]),
         ("fine-tuning and recovery", ["fine_tune transformer-tiny-recovered"]),
-        ("layout models", ["train_layout_model sd3-tiny-siam"]),
         ("scores, laws and report", ["draw_conclusions"]),
     ]
 

@@ -109,7 +109,7 @@ def test_an_unknown_key_gets_its_neighbour(folder: Path) -> None:
     [
         (
             "transformer-tiny-30",
-            "'demo_models' names 'transformer-tiny-30'; models made from others are trans",
+            "'demo_models' names 'transformer-tiny-30'; models made from others are sd3-",
         ),
         (
             "transformer-tiny-recovered",

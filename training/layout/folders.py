@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from training.backbones import bare, family_of
 from training.errors import FoundryError
-from training.recipes.layout import LayoutOptions
-
-BRANCH, CONFIG = "branch.safetensors", "branch.json"
+from training.recipes.layout import BRANCH, CONFIG, LayoutOptions
 
 
 def is_of_branch(name: str) -> bool:
@@ -80,6 +80,12 @@ def save_branch(model: Any, folder: Path, base_digest: str) -> None:
         "base": {name: inner.config[name] for name in _BASE_FIELDS if name in inner.config},
     }
     (folder / CONFIG).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+
+
+def count_parameters(folder: Path) -> int:
+    """Parameters of a branch folder, told by its header alone."""
+    with safe_open(folder / BRANCH, framework="pt") as tensors:
+        return sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
 
 
 _BASE_FIELDS = (

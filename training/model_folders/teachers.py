@@ -24,8 +24,8 @@ BESIDE = (SCORES, CARD, LINEAGE, SHEET, CURVE)
 
 
 def read_scores(name: str, folder: Path = TEACHERS) -> dict[str, Any]:
-    """What a teacher scored when it was packed. Raises FoundryError when there is no such teacher."""
-    return dict(json.loads((_shipped(name, folder) / SCORES).read_text(encoding="utf-8")))
+    """What a model scored when it was packed into ``folder``. Raises FoundryError when there is none of that name."""
+    return dict(json.loads((shipped_folder(name, folder) / SCORES).read_text(encoding="utf-8")))
 
 
 def pack_teacher(
@@ -88,7 +88,7 @@ def assemble_teacher(name: str, autoencoder: Path, into: Path, folder: Path = TE
     """
     from training.model_folders.classes import AUTOENCODER_FILES
 
-    source, wanted = _shipped(name, folder), teacher_digests().get(name)
+    source, wanted = shipped_folder(name, folder), teacher_digests().get(name)
     if folder == TEACHERS and content_digest(source) != wanted:
         raise FoundryError(
             f"{source}: its digest is not {str(wanted)[:12]}… as shipped; restore the folder from the repository"
@@ -114,10 +114,12 @@ def write_digest(key: str, digest: str, folder: Path = SHIPPED) -> None:
     path.write_text(json.dumps({**known, key: digest}, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def _shipped(name: str, folder: Path) -> Path:
+def shipped_folder(name: str, folder: Path = TEACHERS) -> Path:
+    """Where a packed model lies. Raises FoundryError for a name that is not in ``folder``."""
     known = sorted(path.name for path in folder.glob("*/") if (path / SCORES).is_file())
     if name not in known:
         raise FoundryError(
-            f"no teacher '{name}' ships with the project; the names are: {', '.join(known) or 'none yet'}"
+            f"no '{name}' is among the {folder.name} that ship with the project; the names are: "
+            f"{', '.join(known) or 'none yet'}"
         )
     return folder / name

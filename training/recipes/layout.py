@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 
 from training.recipes.section import Fraction, Section
 
+BRANCH, CONFIG = "branch.safetensors", "branch.json"
+"""Files of a branch that lies apart from its base."""
 Kind = Literal["siam", "siam_lora", "adapter", "joint", "gated", "none"]
 
 

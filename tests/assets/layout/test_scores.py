@@ -65,15 +65,38 @@ def test_boxes_that_are_followed_score_whole_and_others_nothing(lie: str, follow
     table = scores.scores_of(LAYOUTS, TRUTHS, found, ABOUT)
     rows = {row["drawn"]: row for row in table.to_pylist()}
     assert {name: row["in_box"] for name, row in rows.items()} == {
-        "real": 1.0, "base": 0.0, "told": 1.0, "exchanged": follows,
+        "real": 1.0, "base": 0.0, "told": 1.0, "base_by_exchanged": 0.0, "exchanged": follows,
     }  # fmt: skip
     assert {name: row["shown"] for name, row in rows.items()} == {
-        "real": 1.0, "base": 0.0, "told": 1.0, "exchanged": 1.0,
+        "real": 1.0, "base": 0.0, "told": 1.0, "base_by_exchanged": 0.0, "exchanged": 1.0,
     }  # fmt: skip
     assert {row["num_objects"] for row in rows.values()} == {2}
     text = scores.layout_markdown(table)
     assert "boxes left and right exchanged" in text
     assert "Recognised by a bank" in text
+
+
+def test_what_stands_in_the_middle_follows_an_exchange_without_moving() -> None:
+    """Its box holds its exchanged one's centre, so that it says nothing of following."""
+    layouts = HeldOutLayouts(
+        pa.table({"sample_id": ["a"], "row": [0]}),
+        (Layout("", (Entity("a car", LEFT), Entity("a sun", BELOW))),),
+    )
+    truths = {"a": truth(("car", LEFT), ("sun", BELOW))}
+    stays = {"a": [Found("car", LEFT), Found("sun", BELOW)]}
+    table = scores.scores_of(layouts, truths, {"base": stays, "exchanged": stays}, ABOUT)
+    rows = {row["drawn"]: row for row in table.to_pylist()}
+    assert [rows["exchanged"][name] for name in ("in_box", "moved_in_box", "num_moved")] == [0.5, 0.0, 1]
+    assert [rows["base"][name] for name in ("in_box", "moved_in_box", "num_moved")] == [1.0, 1.0, 1]
+
+
+def test_where_an_exchange_moves_nothing_no_share_is_told() -> None:
+    layouts = HeldOutLayouts(
+        pa.table({"sample_id": ["a"], "row": [0]}), (Layout("", (Entity("a sun", BELOW),)),)
+    )
+    table = scores.scores_of(layouts, {"a": truth(("sun", BELOW))}, {"told": {"a": []}}, ABOUT)
+    assert table["moved_in_box"].to_pylist() == [None]
+    assert "moves 0 objects" in scores.layout_markdown(table)
 
 
 def test_without_names_only_pictures_tell() -> None:

@@ -78,7 +78,7 @@ def test_packing_again_replaces_the_folder(packed: tuple[Path, Path], tmp_path: 
 
 
 def test_an_unknown_teacher_is_named_with_those_there_are(packed: tuple[Path, Path], tmp_path: Path) -> None:
-    with pytest.raises(FoundryError, match=r"no teacher 'smal' ships.*the names are: small"):
+    with pytest.raises(FoundryError, match=r"no 'smal' is among the packed.*the names are: small"):
         assemble_teacher("smal", SHIPPED_AUTOENCODER, tmp_path / "x", packed[1])
 
 

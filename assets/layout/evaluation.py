@@ -1,0 +1,182 @@
+"""Layout models side by side: how many objects each puts where it was told, and which differences are beyond chance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Int
+
+from assets.graph.interfaces import Perception, Store
+from assets.graph.steps import LAYOUT_MODELS
+from assets.layout.held_out import branch_of_folder
+from assets.layout.scores import PICTURES_SHOWN, SheetRow, sheet_of_rows
+from assets.layout.seen import DrawnLayouts, any_wanted, told_boxes, truth_of_scenes
+from assets.pages.markdown import markdown_table
+from assets.pages.measures import interval_of
+from assets.pages.tables import Column, Table
+from evaluation.intervals import Interval, status_of
+from evaluation.metrics.objects_in_box import counts_in_box, share_in_box
+from evaluation.metrics.placement import ratio_over_pictures
+from evaluation.tables.scores import LAYOUT_EVALUATION
+
+Counts = Int[np.ndarray, "n 2"]
+TOLD, FOLLOWED = "objects_in_box", "objects_follow_boxes"
+TITLES: Mapping[str, str] = {TOLD: "in their box", FOLLOWED: "follow exchanged boxes"}
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A layout model with what it drew, and objects in their box and objects wanted by metric, a row a picture."""
+
+    kind: str
+    recipe: str
+    branch: str
+    digest: str
+    drawn: DrawnLayouts
+    counts: Mapping[str, Counts] = field(default_factory=dict)
+
+    @property
+    def sample_ids(self) -> list[str]:
+        """Whose layouts were drawn."""
+        return self.drawn.layouts.sample_ids
+
+
+def compared_models(store: Store, perception: Perception) -> list[Compared]:
+    """Every published layout model whose held-out layouts are drawn, shipped ones first."""
+    truth, found = truth_of_scenes(store, perception), []
+    for kind in LAYOUT_MODELS:
+        for key in store.partitions(kind):
+            drawn = DrawnLayouts.read(store, kind, key)
+            if drawn is None:
+                continue
+            counts: dict[str, Counts] = {}
+            if truth and any_wanted(drawn, truth):
+                told = told_boxes(drawn, truth, perception)
+                counts = {
+                    TOLD: counts_in_box(told.sample_ids, told.told, told.found_told),
+                    FOLLOWED: counts_in_box(told.sample_ids, told.exchanged, told.found_exchanged),
+                }
+            branch = branch_of_folder(store.local_folder(kind, key, require_gate=True))
+            found.append(Compared(kind, key, branch, store.require(kind, key).digest, drawn, counts))
+    return found
+
+
+def evaluation_of(models: Sequence[Compared], judged_by: str) -> pa.Table:
+    """Rows of :data:`evaluation.tables.scores.LAYOUT_EVALUATION`: each model by each metric, then every two held together."""
+    rows = [
+        _row(model, metric, share_in_box(counts), judged_by)
+        for model in models
+        for metric, counts in model.counts.items()
+    ]
+    for first, second in combinations(models, 2):
+        rows += list(_contrasts(first, second, judged_by))
+    return pa.Table.from_pylist(rows, schema=LAYOUT_EVALUATION)
+
+
+def _contrasts(first: Compared, second: Compared, judged_by: str) -> Iterator[dict[str, Any]]:
+    """Differences, paired by picture; nothing where the two drew other layouts."""
+    if first.sample_ids != second.sample_ids:
+        return
+    for metric in first.counts.keys() & second.counts.keys():
+        mine, theirs = first.counts[metric], second.counts[metric]
+        difference = difference_in_box(mine, theirs)
+        yield {
+            **_row(first, metric, difference, judged_by),
+            "what": "contrast",
+            "other": second.recipe,
+            "other_branch": second.branch,
+            "status": status_of(difference),
+        }
+
+
+def difference_in_box(first: Counts, second: Counts) -> Interval:
+    """Share in box of the first minus that of the second, of the same layouts; pictures are resampled in pairs."""
+    return ratio_over_pictures(first[:, 0] - second[:, 0], first[:, 1])
+
+
+def _row(model: Compared, metric: str, found: Interval, judged_by: str) -> dict[str, Any]:
+    return {
+        "what": "model",
+        "kind": model.kind,
+        "recipe": model.recipe,
+        "branch": model.branch,
+        "metric": metric,
+        "value": found.value,
+        "value_low": found.low,
+        "value_high": found.high,
+        "num_objects": int(model.counts[metric][:, 1].sum()),
+        "num_pictures": len(model.sample_ids),
+        "judged_by": judged_by,
+        "model_digest": model.digest,
+    }
+
+
+MODEL_COLUMNS = (
+    Column("Layout model"),
+    Column("Branch"),
+    *(Column(title, ".3f", note="95 %") for title in TITLES.values()),
+    Column("objects", ","),
+)
+CONTRAST_COLUMNS = (
+    Column("First"),
+    Column("Second"),
+    Column("Measured"),
+    Column("First minus second", "+.3f", note="95 %"),
+    Column("First above second"),
+)
+
+
+def evaluation_tables(table: pa.Table) -> list[Table]:
+    """Models, and every two of them held together."""
+    rows = table.to_pylist()
+    of_models: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        if row["what"] == "model":
+            of_models.setdefault(row["recipe"], {})[row["metric"]] = row
+    models = [
+        (
+            recipe,
+            found[TOLD]["branch"],
+            *(interval_of(found[metric], "value") for metric in TITLES),
+            found[TOLD]["num_objects"],
+        )
+        for recipe, found in of_models.items()
+    ]
+    contrasts = [
+        (row["recipe"], row["other"], TITLES[row["metric"]], interval_of(row, "value"), row["status"])
+        for row in rows
+        if row["what"] == "contrast"
+    ]
+    return [Table(MODEL_COLUMNS, models), *([Table(CONTRAST_COLUMNS, contrasts)] if contrasts else [])]
+
+
+def evaluation_markdown(table: pa.Table) -> str:
+    """The same in Markdown."""
+    if not table.num_rows:
+        return "No layout model drew layouts whose objects are known, so that only the pictures tell."
+    first = table.to_pylist()[0]
+    about = (
+        f"{first['num_pictures']} held-out layouts, the same noise for all. Recognised by {first['judged_by']}; differences are "
+        "paired by picture."
+    )
+    return "\n\n".join([*(markdown_table(part) for part in evaluation_tables(table)), about])
+
+
+def evaluation_sheet(store: Store, models: Sequence[Compared]) -> bytes | None:
+    """A JPEG: real pictures, and below them what each model drew of the same layouts, told and exchanged; None without any."""
+    from assets.models.judging import real_pictures_of
+
+    if not models:
+        return None
+    layouts = models[0].drawn.layouts
+    rows = [SheetRow("real", real_pictures_of(store, layouts.sample_ids[:PICTURES_SHOWN]), "told")]
+    for model in models:
+        if model.sample_ids == layouts.sample_ids:
+            rows.append(SheetRow(model.recipe, model.drawn.images("told"), "told"))
+            rows.append(SheetRow(f"{model.recipe}, exchanged", model.drawn.images("exchanged"), "exchanged"))
+    return sheet_of_rows(layouts, rows)
