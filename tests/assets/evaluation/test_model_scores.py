@@ -19,7 +19,9 @@ from assets.pages.markdown import markdown_table
 from evaluation.intervals import Interval, mean_interval
 from evaluation.metrics.alignment import JUDGE_COSINE, JUDGE_TOP1
 from evaluation.metrics.metric import Evidence, HeldOutErrors, Metric, Pictures
+from evaluation.metrics.objects_in_box import ToldBoxes
 from evaluation.metrics.objects_shown import LookedFor
+from evaluation.metrics.placement import Found, Wanted
 from evaluation.metrics.registry import METRICS
 from evaluation.tables.scores import MODEL_SCORES
 from training.errors import FoundryError
@@ -34,7 +36,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "real_pictures": {"samples": "r"},
     "held_out_errors": {"samples": "s", "dataset": "d"},
     "objects": {"perception": "e", "wanted": "w"},
+    "layouts": {"perception": "e", "told": "t"},
 }
+LEFT, RIGHT = (0.0, 0.0, 0.4, 1.0), (0.6, 0.0, 1.0, 1.0)
 ALL = tuple(METRICS.values())
 
 
@@ -72,6 +76,13 @@ class Store:
             "features": random.normal(size=(6, 4)),
             "reference": Pictures(IDS, SPLITS, PROMPTS, images[::-1]),
             "objects": LookedFor([["pig"]] * 6, [{"pig"} if row % 2 else set() for row in range(6)]),
+            "layouts": ToldBoxes(
+                IDS,
+                [Wanted(key, "pig", LEFT) for key in IDS],
+                {key: [Found("pig", LEFT if row % 2 else RIGHT)] for row, key in enumerate(IDS)},
+                [Wanted(key, "pig", RIGHT) for key in IDS],
+                {key: [Found("pig", RIGHT)] for key in IDS},
+            ),
         }
 
         def making(name: str) -> Callable[[], Any]:
@@ -103,6 +114,8 @@ def test_every_metric_of_every_model_is_a_row_a_split() -> None:
     assert whole["by_unit"] == parts[0]["by_unit"] + parts[1]["by_unit"]
     assert whole["value"] == pytest.approx(np.mean(whole["by_unit"]))
     assert mean_interval(np.array(parts[0]["by_unit"])).low == pytest.approx(parts[0]["low"], abs=1e-6)
+    for name, value in {"objects_in_box": 0.5, "objects_follow_boxes": 1.0}.items():
+        assert table.filter(pc.equal(table["metric"], name))["value"].to_pylist() == [value] * 2
     kid = table.filter(pc.equal(table["metric"], "kid_efflite0")).to_pylist()
     assert [row["split"] for row in kid] == ["held_out"] * 2
     assert kid[0]["by_unit"] is None
