@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from assets.evaluation import report_section as evaluation
+from assets.layout import report_section as layout
 from assets.pages.claims import claims_table
 from assets.pages.sections import Section, Sources
 from assets.scaling import report_section as scaling
 from evaluation.claims.registry import ClaimResult, claim_results
 
-MEASUREMENTS = (scaling.measurements, evaluation.measurements)
+MEASUREMENTS = (scaling.measurements, evaluation.measurements, layout.measurements)
 """What each system measured, by name of the claim; a system that measures claims adds its function here."""
 
 

@@ -18,6 +18,7 @@ from assets.evaluation.report_section import (
     opening_section,
     samples_section,
 )
+from assets.layout.report_section import layouts_section
 from assets.models.report_section import smaller_section, training_section
 from assets.pages.html import write_page
 from assets.pages.sections import Page, Section, Sources
@@ -58,6 +59,7 @@ SECTIONS: tuple[Callable[[Sources], Section | None], ...] = (
     smaller_section,
     study_section,
     pruned_section,
+    layouts_section,
     samples_section,
     training_section,
     laws_section,

@@ -15,6 +15,7 @@ from training.errors import FoundryError
 
 Status = Literal["holds", "fails", "inside the noise", "not run"]
 SCALABILITY = "Scalability, arXiv 2404.02883"
+CREATILAYOUT = "CreatiLayout, arXiv 2412.03859"
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,34 @@ def _exact(name: str, statement: str, published: str) -> Claim:
 
 def _empirical(name: str, statement: str, published: str) -> Claim:
     return Claim(name, SCALABILITY, "empirical", statement, published)
+
+
+BRANCH_ORDER: Mapping[str, str] = {
+    "siam_over_adapter": "SiamLayout is above the Layout Adapter",
+    "adapter_over_joint": "the Layout Adapter is above M3-Attention, in which layout loses the competition",
+}
+MEASURED_OF_LAYOUTS: Mapping[str, str] = {
+    "objects_in_box": "objects recognised in their box",
+    "spatial": "spatial, by yes-or-no questions",
+    "color": "colour, by yes-or-no questions",
+    "texture": "texture, by yes-or-no questions",
+    "shape": "shape, by yes-or-no questions",
+}
+
+
+def _of_layouts() -> tuple[Claim, ...]:
+    """A claim an order of branches and a metric; the paper shows their order in a figure."""
+    return tuple(
+        Claim(
+            f"{name}_{metric}",
+            CREATILAYOUT,
+            "empirical",
+            f"{order}: {title}",
+            "SiamLayout > Layout Adapter > M3",
+        )
+        for name, order in BRANCH_ORDER.items()
+        for metric, title in MEASURED_OF_LAYOUTS.items()
+    )
 
 
 CLAIMS: tuple[Claim, ...] = (
@@ -123,6 +152,7 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     _empirical("more_data", "at equal compute more images beat a part of them", "LensArt + SSTK over each"),
     _empirical("td4_4_equals_sdxl", "SDXL-TD4_4 about equals SDXL per step", "the same TIFA curve"),
+    *_of_layouts(),
 )
 
 
