@@ -123,7 +123,8 @@ def parse_list(text: str, column: str, where: str) -> list[Any]:
 
     Raises FoundryError for anything else.
     """
-    readers: tuple[Callable[[str], Any], ...] = (ast.literal_eval, json.loads)
+    # JSON first: read as a Python literal its escaped pairs ("\\ud83d\\ude00") would become two broken characters.
+    readers: tuple[Callable[[str], Any], ...] = (json.loads, ast.literal_eval)
     for parse in readers:
         try:
             value = parse(text)
