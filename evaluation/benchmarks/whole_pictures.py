@@ -84,6 +84,7 @@ def clip_scores(
     without a picture.
     """
     import torch
+    from PIL import Image
 
     require_pictures(samples, pictures)
     model, processor = _load_clip(path)
@@ -95,7 +96,10 @@ def clip_scores(
     cosines, cut = [], 0
     for first in range(0, len(samples), PICTURES_AT_ONCE):
         group = samples[first : first + PICTURES_AT_ONCE]
-        images = [decode_image(pictures[sample.image_id], f"sample {sample.image_id}") for sample in group]
+        images = [
+            Image.fromarray(decode_image(pictures[sample.image_id], f"sample {sample.image_id}"))
+            for sample in group
+        ]
         texts = [sample.caption for sample in group]
         cut += sum(len(ids) > most for ids in processor.tokenizer(texts)["input_ids"])
         inputs = processor(
@@ -104,7 +108,7 @@ def clip_scores(
         with torch.inference_mode():
             answer = model(**inputs)
         cosines.append((answer.image_embeds * answer.text_embeds).sum(-1).float().cpu().numpy())
-    return ClipScores(np.concatenate(cosines), float(model.logit_scale.exp()), cut)
+    return ClipScores(np.concatenate(cosines), float(model.logit_scale.detach().exp()), cut)
 
 
 def _features(pictures: Any) -> Float[ndarray, "n d"]:

@@ -174,26 +174,27 @@ def _mean_precision(
     matched: Sequence[_Matched], weights: Float[ndarray, "draws pictures"]
 ) -> Float[ndarray, " draws"]:
     """Mean over labels with a told box in the draw, and over overlaps; NaN where a draw holds none."""
-    by_label = np.full((len(matched), len(weights)), np.nan)
-    for row, label in enumerate(matched):
+    sums, labels = np.zeros(len(weights)), np.zeros(len(weights))
+    for label in matched:
         told = weights @ label.told
-        for draw in np.flatnonzero(told > 0):
-            weight = weights[draw][label.picture]
-            values = [_interpolated(hit * weight, weight, told[draw]) for hit in label.is_hit]
-            by_label[row, draw] = np.mean(values)
-    known = ~np.isnan(by_label)
-    sums = np.where(known, by_label, 0.0).sum(axis=0)
-    return np.divide(sums, known.sum(axis=0), out=np.full(len(weights), np.nan), where=known.any(axis=0))
+        weight = weights[:, label.picture]
+        per_overlap = [_interpolated(hit * weight, weight, told) for hit in label.is_hit]
+        sums += np.where(told > 0, np.mean(per_overlap, axis=0), 0.0)
+        labels += told > 0
+    return np.divide(sums, labels, out=np.full(len(weights), np.nan), where=labels > 0)
 
 
-def _interpolated(hits: Float[ndarray, " n"], weight: Float[ndarray, " n"], told: float) -> float:
+def _interpolated(
+    hits: Float[ndarray, "draws n"], weight: Float[ndarray, "draws n"], told: Float[ndarray, " draws"]
+) -> Float[ndarray, " draws"]:
     """Mean over 101 recalls of the best precision at that recall or more; 0 beyond the recall that is reached."""
-    right, given = np.cumsum(hits), np.cumsum(weight)
-    recall = right / told
+    right, given = np.cumsum(hits, axis=1), np.cumsum(weight, axis=1)
+    recall = right / np.maximum(told, 1.0)[:, None]
     precision = right / np.maximum(given, np.spacing(1.0))
-    best = np.maximum.accumulate(precision[::-1])[::-1]
-    places = np.searchsorted(recall, _RECALLS, side="left")
-    return float(np.append(best, 0.0)[places].mean())
+    best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    # A found box stands for the recalls that are first reached with it.
+    reached = np.searchsorted(_RECALLS, recall, side="right")
+    return (best * np.diff(reached, axis=1, prepend=0)).sum(axis=1) / len(_RECALLS)
 
 
 def _of(boxes: Sequence[LabelledBox], label: str) -> list[Box]:

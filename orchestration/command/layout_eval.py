@@ -59,12 +59,12 @@ def layout_eval(
     samples = read_benchmark(benchmark)[:limit]
     pictures = pictures_of(images, samples)
     judging = Judging(workspace(), judge, family, dtype)
+    whole = _whole(samples, pictures, benchmark if kid else None, clip, pickscore)
     who = judging.judge()
     answers = ask(samples, pictures, who)
     scored = scores(answers)
     if out is not None:
         _write(out, answers)
-    whole = _whole(samples, pictures, benchmark if kid else None, clip, pickscore)
     found = _boxes(judging, samples, pictures) if boxes else []
     summary = {
         "judge": who.name, "judge_digest": who.digest, "judge_settings": dict(who.settings),

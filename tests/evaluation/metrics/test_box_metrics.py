@@ -99,7 +99,7 @@ def test_average_precision_is_that_of_pycocotools(seed: int) -> None:
     assert average_precision(told, found, (0.5,)).value == pytest.approx(ap50, abs=1e-9)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(0, 10**6))
 def test_finding_everything_scores_one_and_nothing_zero(seed: int) -> None:
     told, _ = _random(seed)
@@ -110,7 +110,7 @@ def test_finding_everything_scores_one_and_nothing_zero(seed: int) -> None:
     assert same.num_boxes == sum(map(len, told.values()))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(0, 10**6))
 def test_values_lie_in_their_intervals_and_harder_overlaps_score_less(seed: int) -> None:
     found = box_metrics(*_random(seed))

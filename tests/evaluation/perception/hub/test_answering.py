@@ -22,7 +22,7 @@ from tests.evaluation.benchmarks.makers import box, sample
 from tests.evaluation.perception.hub.conftest import Checkpoint, png
 from training.errors import FoundryError
 
-JUDGES = ["qwen2_5_vl", "qwen2_vl", "smolvlm", "llava", "blip2"]
+JUDGES = ["qwen2_5_vl", "qwen2_vl", "smolvlm", "llava", "blip2", "minicpm_v"]
 SHORT = {"mode": "greedy", "max_new_tokens": 6}
 PLACES = [[0.0, 0.0, 0.5, 0.5], [0.25, 0.25, 1.0, 1.0], [0.0, 0.0, 1.0, 1.0]]
 
