@@ -255,8 +255,8 @@ def _rows_of(table: pa.Table, ids: pa.Array, columns: list[str]) -> Iterator[dic
 def _row(
     sample_id: str, caption: str, index: int, entity: dict[str, Any], held_out: _HeldOut
 ) -> dict[str, Any]:
-    from evaluation.metrics.layout_questions import attributes_of
     from evaluation.perception.embedded.captioner import place_words
+    from evaluation.perception.questions import attributes_of
 
     description = entity["description"] or entity["phrase"]
     return {

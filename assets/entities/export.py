@@ -18,11 +18,11 @@ import pyarrow as pa
 from assets.entities.card import CardFacts, dataset_card
 from assets.entities.exported import Selection, TableName, dropped_rows, leak_findings, model_rows
 from assets.entities.formats import coco, huggingface, layoutsam, layoutsam_eval, webdataset
-from assets.entities.formats.parquet_shards import list_shards
 from assets.entities.formats.records import EXPORT_FILE, AnnotatedImage, whole_folder
 from assets.entities.tally import Tally
 from assets.graph.interfaces import Store
 from assets.graph.schemas import SPLITS
+from evaluation.tables.parquet_shards import list_shards
 from training.errors import FoundryError
 
 Progress = Callable[[int, int | None], None]

@@ -11,10 +11,19 @@ from typing import Literal
 
 import pyarrow as pa
 
-from evaluation.tables.perception import BOXES, CAPTIONS, DESCRIPTIONS, MASKS, NOUNS, PHRASES, REGIONS
+from evaluation.tables.perception import (
+    ANSWERS,
+    BOXES,
+    CAPTIONS,
+    DESCRIPTIONS,
+    MASKS,
+    NOUNS,
+    PHRASES,
+    REGIONS,
+)
 
 Role = Literal[
-    "regions", "closed_set", "captioner", "describer", "nouns", "phrases", "detector", "masks"
+    "regions", "closed_set", "captioner", "describer", "nouns", "phrases", "detector", "masks", "answers"
 ]  # fmt: skip
 """The names of :data:`ROLES`, for the type checker."""
 
@@ -141,6 +150,15 @@ _ROWS = (
         answers=MASKS,
         embedded=f"{_MODELS}:masks",
         hub=HubPart(),
+        may_be_empty=True,
+    ),
+    PerceptionRole(
+        "answers",
+        "answers questions about what a picture shows in a box; null for none",
+        reads=("question_id", "question", "box_xyxy_norm", "image"),
+        answers=ANSWERS,
+        embedded="evaluation.perception.embedded.answer_model:answers",
+        hub=HubPart(prompt_holds="{question}", is_greedy=True),
         may_be_empty=True,
     ),
 )

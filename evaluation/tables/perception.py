@@ -119,6 +119,17 @@ MASKS = pa.schema(
     ]
 )
 
+ANSWERS = pa.schema(
+    [
+        described("question_id", pa.string(), "the asker's own name of the question"),
+        described("answer", pa.string(), "what the judge says, in full"),
+        described(
+            "is_yes", pa.bool_(), 'whether the answer contains "Yes" or "yes", as LayoutSAM-Eval counts'
+        ),
+        *MADE_BY,
+    ]
+)
+
 NOUNS = pa.schema(
     [
         described("text_id", pa.string(), "sha256 of the caption's bytes"),

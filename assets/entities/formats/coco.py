@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from assets.entities.formats.boxes import from_xywh_px, to_xywh_px
 from assets.entities.formats.records import (
     AnnotatedCaption,
     AnnotatedEntity,
@@ -22,6 +21,7 @@ from assets.entities.formats.records import (
     safe_path,
 )
 from assets.entities.phrase_concepts import concept_of
+from evaluation.box_conventions import from_xywh_px, to_xywh_px
 from training.errors import FoundryError
 
 

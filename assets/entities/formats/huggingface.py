@@ -12,8 +12,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from assets.entities.formats.parquet_shards import SHARD_BYTES, list_shards, read_rows, write_shards
 from assets.entities.formats.records import AnnotatedImage, as_json, from_json, image_suffix
+from evaluation.tables.parquet_shards import SHARD_BYTES, list_shards, read_rows, write_shards
 
 _CAPTION = pa.struct(
     [pa.field("text", pa.string()), pa.field("model", pa.string()), pa.field("score", pa.float64())]

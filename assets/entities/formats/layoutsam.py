@@ -15,8 +15,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from assets.entities.formats.boxes import from_xyxy_px, to_xyxy_px
-from assets.entities.formats.parquet_shards import list_shards, read_rows, write_shards
 from assets.entities.formats.records import (
     AnnotatedCaption,
     AnnotatedEntity,
@@ -25,6 +23,8 @@ from assets.entities.formats.records import (
     read_json,
     safe_path,
 )
+from evaluation.box_conventions import from_xyxy_px, to_xyxy_px
+from evaluation.tables.parquet_shards import list_shards, read_rows, write_shards
 from training.errors import FoundryError
 
 PUBLISHED = "LayoutSAM"

@@ -1,14 +1,13 @@
 """LayoutSAM-Eval's own schema (CreatiLayout, arXiv 2412.03859): prompts with boxes, the image inside.
 
 Split ``test``; three list columns (``detail_region_captions``, ``region_captions``, ``bbox_list`` in pixels) are
-*strings* holding Python literals. They are written by ``repr`` and read by ``ast.literal_eval``, never evaluated; a
-string that is JSON is read, too. A missing detailed description (None) is read as the short one, as users of the data
-do.
+*strings* holding Python literals. They are written by ``repr`` and read by :mod:`evaluation.benchmarks.samples`, never
+evaluated; a string that is JSON is read, too. A missing detailed description (None) is read as the short one, as users
+of the data do.
 """
 
 from __future__ import annotations
 
-import ast
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -16,10 +15,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from assets.entities.formats.boxes import plain_numbers, to_xyxy_px
-from assets.entities.formats.layoutsam import PUBLISHED, entities_of
-from assets.entities.formats.parquet_shards import list_shards, read_rows, write_shards
-from assets.entities.formats.records import AnnotatedCaption, AnnotatedImage, image_path_of
+from assets.entities.formats.layoutsam import PUBLISHED
+from assets.entities.formats.records import (
+    AnnotatedCaption,
+    AnnotatedEntity,
+    AnnotatedImage,
+    image_path_of,
+)
+from evaluation.benchmarks.samples import image_bytes, sample_of_row
+from evaluation.box_conventions import plain_numbers, to_xyxy_px
+from evaluation.tables.parquet_shards import list_shards, read_rows, write_shards
 from training.errors import FoundryError
 
 IMAGE = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])
@@ -82,50 +87,18 @@ def read_layoutsam_eval(path: Path) -> Iterator[AnnotatedImage]:
 
 def from_eval_row(row: Mapping[str, Any], where: str) -> AnnotatedImage:
     """One row of the evaluation schema. ``where`` goes into the error."""
-    lacking = sorted(set(EVAL_SCHEMA.names) - set(row))
-    if lacking:
-        raise FoundryError(
-            f"{where}: lacks {', '.join(lacking)} of LayoutSAM-Eval's columns. Correct the file."
-        )
-    boxes = parse_list(row["bbox_list"], "bbox_list", where)
-    phrases = parse_list(row["region_captions"], "region_captions", where)
-    details = parse_list(row["detail_region_captions"], "detail_region_captions", where)
-    if not len(boxes) == len(phrases) == len(details):
-        raise FoundryError(
-            f"{where}: holds {len(boxes)} boxes, {len(phrases)} region captions and {len(details)} detailed ones; "
-            "their numbers must agree. Correct the row."
-        )
-    image = row["image"]["bytes"] if isinstance(row["image"], Mapping) else row["image"]
-    width, height = int(row["width"]), int(row["height"])
-    caption = row["global_caption"] or ""
+    if "image" not in row:
+        raise FoundryError(f"{where}: lacks image of LayoutSAM-Eval's columns. Correct the file.")
+    sample = sample_of_row(row, where)
     return AnnotatedImage(
-        sample_id=str(row["image_id"]),
-        image=image,
-        width=width,
-        height=height,
-        file_name=str(row["file_name"] or ""),
-        captions=(AnnotatedCaption(caption, PUBLISHED),) if caption else (),
-        entities=entities_of(
-            list(zip(boxes, phrases, details, strict=True)), width, height, str(row["image_id"])
-        ),
+        sample_id=sample.image_id,
+        image=image_bytes(row["image"]),
+        width=int(row["width"]),
+        height=int(row["height"]),
+        file_name=sample.file_name,
+        captions=(AnnotatedCaption(sample.caption, PUBLISHED),) if sample.caption else (),
+        entities=tuple(AnnotatedEntity(box.phrase, box.detail, box.box_xyxy_norm) for box in sample.boxes),
         source=PUBLISHED,
-    )
-
-
-def parse_list(text: str, column: str, where: str) -> list[Any]:
-    """The list that a string holds as a Python literal (or as JSON). Nothing in it is evaluated.
-
-    Raises FoundryError for anything else.
-    """
-    for parse in (ast.literal_eval, json.loads):
-        try:
-            value = parse(text)
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-            continue
-        if isinstance(value, list):
-            return value
-    raise FoundryError(
-        f"{where}: {column} is {str(text)[:80]!r}; allowed is a string that holds a list. Correct it."
     )
 
 

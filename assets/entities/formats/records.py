@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from assets.entities.formats.boxes import Box, check_box
+from evaluation.box_conventions import Box, check_box
 from training.digests import sha256_bytes
 from training.errors import FoundryError
 

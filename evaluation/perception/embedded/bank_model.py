@@ -42,14 +42,14 @@ def _worker(art: str, workplace: Workplace, how: Mapping[str, bool]) -> tuple[Fa
     """On this machine workers read the bank from the cache; to other machines its 7 MB travel along."""
     from evaluation.perception.embedded.perceiver import build_embedded_perceiver
 
-    path = _bank(workplace.bank_inputs(art), workplace.cache)
+    path = fitted_bank(workplace.bank_inputs(art), workplace.cache)
     settings = {"threads": workplace.threads, "art": art, **how}
     if workplace.workers_see_cache:
         return build_perceiver_from_file, {"bank": str(path), **settings}
     return build_embedded_perceiver, {"bank": path.read_bytes(), **settings}
 
 
-def _bank(inputs: BankInputs, cache: Path) -> Path:
+def fitted_bank(inputs: BankInputs, cache: Path) -> Path:
     """File of the fitted bank, made unless these very inputs were fitted before."""
     from evaluation.perception.embedded.bank import build_bank
 

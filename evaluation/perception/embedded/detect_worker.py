@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
-from jaxtyping import Float
 
 from evaluation.perception.embedded.grounding import ground
 from evaluation.perception.embedded.models import DETECTOR_NAME, DETECTOR_VERSION
+from evaluation.perception.embedded.sentence_similarity import SentenceSimilarity
 from evaluation.tables.perception import BOXES
-
-if TYPE_CHECKING:
-    from training.text_encoders import MiniLMEncoder
 
 
 class DetectWorker:
@@ -28,7 +22,7 @@ class DetectWorker:
         self.min_similarity = min_similarity
         self.min_score = min_score
         self.digest = digest
-        self._vectors: dict[str, Float[np.ndarray, " d"]] = {}
+        self._similarity = SentenceSimilarity()
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Boxes of every row's regions."""
@@ -53,19 +47,3 @@ class DetectWorker:
                 for index, box in enumerate(boxes)
             ]
         return pa.Table.from_pylist(rows, schema=BOXES)
-
-    def _similarity(self, first: str, second: str) -> float:
-        """Cosine of sentence vectors, each made once."""
-        self._encode([text for text in (first, second) if text not in self._vectors])
-        return float(self._vectors[first] @ self._vectors[second])
-
-    def _encode(self, texts: Sequence[str]) -> None:
-        if texts:
-            pooled = self._encoder.encode(list(texts)).pooled.astype(np.float32)
-            self._vectors.update(zip(texts, pooled, strict=True))
-
-    @cached_property
-    def _encoder(self) -> MiniLMEncoder:
-        from training.text_encoders import MiniLMEncoder
-
-        return MiniLMEncoder()

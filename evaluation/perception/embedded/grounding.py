@@ -95,6 +95,18 @@ def ground(
     return sorted(boxes, key=lambda box: (-box.name_score, -box.score, box.box_xyxy_norm))
 
 
+def likeness(phrase: str, name: str, similarity: Similarity) -> float:
+    """How far a phrase speaks of a thing of that name, in [-1, 1]: 1 where it says the name, else the cosine.
+
+    0 where both name colours and share none: "a red heart" is no "blue heart", however near the two words are.
+    """
+    asked = _take_apart(0, phrase)
+    colors = _COLORS & set(name.lower().split())
+    return (
+        0.0 if colors and asked.colors and not colors & asked.colors else _likeness(asked, name, similarity)
+    )
+
+
 def _is_object(region: Mapping[str, Any]) -> bool:
     """Words and named regions are; an unnamed region that is the whole image says that nothing was found."""
     return bool(region["text"] or region["names"]) or list(region["box_xyxy_norm"]) != [0.0, 0.0, 1.0, 1.0]

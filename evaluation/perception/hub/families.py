@@ -6,7 +6,7 @@ A new family is a row here and, where none of the workers fits, a module with a 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from training.errors import FoundryError
 from training.recipes.validation import nearest
@@ -53,6 +53,7 @@ class Family:
         generates: whether it answers in words; else decoding changes nothing.
         settings: fields of :class:`evaluation.perception.hub.settings.HubModel` that change answers in families that
             list them, and in no other.
+        refused: ``model_type`` of kindred checkpoints that cannot be loaded -> why, and what to use instead.
     """
 
     roles: Mapping[str, FamilyRole]
@@ -64,6 +65,7 @@ class Family:
     reads_text: bool = True
     generates: bool = True
     settings: tuple[str, ...] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def ignored_settings(self) -> frozenset[str]:
@@ -78,9 +80,11 @@ class Family:
 
 
 _CAPTIONER, _DESCRIBER = f"{_HUB}.captioning:HubCaptioner", f"{_HUB}.captioning:HubDescriber"
+_ANSWERER = f"{_HUB}.answering:HubAnswerer"
 _CHAT = {
     "captioner": FamilyRole(_CAPTIONER, (_CAPTION,)),
     "describer": FamilyRole(_DESCRIBER, (_DESCRIBE,)),
+    "answers": FamilyRole(_ANSWERER, ("{question}",)),
 }
 _MASKS = {"masks": FamilyRole(f"{_HUB}.masking:HubMasker")}
 
@@ -98,6 +102,7 @@ FAMILIES: dict[str, Family] = {
         {
             "captioner": FamilyRole(_CAPTIONER, ("", "a photo of")),
             "describer": FamilyRole(_DESCRIBER, ("Question: what does {phrase} look like? Answer:",)),
+            "answers": FamilyRole(_ANSWERER, ("Question: {question} Answer:",)),
         },
         {"blip-2": "Blip2ForConditionalGeneration"},
     ),
@@ -133,6 +138,19 @@ FAMILIES: dict[str, Family] = {
     # The published SAM 2 checkpoints call themselves sam2_video; Sam2Model is their part for single images.
     "sam2": Family(
         _MASKS, {"sam2": "Sam2Model", "sam2_video": "Sam2Model"}, reads_text=False, generates=False
+    ),
+    "minicpm_v": Family(
+        _CHAT,
+        {
+            "minicpmv4_6": "MiniCPMV4_6ForConditionalGeneration",
+            "minicpmv4_7": "MiniCPMV4_7ForConditionalGeneration",
+        },
+        uses_chat=True,
+        refused={
+            "minicpmv": "MiniCPM-V up to 4.5 (LayoutSAM-Eval's own judge is 2.6) has no class in transformers and would "
+            "have to run code out of its folder, which is never done. Use MiniCPM-V-4.6 or 4.7, or Qwen2.5-VL "
+            "(family 'qwen2_5_vl'), and name the judge beside its scores: they do not compare across judges."
+        },
     ),
 }
 

@@ -9,7 +9,8 @@ from typing import Any
 import pyarrow as pa
 
 from evaluation.perception.hub.settings import HUB_VERSION, HubModel
-from evaluation.tables.perception import CAPTIONS, DESCRIPTIONS
+from evaluation.perception.questions import is_yes
+from evaluation.tables.perception import ANSWERS, CAPTIONS, DESCRIPTIONS
 from training.digests import canonical_json
 
 
@@ -80,3 +81,12 @@ def descriptions_table(found: Mapping[str, tuple[str, ScoredText]], maker: Maker
         for entity_id, (prompt, answer) in found.items()
     ]
     return pa.Table.from_pylist(rows, schema=DESCRIPTIONS)
+
+
+def answers_table(found: Mapping[str, str], maker: Maker) -> pa.Table:
+    """Rows of :data:`evaluation.tables.perception.ANSWERS` from the answer to each question."""
+    rows = [
+        {"question_id": question_id, "answer": answer, "is_yes": is_yes(answer), **maker.columns()}
+        for question_id, answer in found.items()
+    ]
+    return pa.Table.from_pylist(rows, schema=ANSWERS)

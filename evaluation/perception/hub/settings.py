@@ -69,7 +69,9 @@ class HubModel(Section):
     revision: str | None = Field(default=None, description="hub id only: branch, tag or commit")
     dtype: Literal["float32", "bf16", "fp16"] = "float32"
     prompts: tuple[str, ...] | None = Field(
-        default=None, min_length=1, description="None for the family's own; may hold {phrase} or {caption}"
+        default=None,
+        min_length=1,
+        description="None for the family's own; may hold {phrase}, {caption} or {question}",
     )
     num_candidates: int = Field(
         default=1, ge=1, le=64, description="captions an image, dealt over the prompts"

@@ -1,4 +1,4 @@
-"""The same captions through vLLM, where it is installed: its engine batches by itself and is many times faster.
+"""The same captions and answers through vLLM, where it is installed: its engine batches by itself and is many times faster.
 
 What is asked and what is made of the answers is here as plain functions. The answers differ from those of
 ``transformers`` (other kernels, another sampler), which is why ``engine`` is part of the digest; vLLM's own sampling
@@ -17,11 +17,23 @@ import pyarrow as pa
 
 from evaluation.perception.hub.families import FAMILIES
 from evaluation.perception.hub.images import crop, open_image
-from evaluation.perception.hub.rows import Maker, ScoredText, captions_table, descriptions_table
+from evaluation.perception.hub.rows import (
+    Maker,
+    ScoredText,
+    answers_table,
+    captions_table,
+    descriptions_table,
+)
 from evaluation.perception.hub.settings import HubModel
 from training.digests import sha256_bytes
 from training.errors import FoundryError
 
+_UNITS = {
+    "captioner": ("sample", "sample_id", ""),
+    "describer": ("entity", "entity_id", "phrase"),
+    "answers": ("question", "question_id", "question"),
+}
+"""By role: what a row is about, the column with its name, and the column that fills the prompt about a box."""
 SEED_BITS = 31  # vLLM hands seeds to samplers that take 32-bit ones
 
 
@@ -110,14 +122,14 @@ def questions(rows: pa.Table, settings: HubModel, role: str) -> list[Question]:
     """What is asked about the rows of a batch, by role. Raises FoundryError naming the unit of a broken image."""
     asked = []
     prompts, counts = settings.prompts_for(role), settings.candidates_per_prompt(role)
+    kind, key, filled = _UNITS[role]
     for row in rows.to_pylist():
-        unit = row["sample_id"] if role == "captioner" else row["entity_id"]
-        image = open_image(
-            row["image"], f"{'sample' if role == 'captioner' else 'entity'} {unit}", settings.max_image_side
-        )
-        if role == "describer":
-            image = crop(image, row["box_xyxy_norm"], settings.crop_margin)
-            asked.append(Question(unit, prompts[0].replace("{phrase}", row["phrase"]), image, 1))
+        unit = row[key]
+        image = open_image(row["image"], f"{kind} {unit}", settings.max_image_side)
+        if filled:
+            margin = settings.crop_margin if role == "describer" else 0.0
+            part = crop(image, row["box_xyxy_norm"], margin)
+            asked.append(Question(unit, prompts[0].replace(f"{{{filled}}}", row[filled]), part, 1))
             continue
         asked += [
             Question(unit, prompt, image, count)
@@ -141,6 +153,8 @@ def table(
         return descriptions_table(
             {question.unit: (question.prompt, texts[0]) for question, texts in pairs}, maker
         )
+    if role == "answers":
+        return answers_table({question.unit: texts[0].text for question, texts in pairs}, maker)
     found: dict[str, list[tuple[str, ScoredText]]] = {unit: [] for unit in rows["sample_id"].to_pylist()}
     for question, texts in pairs:
         found[question.unit] += [(question.prompt, text) for text in texts]
@@ -173,9 +187,9 @@ class VllmWorker:
 
 def build_vllm_worker(folder: Path, settings: HubModel, role: str, maker: Maker) -> VllmWorker:
     """A worker with an engine of its own. Raises FoundryError where vLLM is missing or the role is not for it."""
-    if role not in ("captioner", "describer"):
+    if role not in _UNITS:
         raise FoundryError(
-            f"'engine' is 'vllm', which serves captioner and describer, not '{role}'; use 'transformers'."
+            f"'engine' is 'vllm', which serves {', '.join(_UNITS)}, not '{role}'; use 'transformers'."
         )
     if not FAMILIES[settings.family].reads_images:
         raise FoundryError(f"family '{settings.family}' reads no images; give a captioning family.")

@@ -65,16 +65,24 @@ def check_checkpoint(folder: Path, family: str) -> dict[str, Any]:
 
     Raises FoundryError where the configuration is missing or of another family, or the weights are pickles.
     """
-    config = _read_config(folder / "config.json")
+    config = read_config(folder / "config.json")
     classes = FAMILIES[family].classes
     model_type = str(config.get("model_type", ""))
     if classes and model_type not in classes:
+        if model_type in FAMILIES[family].refused:
+            raise FoundryError(f"{folder}: {FAMILIES[family].refused[model_type]}")
         other = next((name for name, entry in FAMILIES.items() if model_type in entry.classes), None)
         raise FoundryError(
             f"{folder / 'config.json'}: model_type is '{model_type}', but family '{family}' loads "
             f"{' or '.join(sorted(classes))}. "
             + (f"Set family to '{other}'." if other else "Give a checkpoint of that family.")
         )
+    require_safetensors(folder)
+    return config
+
+
+def require_safetensors(folder: Path) -> None:
+    """Raise FoundryError for a folder whose weights are pickles, or that has none."""
     if not any(folder.glob("*.safetensors")):
         pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
         found = f"only {', '.join(pickles)}, which can run code when loaded" if pickles else "none"
@@ -82,10 +90,10 @@ def check_checkpoint(folder: Path, family: str) -> dict[str, Any]:
             f"{folder}: weights must be *.safetensors files; found {found}. Convert them with save_pretrained, or "
             "take a revision that has safetensors."
         )
-    return config
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
+    """A checkpoint's config.json. Raises FoundryError where it is missing or no JSON object."""
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:

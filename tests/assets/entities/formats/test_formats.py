@@ -16,9 +16,9 @@ import pytest
 from PIL import Image
 
 from assets.entities.formats import coco, huggingface, layoutsam, layoutsam_eval, webdataset
-from assets.entities.formats.parquet_shards import list_shards
 from assets.entities.formats.records import AnnotatedCaption, AnnotatedEntity, AnnotatedImage
 from evaluation.perception.run_lengths import decode_mask
+from evaluation.tables.parquet_shards import list_shards
 from tests.assets.entities.formats.makers import STRANGE, image_bytes, records
 from training.errors import FoundryError
 
@@ -183,20 +183,6 @@ def test_layoutsam_evaluation_schema(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert list(layoutsam_eval.read_layoutsam_eval(tmp_path)) == expected
     assert layoutsam.layoutsam_kind(tmp_path) == "layoutsam-eval"
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [("['a', \"it's\"]", ["a", "it's"]), ('["a", null]', ["a", None]), ("[None]", [None]), ("[]", [])],
-)
-def test_lists_that_are_strings(text: str, value: list[Any]) -> None:
-    assert layoutsam_eval.parse_list(text, "region_captions", "row 0") == value
-
-
-@pytest.mark.parametrize("text", ["__import__('os').getpid()", "{'a': 1}", "", "[1", "[" * 5000])
-def test_strings_that_are_no_lists(text: str) -> None:
-    with pytest.raises(FoundryError, match="row 4: bbox_list is"):
-        layoutsam_eval.parse_list(text, "bbox_list", "row 4")
 
 
 def test_coco_round_trip(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.metrics.layout_questions import attributes_of
 from evaluation.perception.embedded.descriptions import Look, describe, look_at_crop, matching_region
+from evaluation.perception.questions import attributes_of
 from evaluation.perception.run_lengths import decode_mask
 from evaluation.tables.perception import DESCRIPTIONS, MASKS
 from tests.evaluation.perception.composites import background, paste, png

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from evaluation.metrics.layout_questions import attributes_of
 from evaluation.perception.embedded.colors import two_colors
 from evaluation.perception.embedded.shape_and_texture import SHAPES, TEXTURES, shape_word, texture_word
+from evaluation.perception.questions import attributes_of
 
 SIDE = 48
 Y, X = np.mgrid[:SIDE, :SIDE] - SIDE / 2 + 0.5

@@ -231,6 +231,43 @@ def florence2(folder: Path) -> Path:
     return save(folder, transformers.Florence2ForConditionalGeneration(config), processor)
 
 
+def minicpm_v(folder: Path) -> Path:
+    """MiniCPM-V 4.6: windows in the vision tower, slices of large images, Qwen3.5's linear attention."""
+    named = {
+        "image_token": "<|image_pad|>", "video_token": "<|video_pad|>", "image_start_token": "<image>",
+        "image_end_token": "</image>", "slice_start_token": "<slice>", "slice_end_token": "</slice>",
+        "image_id_start_token": "<image_id>", "image_id_end_token": "</image_id>",
+    }  # fmt: skip
+    tokenizer = byte_tokenizer(list(named.values()), extra_special_tokens=named)
+    text = {
+        "vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16, "max_position_embeddings": 2048,
+        "linear_key_head_dim": 8, "linear_value_head_dim": 8, "linear_num_key_heads": 2,
+        "linear_num_value_heads": 2, "layer_types": ["linear_attention", "full_attention"],
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5,
+                            "mrope_section": [2, 1, 1], "mrope_interleaved": True},
+        "pad_token_id": tokenizer.pad_token_id, "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id, "model_type": "qwen3_5_text",
+    }  # fmt: skip
+    config = transformers.MiniCPMV4_6Config(
+        text_config=text,
+        vision_config={"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+                       "num_attention_heads": 2, "image_size": 56, "patch_size": 14, "insert_layer_id": 0},
+        insert_layer_id=0, image_size=56,
+        image_token_id=tokenizer.convert_tokens_to_ids("<|image_pad|>"),
+        video_token_id=tokenizer.convert_tokens_to_ids("<|video_pad|>"),
+    )  # fmt: skip
+    processor = transformers.MiniCPMV4_6Processor(
+        image_processor=transformers.MiniCPMV4_6ImageProcessor(
+            patch_size=14, scale_resolution=112, max_slice_nums=2
+        ),
+        video_processor=transformers.MiniCPMV4_6VideoProcessor(patch_size=14, scale_resolution=112),
+        tokenizer=tokenizer,
+        chat_template=CHAT.replace("IMAGE", "<|image_pad|>"),
+    )
+    return save(folder, transformers.MiniCPMV4_6ForConditionalGeneration(config), processor)
+
+
 CAPTIONERS = {
     "smolvlm": smolvlm,
     "qwen2_vl": qwen2_vl,

@@ -1,14 +1,15 @@
-"""The questions of LayoutSAM-Eval, and the attribute words that descriptions are searched for.
+"""The questions of LayoutSAM-Eval (CreatiLayout, arXiv 2412.03859), and the attribute words that descriptions are searched for.
 
-A vision-language model is shown the crop of a generated picture at an entity's box: first whether the entity is there
-(spatial), then, only where it is, whether colour, texture and shape agree with the detailed description. Hits are
-summed over all boxes, so that an attribute can never score above spatial (CreatiLayout, LayoutSAM-Eval).
+A judge is shown the crop of a generated picture at an entity's box: first whether the entity is there (spatial), then
+whether colour, texture and shape agree with the detailed description. How answers become scores is in
+:mod:`evaluation.benchmarks.layoutsam_eval`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 from evaluation.perception.embedded.colors import COLOR_WORDS
@@ -80,6 +81,8 @@ ATTRIBUTE_WORDS: Mapping[Attribute, Mapping[str, str]] = {
     "shape": _SHAPES,
 }
 
+SPATIAL = "spatial"
+"""What the first question about a box asks for."""
 _STRICT = 'Strictly answer with "Yes" or "No", without any irrelevant words.'
 
 
@@ -120,48 +123,40 @@ def attribute_question(region: str, attribute: str, detail: str) -> str:
     )
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What a question asks: ``about`` is :data:`SPATIAL` or an attribute, ``detail`` is empty where it is spatial."""
+
+    about: str
+    region: str
+    detail: str = ""
+
+
+_SPATIAL_FORM = re.compile(
+    r'Is the subject "(?P<region>.*)" present in the image\? ' + re.escape(_STRICT), re.DOTALL
+)
+_ATTRIBUTE_FORM = re.compile(
+    r'Is the subject in "(?P<region>.*)" in the image consistent with the (?P<about>'
+    + "|".join(ATTRIBUTES)
+    + r') described in the detailed description: "(?P<detail>.*)"\? '
+    + re.escape(_STRICT)
+    + r' If the (?P=about) is not mentioned in the detailed description, the answer is "Yes"\.',
+    re.DOTALL,
+)
+
+
+def read_question(question: str) -> Asked | None:
+    """What one of the questions above asks, for judges that are no language models; None for any other question."""
+    if found := _SPATIAL_FORM.fullmatch(question):
+        return Asked(SPATIAL, found["region"])
+    if found := _ATTRIBUTE_FORM.fullmatch(question):
+        return Asked(found["about"], found["region"], found["detail"])
+    return None
+
+
 def is_yes(answer: str) -> bool:
     """Whether an answer counts as a hit: it contains "Yes" or "yes", as the published script has it."""
     return "Yes" in answer or "yes" in answer
-
-
-def crop_box_px(box_xyxy_norm: Sequence[float], width: int, height: int) -> tuple[int, int, int, int]:
-    """Where to crop a generated picture: x1, y1, x2, y2 in *its own* pixels, at least one pixel wide and high.
-
-    The published script scales boxes by a constant (1024 or 512); on a picture of another size it then asks about the
-    wrong places, and spatial falls from 0.925 to 0.318. Width and height are therefore the picture's own.
-
-    Raises FoundryError for an empty picture or a box out of order or range.
-    """
-    x1, y1, x2, y2 = box_xyxy_norm
-    if width < 1 or height < 1:
-        raise FoundryError(f"crop: the picture is {width} x {height} pixels; at least 1 x 1 is needed")
-    if not (0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1):
-        raise FoundryError(
-            f"crop: box is {[x1, y1, x2, y2]}; allowed is x1 < x2, y1 < y2 in [0, 1]. Give normalised corners."
-        )
-    left, top = min(int(x1 * width), width - 1), min(int(y1 * height), height - 1)
-    right, bottom = (
-        min(width, max(left + 1, round(x2 * width))),
-        min(height, max(top + 1, round(y2 * height))),
-    )
-    return left, top, right, bottom
-
-
-def scores_of(hits: Sequence[Mapping[str, bool]]) -> dict[str, float]:
-    """Spatial, colour, texture and shape in [0, 1] over all boxes: an attribute counts only where spatial does.
-
-    ``hits`` holds for every box the keys ``spatial`` and, where that is true, ``color``, ``texture`` and ``shape``.
-    Raises FoundryError for no boxes: their score is not zero but unknown.
-    """
-    if not hits:
-        raise FoundryError(
-            "layout scores: found no boxes; at least one is needed. Check the benchmark's rows."
-        )
-    counted = {"spatial": sum(hit["spatial"] for hit in hits)}
-    for attribute in ATTRIBUTES:
-        counted[attribute] = sum(hit["spatial"] and hit.get(attribute, False) for hit in hits)
-    return {name: count / len(hits) for name, count in counted.items()}
 
 
 def _without_slashes(text: str) -> str:

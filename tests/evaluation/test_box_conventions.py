@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assets.entities.formats import boxes
-from assets.entities.formats.boxes import Box
+from evaluation import box_conventions as boxes
+from evaluation.box_conventions import Box
 from training.errors import FoundryError
 
 SIZES = st.tuples(st.integers(8, 5000), st.integers(8, 5000))

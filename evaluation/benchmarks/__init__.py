@@ -1,0 +1,1 @@
+"""Published protocols, over pictures that anybody made."""

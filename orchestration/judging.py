@@ -1,0 +1,78 @@
+"""The models that score a layout benchmark, out of a profile or by path, in this process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from assets.graph.interfaces import PerceptionModel
+from evaluation.benchmarks.detections import Detector
+from evaluation.benchmarks.layoutsam_eval import Judge
+from evaluation.perception.role_models import BatchFunction
+from orchestration.perception_profile import PerceptionProfile
+from orchestration.profile import load_profile
+from orchestration.resources.perception import ProfilePerception
+from orchestration.workspace import Workspace
+from training.errors import FoundryError
+
+JUDGE_TOKENS = 16
+"""Tokens of an answer of a judge by path: it is asked for one word."""
+
+
+class Judging:
+    """A profile's judge and detector.
+
+    Args:
+        place: whose profile, and whose cache of fitted banks and digests.
+        judge: name of one of the profile's models, or folder or hub id; None for what the profile names.
+        family: of a judge by path, one of :data:`evaluation.perception.hub.families.FAMILIES`.
+        dtype: of a judge by path.
+    """
+
+    def __init__(self, place: Workspace, judge: str | None, family: str, dtype: str) -> None:
+        profile = load_profile(place.profile)
+        section, self._settings = _section(profile.perception, judge, family, dtype)
+        self._perception = ProfilePerception(
+            section, profile.world_path, place.root / "cache", profile.compute.threads_per_worker
+        )
+
+    def judge(self) -> Judge:
+        """Who answers, loaded. Raises FoundryError where the profile names none, and for a checkpoint that cannot be loaded."""
+        model = self._require("answers", "name one with --judge, or in profile.yaml: perception.answers")
+        return Judge(model.name, model.digest, _worker(model), self._settings)
+
+    def detector(self) -> Detector:
+        """What finds boxes, loaded, with what looks for it where it reads regions."""
+        model = self._require("detector", "name one in profile.yaml: perception.detectors")
+        reads = "regions" in model.reads
+        looking = self._require("regions", "name one in profile.yaml: perception.regions") if reads else None
+        return Detector(model.name, _worker(model), None if looking is None else _worker(looking))
+
+    def _require(self, role: str, remedy: str) -> PerceptionModel:
+        model = self._perception.model(role)
+        if model is None:
+            raise FoundryError(f"the profile's role '{role}' is empty; {remedy}")
+        return model
+
+
+def _section(
+    profile: PerceptionProfile, judge: str | None, family: str, dtype: str
+) -> tuple[PerceptionProfile, dict[str, Any]]:
+    """The profile's perception with the judge in it, and the judge's settings as they are told."""
+    if judge is None:
+        names = profile.model_dump()["answers"]
+        return profile, dict(profile.models.get(names, {})) if names else {}
+    if judge in profile.models:
+        return profile.model_copy(update={"answers": judge}), dict(profile.models[judge])
+    settings = {
+        "family": family, "path": judge, "dtype": dtype, "decoding": {"mode": "greedy", "max_new_tokens": JUDGE_TOKENS}
+    }  # fmt: skip
+    name = Path(judge).name
+    models = {**profile.models, name: settings}
+    return profile.model_copy(update={"models": models, "answers": name}), settings
+
+
+def _worker(model: PerceptionModel) -> BatchFunction:
+    worker = model.worker()
+    answer: BatchFunction = worker.factory(**worker.kwargs)
+    return answer
