@@ -5,15 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from assets.graph.interfaces import PerceptionModel
+from assets.layout.judging import detector_of, judge_of
 from evaluation.benchmarks.detections import Detector
 from evaluation.benchmarks.layoutsam_eval import Judge
-from evaluation.perception.role_models import BatchFunction
 from orchestration.perception_profile import PerceptionProfile
 from orchestration.profile import load_profile
 from orchestration.resources.perception import ProfilePerception
 from orchestration.workspace import Workspace
-from training.errors import FoundryError
 
 JUDGE_TOKENS = 16
 """Tokens of an answer of a judge by path: it is asked for one word."""
@@ -38,21 +36,11 @@ class Judging:
 
     def judge(self) -> Judge:
         """Who answers, loaded. Raises FoundryError where the profile names none, and for a checkpoint that cannot be loaded."""
-        model = self._require("answers", "name one with --judge, or in profile.yaml: perception.answers")
-        return Judge(model.name, model.digest, _worker(model), self._settings)
+        return judge_of(self._perception, self._settings)
 
     def detector(self) -> Detector:
         """What finds boxes, loaded, with what looks for it where it reads regions."""
-        model = self._require("detector", "name one in profile.yaml: perception.detectors")
-        reads = "regions" in model.reads
-        looking = self._require("regions", "name one in profile.yaml: perception.regions") if reads else None
-        return Detector(model.name, _worker(model), None if looking is None else _worker(looking))
-
-    def _require(self, role: str, remedy: str) -> PerceptionModel:
-        model = self._perception.model(role)
-        if model is None:
-            raise FoundryError(f"the profile's role '{role}' is empty; {remedy}")
-        return model
+        return detector_of(self._perception)
 
 
 def _section(
@@ -70,9 +58,3 @@ def _section(
     name = Path(judge).name
     models = {**profile.models, name: settings}
     return profile.model_copy(update={"models": models, "answers": name}), settings
-
-
-def _worker(model: PerceptionModel) -> BatchFunction:
-    worker = model.worker()
-    answer: BatchFunction = worker.factory(**worker.kwargs)
-    return answer

@@ -40,15 +40,15 @@ RELOADS = ModelCheck(
 class ModelAsset:
     """An asset of the group ``models``: its body, whose name it has, the class of its run config, and its checks.
 
-    ``in_pool`` says that it takes a place of the pool that guards this machine. ``looks_by``: the role of perception that it
-    asks, whose model is an input then; None where it asks none, or is none the worse for another.
+    ``in_pool`` says that it takes a place of the pool that guards this machine. ``looks_by``: roles of perception that it asks,
+    whose models are inputs then.
     """
 
     body: Callable[..., Any]
     config: type[Any]
     checks: tuple[ModelCheck, ...] = ()
     in_pool: bool = False
-    looks_by: Role | None = None
+    looks_by: tuple[Role, ...] = ()
 
     @property
     def name(self) -> str:

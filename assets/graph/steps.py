@@ -243,7 +243,14 @@ _ALL = (
         ("ray", "pytorch", "huggingface"),
         parents=("backbone", "teacher_backbone"),
     ),
-    Step("layout_evaluation", "models", 1, (*LAYOUT_MODELS, "landed_images"), None, ("pytorch", "parquet")),
+    Step(
+        "layout_evaluation",
+        "models",
+        1,
+        (*LAYOUT_MODELS, "landed_images", "entity_annotations"),
+        None,
+        ("pytorch", "parquet"),
+    ),
     Step(
         "pruning_comparison",
         "models",

@@ -26,4 +26,8 @@ class ShippedLayoutModelConfig(ShippedConfig, FollowingConfig):
 
 
 class LayoutEvaluationConfig(dg.Config):
-    """``layout_evaluation`` has no settings: it holds together what layout models drew."""
+    """Settings of ``layout_evaluation``, which holds together what layout models drew."""
+
+    agreement_pictures: int = Field(
+        64, description="real pictures about which the judge is asked what is known", ge=1
+    )

@@ -13,7 +13,11 @@ from assets.models.children import prepare_child
 from assets.models.configs import resolved_config
 from assets.models.parents import named_versions
 from assets.models.training_runs import publish, run_metadata
+from evaluation.perception.roles import Role
 from evaluation.tables.scores import LAYOUT_EVALUATION
+
+LOOKED_BY: tuple[Role, ...] = ("closed_set", "answers", "detector", "regions")
+"""Roles of perception that ``layout_evaluation`` asks."""
 
 
 def shipped_layout_model(
@@ -118,23 +122,35 @@ def layout_evaluation(
 ) -> dg.MaterializeResult:
     """All layout models side by side: how many objects each puts where boxes say, and whether they follow exchanged boxes.
 
-    Every model draws the same held-out layouts from the same noise, so that two are held together picture by picture.
+    Every model draws the same held-out layouts from the same noise, so that two are held together picture by picture. With a
+    model in perception's role `answers` LayoutSAM-Eval's questions are asked about every box (all answers are kept in the
+    table `layout_answers`), and the judge is asked about real pictures, whose truth is known.
     """
     from assets.layout.evaluation import (
+        Judges,
         compared_models,
         evaluation_markdown,
         evaluation_of,
         evaluation_sheet,
+        keep_answers,
     )
+    from assets.layout.questions import agreement_markdown, agreement_on_real
 
     step, perception = STEPS["layout_evaluation"], surroundings.perception
-    inputs = model_inputs(perception, "closed_set")
+    inputs = {name: value for role in LOOKED_BY for name, value in model_inputs(perception, role).items()}
     provenance = provenance_of(store, step, None, config.model_dump(), inputs)
-    models, looking = compared_models(store, perception), perception.model("closed_set")
+    judges, looking = Judges.of(store, perception), perception.model("closed_set")
+    models = compared_models(store, judges)
     table = evaluation_of(models, looking.name if looking else "")
+    keep_answers(store, models, provenance)
     manifest = store.write_table(step.name, table, provenance)
     metadata: dict[str, Any] = {"comparison": dg.MetadataValue.md(evaluation_markdown(table))}
     sheet = evaluation_sheet(store, models)
     if sheet is not None:
         metadata["samples"] = picture(sheet, "the same layouts by every model, boxes as they were told")
+    if judges.judge is not None and judges.truth and models:
+        asked = models[0].sample_ids[: config.agreement_pictures]
+        agreement = agreement_on_real(store, judges.truth, asked, judges.judge)
+        store.write_table("judge_agreement", agreement, provenance)
+        metadata["judge_agreement"] = dg.MetadataValue.md(agreement_markdown(agreement))
     return materialized(store, manifest, metadata, schema=LAYOUT_EVALUATION)

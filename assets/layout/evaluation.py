@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
@@ -13,25 +13,44 @@ from jaxtyping import Int
 
 from assets.graph.interfaces import Perception, Store
 from assets.graph.steps import LAYOUT_MODELS
+from assets.graph.versions import Provenance
 from assets.layout.held_out import branch_of_folder
+from assets.layout.judging import judge_of
+from assets.layout.questions import Details, asked_of, box_figures, counts_of_answers, details_of
 from assets.layout.scores import PICTURES_SHOWN, SheetRow, sheet_of_rows
 from assets.layout.seen import DrawnLayouts, any_wanted, told_boxes, truth_of_scenes
 from assets.pages.markdown import markdown_table
 from assets.pages.measures import interval_of
 from assets.pages.tables import Column, Table
+from evaluation.benchmarks.layoutsam_eval import Judge, ask
 from evaluation.intervals import Interval, status_of
 from evaluation.metrics.objects_in_box import counts_in_box, share_in_box
 from evaluation.metrics.placement import ratio_over_pictures
+from evaluation.metrics.scene_truth import Truth
 from evaluation.tables.scores import LAYOUT_EVALUATION
 
 Counts = Int[np.ndarray, "n 2"]
 TOLD, FOLLOWED = "objects_in_box", "objects_follow_boxes"
-TITLES: Mapping[str, str] = {TOLD: "in their box", FOLLOWED: "follow exchanged boxes"}
+TITLES: Mapping[str, str] = {
+    TOLD: "in their box",
+    FOLLOWED: "follow exchanged boxes",
+    "spatial": "spatial",
+    "color": "colour",
+    "texture": "texture",
+    "shape": "shape",
+    "iou_recall_50": "IoU recall at .5",
+    "box_ap_50": "AP at .5",
+    "box_ap": "AP",
+    "count": "count",
+}
+"""Metrics of a layout model in the order of their columns: perception against hidden truth, answers of the judge
+(LayoutSAM-Eval), and boxes of the detector against told ones."""
 
 
 @dataclass(frozen=True)
 class Compared:
-    """A layout model with what it drew, and objects in their box and objects wanted by metric, a row a picture."""
+    """A layout model with what it drew: by metric, hits and what was asked for, a row a picture; and what is no share of
+    pictures' own counts. ``answers``: of LayoutSAM-Eval, None where nobody answers."""
 
     kind: str
     recipe: str
@@ -39,6 +58,8 @@ class Compared:
     digest: str
     drawn: DrawnLayouts
     counts: Mapping[str, Counts] = field(default_factory=dict)
+    figures: Mapping[str, Interval] = field(default_factory=dict)
+    answers: pa.Table | None = None
 
     @property
     def sample_ids(self) -> list[str]:
@@ -46,32 +67,67 @@ class Compared:
         return self.drawn.layouts.sample_ids
 
 
-def compared_models(store: Store, perception: Perception) -> list[Compared]:
+@dataclass(frozen=True)
+class Judges:
+    """Who looks at the pictures, and the hidden truth that scores what they say."""
+
+    perception: Perception
+    truth: Mapping[str, Truth]
+    details: Details
+    judge: Judge | None
+
+    @classmethod
+    def of(cls, store: Store, perception: Perception) -> Judges:
+        """The profile's; nobody answers questions where the role is empty."""
+        judge = None if perception.model("answers") is None else judge_of(perception)
+        return cls(perception, truth_of_scenes(store, perception), details_of(store), judge)
+
+
+def compared_models(store: Store, judges: Judges) -> list[Compared]:
     """Every published layout model whose held-out layouts are drawn, shipped ones first."""
-    truth, found = truth_of_scenes(store, perception), []
+    found = []
     for kind in LAYOUT_MODELS:
         for key in store.partitions(kind):
             drawn = DrawnLayouts.read(store, kind, key)
-            if drawn is None:
-                continue
-            counts: dict[str, Counts] = {}
-            if truth and any_wanted(drawn, truth):
-                told = told_boxes(drawn, truth, perception)
-                counts = {
-                    TOLD: counts_in_box(told.sample_ids, told.told, told.found_told),
-                    FOLLOWED: counts_in_box(told.sample_ids, told.exchanged, told.found_exchanged),
-                }
-            branch = branch_of_folder(store.local_folder(kind, key, require_gate=True))
-            found.append(Compared(kind, key, branch, store.require(kind, key).digest, drawn, counts))
+            if drawn is not None:
+                branch = branch_of_folder(store.local_folder(kind, key, require_gate=True))
+                digest = store.require(kind, key).digest
+                found.append(_judged(Compared(kind, key, branch, digest, drawn), judges))
     return found
+
+
+def _judged(model: Compared, judges: Judges) -> Compared:
+    drawn, counts, answers = model.drawn, dict[str, Counts](), None
+    figures: Mapping[str, Interval] = {}
+    if judges.truth and any_wanted(drawn, judges.truth):
+        told = told_boxes(drawn, judges.truth, judges.perception)
+        counts[TOLD] = counts_in_box(told.sample_ids, told.told, told.found_told)
+        counts[FOLLOWED] = counts_in_box(told.sample_ids, told.exchanged, told.found_exchanged)
+    samples = asked_of(drawn, judges.details)
+    if judges.judge is not None:
+        answers = ask(samples, drawn.encoded("told"), judges.judge)
+        counts |= counts_of_answers(answers, model.sample_ids)
+    if judges.perception.model("detector") is not None:
+        figures = box_figures(drawn, samples, judges.perception)
+    return replace(model, counts=counts, figures=figures, answers=answers)
+
+
+def keep_answers(store: Store, models: Sequence[Compared], provenance: Provenance) -> None:
+    """Store every answer of the judge about every box, a partition a model."""
+    for model in models:
+        if model.answers is not None:
+            store.write_table("layout_answers", model.answers, provenance, model.recipe)
 
 
 def evaluation_of(models: Sequence[Compared], judged_by: str) -> pa.Table:
     """Rows of :data:`evaluation.tables.scores.LAYOUT_EVALUATION`: each model by each metric, then every two held together."""
     rows = [
-        _row(model, metric, share_in_box(counts), judged_by)
+        _row(model, metric, found, judged_by)
         for model in models
-        for metric, counts in model.counts.items()
+        for metric, found in (
+            *((name, share_in_box(counts)) for name, counts in model.counts.items()),
+            *model.figures.items(),
+        )
     ]
     for first, second in combinations(models, 2):
         rows += list(_contrasts(first, second, judged_by))
@@ -109,19 +165,13 @@ def _row(model: Compared, metric: str, found: Interval, judged_by: str) -> dict[
         "value": found.value,
         "value_low": found.low,
         "value_high": found.high,
-        "num_objects": int(model.counts[metric][:, 1].sum()),
+        "num_objects": int(model.counts[metric][:, 1].sum()) if metric in model.counts else None,
         "num_pictures": len(model.sample_ids),
         "judged_by": judged_by,
         "model_digest": model.digest,
     }
 
 
-MODEL_COLUMNS = (
-    Column("Layout model"),
-    Column("Branch"),
-    *(Column(title, ".3f", note="95 %") for title in TITLES.values()),
-    Column("objects", ","),
-)
 CONTRAST_COLUMNS = (
     Column("First"),
     Column("Second"),
@@ -138,21 +188,29 @@ def evaluation_tables(table: pa.Table) -> list[Table]:
     for row in rows:
         if row["what"] == "model":
             of_models.setdefault(row["recipe"], {})[row["metric"]] = row
+    measured = [name for name in TITLES if any(name in found for found in of_models.values())]
+    columns = [Column("Layout model"), Column("Branch")]
+    columns += [Column(TITLES[name], ".3f", note="95 %") for name in measured]
     models = [
         (
             recipe,
-            found[TOLD]["branch"],
-            *(interval_of(found[metric], "value") for metric in TITLES),
-            found[TOLD]["num_objects"],
+            next(iter(found.values()))["branch"],
+            *(interval_of(found[name], "value") if name in found else None for name in measured),
         )
         for recipe, found in of_models.items()
     ]
     contrasts = [
-        (row["recipe"], row["other"], TITLES[row["metric"]], interval_of(row, "value"), row["status"])
+        (
+            row["recipe"],
+            row["other"],
+            TITLES.get(row["metric"], row["metric"]),
+            interval_of(row, "value"),
+            row["status"],
+        )
         for row in rows
         if row["what"] == "contrast"
     ]
-    return [Table(MODEL_COLUMNS, models), *([Table(CONTRAST_COLUMNS, contrasts)] if contrasts else [])]
+    return [Table(columns, models), *([Table(CONTRAST_COLUMNS, contrasts)] if contrasts else [])]
 
 
 def evaluation_markdown(table: pa.Table) -> str:
@@ -161,8 +219,9 @@ def evaluation_markdown(table: pa.Table) -> str:
         return "No layout model drew layouts whose objects are known, so that only the pictures tell."
     first = table.to_pylist()[0]
     about = (
-        f"{first['num_pictures']} held-out layouts, the same noise for all. Recognised by {first['judged_by']}; differences are "
-        "paired by picture."
+        f"{first['num_pictures']} held-out layouts, the same noise for all. In their box: recognised by {first['judged_by']}. "
+        "Spatial to shape: LayoutSAM-Eval's questions to the judge named below; IoU recall, AP and count: what the detector "
+        "finds of the phrases, against the told boxes. Differences are paired by picture."
     )
     return "\n\n".join([*(markdown_table(part) for part in evaluation_tables(table)), about])
 

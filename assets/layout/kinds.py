@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from assets.graph.model_kinds import RELOADS, ModelAsset, ModelCheck, ModelKind, ProfileFiles
 from assets.layout.configs import LayoutEvaluationConfig, LayoutModelConfig, ShippedLayoutModelConfig
-from assets.layout.definitions import layout_evaluation, layout_model, shipped_layout_model
+from assets.layout.definitions import LOOKED_BY, layout_evaluation, layout_model, shipped_layout_model
 from assets.layout.shipped import load_shipped_layout_models
 from assets.models.phases import STUDENTS
 from assets.models.recipe_files import recipes_of_children
@@ -45,5 +45,5 @@ LAYOUT_MODEL = ModelKind(
     stage="layout",
     phases=("layout models",),
     trained=True,
-    companions=(ModelAsset(layout_evaluation, LayoutEvaluationConfig, looks_by="closed_set"),),
+    companions=(ModelAsset(layout_evaluation, LayoutEvaluationConfig, looks_by=LOOKED_BY),),
 )

@@ -60,6 +60,11 @@ class DrawnLayouts:
         )
         return HeldOutLayouts(rows, layouts)
 
+    def encoded(self, way: Way) -> dict[str, bytes]:
+        """The pictures of one way as PNG, by sample."""
+        rows = self.of(way)
+        return dict(zip(rows["sample_id"].to_pylist(), rows["image"].to_pylist(), strict=True))
+
     def found(self, perception: Perception, way: Way) -> dict[str, list[Found]]:
         """What perception finds in the pictures of one way, by sample."""
         return look_at(self.images(way), self.layouts.sample_ids, perception, "closed_set")

@@ -70,8 +70,11 @@ def other_inputs(name: str, config: dg.Config, surroundings: Surroundings) -> Ma
     """Digests of what these assets read from outside the graph, who looks at pictures for them among it."""
     kinds = surroundings.models.recipes.kinds
     assets = {asset.name: asset for kind in kinds for asset in (kind.main, *kind.companions)}
-    role = assets[name].looks_by if name in assets else None
-    return {**configs.other_inputs(name, surroundings.models), **model_inputs(surroundings.perception, role)}
+    seen = [
+        model_inputs(surroundings.perception, role)
+        for role in (assets[name].looks_by if name in assets else ())
+    ]
+    return {**configs.other_inputs(name, surroundings.models), **{key: of[key] for of in seen for key in of}}
 
 
 def build_definitions(

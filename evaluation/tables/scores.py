@@ -177,7 +177,12 @@ LAYOUT_EVALUATION = pa.schema(
         described("value", pa.float64(), "of a model; of a contrast the first's minus the second's"),
         *bounds("value"),
         described("status", pa.string(), "of a contrast: holds, fails or inside the noise", nullable=True),
-        described("num_objects", pa.int32(), "told objects that the hidden truth names"),
+        described(
+            "num_objects",
+            pa.int32(),
+            "what the share is of, null where the figure is none of a count",
+            nullable=True,
+        ),
         described("num_pictures", pa.int32(), "held-out layouts"),
         described("judged_by", pa.string(), "name of the recogniser"),
         described("model_digest", pa.string(), "content digest of the model's folder"),
