@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -68,7 +68,7 @@ class LayoutModel:
     encoder: TextEncoder
 
     @classmethod
-    def load(cls, folder: Path, settings: EncoderSettings) -> Self:
+    def load(cls, folder: Path, settings: EncoderSettings) -> LayoutModel:
         """Load a pipeline folder; texts are encoded by the encoder of ``settings``.
 
         Raises FoundryError for a model without a branch or made with another text encoder.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
@@ -46,10 +47,9 @@ def studio(
     artist = Artist(partial(PipelineModel, settings=load_profile(place.profile).text_encoder))
     names = partial(model_names, store, model)
     console.print(f"Serving {place.root} on http://{host}:{port}. Stop with Ctrl-C.")
-    try:
+    with contextlib.suppress(KeyboardInterrupt):  # the server has ended in order and hands its signal on
         serve(Studio(artist, names, partial(layout_model_folder, store)), host, port)
-    except KeyboardInterrupt:
-        console.print("Stopped.")
+    console.print("Stopped.")
 
 
 def require_nicegui() -> None:

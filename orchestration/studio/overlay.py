@@ -11,7 +11,8 @@ from training.layout.entities import Entity
 
 SIDE = 1000
 """Of the SVG's own coordinates, over whatever size the picture is shown in."""
-GRIP_SIDE, LINE, THICK_LINE = 22, 4, 7
+GRIP_SIDE, LINE, THICK_LINE, NAME_SIZE, RESULT_NAME_SIZE = 22, 5, 8, 30, 54
+TINT = 0.1
 LONGEST_NAME = 32
 
 
@@ -26,13 +27,14 @@ def overlay(
     selected: int | None = None,
     preview: BoxNorm | None = None,
     *,
-    name_size: int = 30,
+    is_result: bool = False,
 ) -> str:
     """An SVG, a square of :data:`SIDE` a side: boxes with their phrases, grips on the selected one, the one being drawn dashed.
 
-    ``name_size``: height of the phrases in the same units. Phrases are escaped.
+    ``is_result``: over a picture, which is shown smaller than the canvas and is not tinted. Phrases are escaped.
     """
-    parts = [_box(number, entity, selected == number) for number, entity in enumerate(boxes)]
+    fill, name_size = (0.0, RESULT_NAME_SIZE) if is_result else (TINT, NAME_SIZE)
+    parts = [_box(number, entity, selected == number, fill) for number, entity in enumerate(boxes)]
     parts += [_name(number, entity, name_size) for number, entity in enumerate(boxes)]
     if selected is not None:
         parts += _grips(boxes[selected].box_xyxy_norm, color_of(selected))
@@ -44,9 +46,9 @@ def overlay(
     return f'<svg viewBox="0 0 {SIDE} {SIDE}" width="100%" height="100%" preserveAspectRatio="none">{"".join(parts)}</svg>'
 
 
-def _box(number: int, entity: Entity, is_selected: bool) -> str:
+def _box(number: int, entity: Entity, is_selected: bool, fill: float) -> str:
     color, line = color_of(number), THICK_LINE if is_selected else LINE
-    style = f'fill="{color}" fill-opacity="0.1" stroke="{color}" stroke-width="{line}"'
+    style = f'fill="{color}" fill-opacity="{fill:g}" stroke="{color}" stroke-width="{line}"'
     return _rectangle(entity.box_xyxy_norm, style)
 
 

@@ -32,6 +32,7 @@ MOUSE_WHILE_DOWN = "(told) => { if (told.mouse_event_type !== 'pointermove' || t
 """Moves without a button held down stay in the browser."""
 KEEP_MOUSE = "(event) => event.target.setPointerCapture(event.pointerId)"
 """A drag goes on outside of the canvas, where the state cuts it."""
+NO_LAYOUT_FILE = f"a layout file ends in .json and has at most {LARGEST_FILE_BYTES:,} bytes; choose another"
 EXAMPLE = "a red car: 0.1,0.5,0.4,0.9"
 
 
@@ -101,9 +102,7 @@ class Page:
     def _loader(self) -> None:
         upload = ui.upload(
             on_upload=self._load,
-            on_rejected=lambda: self._complain(
-                f"the file is over {LARGEST_FILE_BYTES:,} bytes; name a layout file"
-            ),
+            on_rejected=lambda: self._complain(NO_LAYOUT_FILE),
             max_file_size=LARGEST_FILE_BYTES,
             auto_upload=True,
         )
@@ -124,7 +123,7 @@ class Page:
                 ).classes("text-sm text-amber-800")
             self._slider("strength", 1.0, "of the branch; 0 is the base", 0.05)
             self._slider("window", 1.0, "share of the steps that are told the layout", 0.05)
-            self._slider("guidance", 3.0, "away from no text and no layout; 1 is none", 0.5)
+            self._slider("guidance", 3.0, "from no text, no layout; 1 is none", 0.5)
             with ui.row().classes("w-full no-wrap gap-2"):
                 self._number("steps", 16, "Steps")
                 self._number("seed", 0, "Seed")

@@ -55,7 +55,7 @@ def _told(outcome: Outcome) -> None:
 def _pictures(outcome: Outcome, place: int, seed: int) -> None:
     picture = outcome.drawn.images[place]
     _picture(picture, f"seed {seed}")
-    _picture(picture, "with its boxes", overlay(outcome.wish.layout.entities, name_size=54))
+    _picture(picture, "with its boxes", overlay(outcome.wish.layout.entities, is_result=True))
     if outcome.base is not None:
         _picture(outcome.base.images[place], "the base, same noise")
 

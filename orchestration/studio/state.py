@@ -187,7 +187,9 @@ def shifted(box: BoxNorm, start: Point, end: Point) -> BoxNorm:
     by_x = min(max(end[0] - start[0], -left), 1 - right)
     by_y = min(max(end[1] - start[1], -top), 1 - bottom)
     x, y = round(left + by_x, DIGITS), round(top + by_y, DIGITS)
-    return x, y, min(x + (right - left), 1.0), min(y + (bottom - top), 1.0)
+    # More digits than a mouse has, for a box from a file may be thinner than those can say.
+    far_x, far_y = round(x + (right - left), 2 * DIGITS), round(y + (bottom - top), 2 * DIGITS)
+    return x, y, min(far_x, 1.0), min(far_y, 1.0)
 
 
 def asked_of(given: Mapping[str, float | None]) -> Asked:
