@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import tempfile
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -47,8 +49,10 @@ def studio(
     artist = Artist(partial(PipelineModel, settings=load_profile(place.profile).text_encoder))
     names = partial(model_names, store, model)
     console.print(f"Serving {place.root} on http://{host}:{port}. Stop with Ctrl-C.")
-    with contextlib.suppress(KeyboardInterrupt):  # the server has ended in order and hands its signal on
-        serve(Studio(artist, names, partial(layout_model_folder, store)), host, port)
+    with tempfile.TemporaryDirectory(prefix="foundry-studio-") as pictures:
+        shared = Studio(artist, names, partial(layout_model_folder, store), Path(pictures))
+        with contextlib.suppress(KeyboardInterrupt):  # the server has ended in order and hands its signal on
+            serve(shared, host, port)
     console.print("Stopped.")
 
 

@@ -11,9 +11,12 @@ from training.layout.entities import Entity
 
 SIDE = 1000
 """Of the SVG's own coordinates, over whatever size the picture is shown in."""
-GRIP_SIDE, LINE, THICK_LINE, NAME_SIZE, RESULT_NAME_SIZE = 22, 5, 8, 30, 54
+GRIP_SIDE, LINE, THICK_LINE, NAME_SIZE, RESULT_NAME_SIZE = 22, 6, 9, 30, 54
 TINT = 0.1
-LONGEST_NAME = 32
+RIM = f'fill="none" stroke="white" stroke-width="{2 * LINE}"'
+LONGEST_NAME, SHORTEST_NAME = 32, 6
+WIDTH_OF_LETTER = 0.55
+"""On average, of the letter's height."""
 
 
 def color_of(number: int) -> str:
@@ -33,8 +36,10 @@ def overlay(
 
     ``is_result``: over a picture, which is shown smaller than the canvas and is not tinted. Phrases are escaped.
     """
-    fill, name_size = (0.0, RESULT_NAME_SIZE) if is_result else (TINT, NAME_SIZE)
-    parts = [_box(number, entity, selected == number, fill) for number, entity in enumerate(boxes)]
+    name_size = RESULT_NAME_SIZE if is_result else NAME_SIZE
+    # On a picture a white rim keeps a box apart from what has its colour.
+    parts = [_rectangle(entity.box_xyxy_norm, RIM) for entity in boxes if is_result]
+    parts += [_box(number, entity, selected == number, not is_result) for number, entity in enumerate(boxes)]
     parts += [_name(number, entity, name_size) for number, entity in enumerate(boxes)]
     if selected is not None:
         parts += _grips(boxes[selected].box_xyxy_norm, color_of(selected))
@@ -46,15 +51,16 @@ def overlay(
     return f'<svg viewBox="0 0 {SIDE} {SIDE}" width="100%" height="100%" preserveAspectRatio="none">{"".join(parts)}</svg>'
 
 
-def _box(number: int, entity: Entity, is_selected: bool, fill: float) -> str:
+def _box(number: int, entity: Entity, is_selected: bool, is_tinted: bool) -> str:
     color, line = color_of(number), THICK_LINE if is_selected else LINE
-    style = f'fill="{color}" fill-opacity="{fill:g}" stroke="{color}" stroke-width="{line}"'
-    return _rectangle(entity.box_xyxy_norm, style)
+    fill = f'fill="{color}" fill-opacity="{TINT}"' if is_tinted else 'fill="none"'
+    return _rectangle(entity.box_xyxy_norm, f'{fill} stroke="{color}" stroke-width="{line}"')
 
 
 def _name(number: int, entity: Entity, size: int) -> str:
     left, top, _, _ = entity.box_xyxy_norm
-    told = safe_text(entity.phrase, LONGEST_NAME) or f"box {number + 1}"
+    room = int((1 - left) * SIDE / (size * WIDTH_OF_LETTER))
+    told = safe_text(entity.phrase, max(SHORTEST_NAME, min(room, LONGEST_NAME))) or f"box {number + 1}"
     # A white rim keeps the name readable on any picture.
     style = f'font-size="{size}" fill="{color_of(number)}" stroke="white" stroke-width="{size / 5:g}" paint-order="stroke"'
     place = f'x="{left * SIDE + 10:g}" y="{top * SIDE + size + 4:g}"'

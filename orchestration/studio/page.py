@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +22,13 @@ from training.layout.entities import Entity
 CANVAS_PX = 480
 LARGEST_FILE_BYTES = 1_000_000
 SECONDS_BETWEEN_LOOKS = 0.2
+SECONDS_TO_RECONNECT = 30.0
+"""How long a page is kept whose browser does not answer; with it goes the layout that was drawn on it."""
 STYLE = """
 .studio-canvas { cursor: crosshair; touch-action: none; user-select: none; border: 1px solid #9ca3af; background: white
   linear-gradient(#e5e7eb 1px, transparent 1px) 0 0 / 100% 10%; }
 .studio-canvas::before { content: ''; position: absolute; inset: 0; pointer-events: none; background:
   linear-gradient(90deg, #e5e7eb 1px, transparent 1px) 0 0 / 10% 100%; }
-.studio-picture { border: 1px solid #d1d5db; }
-.studio-pixels img { image-rendering: pixelated; }
 """
 MOUSE_WHILE_DOWN = "(told) => { if (told.mouse_event_type !== 'pointermove' || told.buttons) emit(told); }"
 """Moves without a button held down stay in the browser."""
@@ -38,11 +40,15 @@ EXAMPLE = "a red car: 0.1,0.5,0.4,0.9"
 
 @dataclass(frozen=True)
 class Studio:
-    """What all pages of a server share. ``names`` are the models that can be chosen now, ``folder`` says where one lies."""
+    """What all pages of a server share.
+
+    ``names`` are the models that can be chosen now, ``folder`` says where one lies; ``pictures`` takes what is drawn.
+    """
 
     artist: Artist
     names: Callable[[], Sequence[str]]
     folder: Callable[[str], Path]
+    pictures: Path
 
 
 class Page:
@@ -50,8 +56,10 @@ class Page:
 
     def __init__(self, studio: Studio) -> None:
         self.studio, self.board = studio, Board()
+        self._pictures = Path(tempfile.mkdtemp(dir=studio.pictures))
         self.fields: dict[str, Any] = {}
         self.job: Job | None = None
+        self._left = False
         ui.add_css(STYLE)
         ui.page_title("Layout studio")
         ui.on_exception(self._unexpected)
@@ -64,7 +72,7 @@ class Page:
                 self._canvas_column()
                 self._boxes_column()
                 self._settings_column()
-            self._results = Results()
+            self._results = Results(self._pictures)
         self._complain(None)
         self._redraw()
 
@@ -265,7 +273,9 @@ class Page:
         try:
             wish = await self._wish()
             self.job = self.studio.artist.begin(wish)
-            self._results.add(await self._followed(self.job))
+            outcome = await self._followed(self.job)
+            if not self._left:
+                self._results.add(outcome)
         except StoppedError:
             pass
         except FoundryError as error:
@@ -304,7 +314,9 @@ class Page:
 
     def _leave(self) -> None:
         """The tab is closed: nobody would see what is drawn for it."""
+        self._left = True
         self._stopped()
+        shutil.rmtree(self._pictures)
 
     # -- what went wrong -------------------------------------------------------------------------------
 
@@ -327,6 +339,7 @@ def serve(studio: Studio, host: str, port: int) -> None:
         port=port,
         title="Layout studio",
         favicon=FAVICON,
+        reconnect_timeout=SECONDS_TO_RECONNECT,
         reload=False,
         show=False,
         show_welcome_message=False,

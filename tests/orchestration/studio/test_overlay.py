@@ -31,5 +31,14 @@ def test_what_is_selected_has_grips_and_what_is_being_drawn_is_dashed() -> None:
     assert overlay([]).count("<") == 2
 
 
-def test_a_picture_is_not_tinted() -> None:
-    assert {box.get("fill-opacity") for box in drawn(overlay(BOXES, is_result=True), "rect")} == {"0"}
+def test_a_picture_is_not_tinted_and_its_boxes_have_a_rim() -> None:
+    boxes = drawn(overlay(BOXES, is_result=True), "rect")
+    assert {box.get("fill") for box in boxes} == {"none"}
+    assert [box.get("stroke") for box in boxes] == ["white", "white", color_of(0), color_of(1)]
+
+
+def test_a_name_ends_at_the_edge() -> None:
+    long = [Entity("very " * 20, (left, 0.1, 1.0, 0.3)) for left in (0.0, 0.5, 0.9)]
+    lengths = [len(name.text or "") for name in drawn(overlay(long), "text")]
+    assert lengths == sorted(lengths, reverse=True)
+    assert lengths[0] > lengths[1] > lengths[2] >= 5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from nicegui.testing import User, user_simulation
 from orchestration.studio.drawing import Artist
 from orchestration.studio.overlay import SIDE
 from orchestration.studio.page import NO_LAYOUT_FILE, Page, Studio
+from orchestration.studio.results import MOST_CARDS
 from orchestration.studio.state import Point
 from tests.orchestration.studio.stand_ins import Painter
 from training.errors import FoundryError
@@ -72,9 +74,9 @@ def visit(
 ) -> None:
     """Open the page and use it; an error that a handler did not catch fails the test."""
 
-    async def opened() -> None:
+    async def opened(pictures: Path) -> None:
         painter = Painter()
-        studio = Studio(Artist(painter.load), lambda: names, folder)
+        studio = Studio(Artist(painter.load), lambda: names, folder, pictures)
         pages: list[Page] = []
         async with user_simulation(root=lambda: pages.append(Page(studio))) as user:
             await user.open("/")
@@ -83,7 +85,8 @@ def visit(
         painter.let.set()
         studio.artist.close()
 
-    asyncio.run(opened())
+    with tempfile.TemporaryDirectory() as pictures:
+        asyncio.run(opened(Path(pictures)))
 
 
 def test_a_layout_is_drawn_typed_and_generated(caplog: pytest.LogCaptureFixture) -> None:
@@ -111,6 +114,12 @@ def test_a_layout_is_drawn_typed_and_generated(caplog: pytest.LogCaptureFixture)
         await asyncio.sleep(1)
         assert person.pictures() == 2 * 2 * 3
         assert person.painter.loaded == [Path("model")]
+        for seed in range(MOST_CARDS):
+            person.set("seed", 100 + seed)
+            person.click("generate")
+            await person.sees(f"seed {100 + seed}")
+        assert person.pictures() == MOST_CARDS * 2 * 3  # the oldest went
+        assert len(list(person.pages[0].studio.pictures.glob("*/*/*.png"))) == MOST_CARDS * 4
 
     visit(use, caplog)
 
@@ -214,6 +223,7 @@ def test_a_tab_that_is_closed_stops_its_generation(caplog: pytest.LogCaptureFixt
             if job.future.done() and person.pages[0].job is None:
                 break
         assert job.future.exception() is not None
+        assert list(person.pages[0].studio.pictures.iterdir()) == []
         assert person.painter.drawn == []
 
     visit(use, caplog)
