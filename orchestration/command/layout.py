@@ -10,7 +10,6 @@ import typer
 
 from orchestration.command.arguments import AsJson, Data, workspace
 from orchestration.command.output import console, print_rows
-from orchestration.workspace import Workspace
 from training.errors import FoundryError
 
 if TYPE_CHECKING:
@@ -21,9 +20,7 @@ commands = typer.Typer()
 
 @commands.command()
 def layout(
-    model: Annotated[
-        str, typer.Option(help="partition of layout_model in the workspace, or folder of such a model")
-    ],
+    model: Annotated[str, typer.Option(help="layout model of the workspace, or folder of such a model")],
     out: Annotated[Path, typer.Option(help="PNG to write: every picture, its boxes beside it")],
     caption: Annotated[str | None, typer.Option(help="what the whole picture shows")] = None,
     box: Annotated[
@@ -49,13 +46,15 @@ def layout(
 ) -> None:
     """Draw a caption with every entity in its box, by a model of the asset layout_model."""
     from assets.layout.prompted import Asked, draw_prompted
+    from orchestration.layout_models import layout_model_folder
     from orchestration.profile import load_profile
+    from orchestration.resources.store import ManifestStore
     from training.run_folder import write_bytes_atomic
 
     told = _layout(caption, box or [], layout_file, box_format, size)
     place = workspace(data)
     asked = Asked(steps, guidance, strength, window, seed, num_images)
-    folder = _model_folder(place, model)
+    folder = layout_model_folder(ManifestStore(place.store), model)
     drawn = draw_prompted(folder, told, load_profile(place.profile).text_encoder, asked)
     buffer = io.BytesIO()
     drawn.sheet(told).save(buffer, format="PNG")
@@ -94,19 +93,3 @@ def _size(text: str) -> tuple[float, float]:
     if not (times and width.isdigit() and height.isdigit()):
         raise FoundryError(f"--size is '{text}'; write WIDTHxHEIGHT, as in 640x480")
     return float(width), float(height)
-
-
-def _model_folder(place: Workspace, model: str) -> Path:
-    """A partition's folder, or one that is named."""
-    from orchestration.resources.store import ManifestStore
-
-    if (Path(model) / "model_index.json").is_file():
-        return Path(model)
-    store = ManifestStore(place.store)
-    known = store.partitions("layout_model")
-    if model not in known:
-        raise FoundryError(
-            f"--model is '{model}', which is no folder of a model and no partition of layout_model; there are: "
-            f"{', '.join(known) or 'none yet; materialize one'}"
-        )
-    return store.local_folder("layout_model", model, require_gate=True)

@@ -6,16 +6,15 @@ import contextlib
 import functools
 import os
 import signal
-import socket
 import subprocess
 import sys
 import types
 
 from orchestration.command.output import console
+from orchestration.command.ports import require_free_port
 from orchestration.instance import open_instance
 from orchestration.profile import load_profile
 from orchestration.workspace import PROJECT_ROOT, Workspace
-from training.errors import FoundryError
 
 HOST = "127.0.0.1"
 SECONDS_TO_STOP = 20.0
@@ -23,7 +22,7 @@ SECONDS_TO_STOP = 20.0
 
 def run(workspace: Workspace, port: int) -> int:
     """Serve until interrupted; returns the exit code. Raises FoundryError when the port is taken."""
-    require_free_port(port)
+    require_free_port("foundry ui", HOST, port)
     with open_instance(workspace, load_profile(workspace.profile)):
         pass  # the workspace's folders and its pool exist before anything is served
     console.print(
@@ -39,19 +38,6 @@ def run(workspace: Workspace, port: int) -> int:
     finally:
         for kind, handler in previous.items():
             signal.signal(kind, handler)
-
-
-def require_free_port(port: int) -> None:
-    """Raise FoundryError when something listens on the port already."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            raise FoundryError(
-                f"Port {port} on {HOST} is taken, perhaps by another `foundry ui`. "
-                f"Stop that one, or choose another port: foundry ui --port {port + 1}."
-            ) from error
 
 
 def start_server(port: int) -> subprocess.Popen[bytes]:

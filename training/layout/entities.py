@@ -74,17 +74,24 @@ def entity_of_text(text: str, box_format: str = "xyxy", size_px: tuple[float, fl
 def read_layout(path: Path) -> Layout:
     """A layout file. Raises FoundryError naming the file and the field."""
     try:
-        given = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = Path(path).read_bytes()
     except OSError as error:
         raise FoundryError(f"{path}: cannot be read ({error.strerror}); name a layout file") from error
+    return parse_layout(content, str(path))
+
+
+def parse_layout(content: bytes, name: str) -> Layout:
+    """The content of a layout file. Raises FoundryError naming the file by ``name``, and the field."""
+    try:
+        given = json.loads(content.decode("utf-8"))
     except ValueError as error:
         raise FoundryError(
-            f"{path}: is no JSON ({error}); write a layout as docs/layout.md has it"
+            f"{name}: is no JSON ({error}); write a layout as docs/layout.md has it"
         ) from error
     try:
         return layout_of(given)
     except FoundryError as error:
-        raise FoundryError(f"{path}: {error}") from error
+        raise FoundryError(f"{name}: {error}") from error
 
 
 def layout_of(given: Any) -> Layout:

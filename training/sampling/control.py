@@ -121,6 +121,26 @@ class Hooked:
 
 
 @dataclass(frozen=True)
+class Watched:
+    """Changes nothing: ``tell`` hears of every step before it is taken, and how many there are. What it raises ends the sampling."""
+
+    tell: Callable[[int, int], None]
+
+    def condition(self, given: Condition, step: int, num_steps: int) -> Condition:
+        """See :class:`Control`."""
+        return given
+
+    def around(self, backbone: Any, step: int, num_steps: int) -> AbstractContextManager[Any]:
+        """See :class:`Control`."""
+        self.tell(step, num_steps)
+        return nullcontext()
+
+    def part(self, start: int, stop: int) -> Watched:
+        """See :class:`Control`; every part counts its steps from 0."""
+        return self
+
+
+@dataclass(frozen=True)
 class Together:
     """Several controls, the condition of one given to the next."""
 

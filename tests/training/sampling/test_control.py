@@ -15,7 +15,7 @@ from tests.training.pruning.stand_ins import SCHEDULERS, FakeDenoiser, NoisyMask
 from training.backbones import attentions, denoise
 from training.conditioning import Condition
 from training.errors import FoundryError
-from training.sampling.control import Changed, Hooked, OtherCondition, Together, Window
+from training.sampling.control import Changed, Hooked, OtherCondition, Together, Watched, Window
 from training.sampling.denoising_loop import (
     extra_keywords,
     sample_latents,
@@ -58,6 +58,7 @@ def test_the_condition_that_was_given_changes_no_bit(name: str, scheduler: str, 
         OtherCondition(texts),
         Changed(lambda given: given),
         Together([OtherCondition(texts), Hooked(idle)]),
+        Watched(lambda *_: None),
     ):
         found = sample_latents(denoiser, texts, SEEDS, 4, guidance, SIZE, control=control)
         assert torch.equal(found, plain)
@@ -187,6 +188,23 @@ def test_a_replay_under_control_gives_the_gradients_of_the_whole_graph() -> None
     assert not torch.allclose(plain, final)
     for own, expected in zip(found.parameters, wanted, strict=True):
         torch.testing.assert_close(own, expected, rtol=1e-6, atol=1e-9)
+
+
+@torch.no_grad()
+def test_who_watches_hears_of_every_step_and_may_end_the_sampling() -> None:
+    denoiser = denoiser_of("PixArt-tiny", "flow Euler")
+    texts, told = prompts_for(denoiser.backbone, 2), list[tuple[int, int]]()
+
+    def tell(step: int, num_steps: int) -> None:
+        told.append((step, num_steps))
+        if len(told) == 5:
+            raise InterruptedError
+
+    sample_latents(denoiser, texts, SEEDS, 3, 3.0, SIZE, control=Watched(tell))
+    assert told == [(0, 3), (1, 3), (2, 3)]
+    with pytest.raises(InterruptedError):
+        sample_latents(denoiser, texts, SEEDS, 3, 3.0, SIZE, control=Watched(tell))
+    assert told[3:] == [(0, 3), (1, 3)]
 
 
 def test_mistakes_are_told() -> None:
