@@ -12,21 +12,12 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from training.backbones import bare, family_of
+from training.backbones import freeze_base as freeze_base
+from training.backbones import is_of_branch as is_of_branch
 from training.errors import FoundryError
 from training.recipes.layout import LayoutOptions
 
 BRANCH, CONFIG = "branch.safetensors", "branch.json"
-
-
-def is_of_branch(name: str) -> bool:
-    """Whether a parameter belongs to the branch, by its name in the model."""
-    return "layout" in name
-
-
-def freeze_base(model: nn.Module) -> None:
-    """Train the branch alone."""
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(is_of_branch(name))
 
 
 def branch_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:

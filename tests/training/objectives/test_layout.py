@@ -24,6 +24,7 @@ from training.model_folders.probe import reload_equals_saved
 from training.objectives.layout import LayoutObjective
 from training.randomness import SampleOrder
 from training.recipes.execution import Execution
+from training.recipes.files import load_recipe
 from training.recipes.specification import TrainingSpecification
 from training.run import run
 from training.run_folder import RunFolder, prepare
@@ -120,6 +121,38 @@ def test_the_branch_learns_and_the_base_stays(
     assert rows[-1]["layout_effect"] > rows[0]["layout_effect"] >= 0
     if branch.get("kind") != "joint":
         assert rows[-1]["branch_output_rms"] > rows[0]["branch_output_rms"] >= 0
+
+
+def test_a_base_in_bf16_costs_the_result_nothing(taught: RunMaker, layouts: Path) -> None:
+    """The branch learns beside a base of half the bytes; what is exported is the parent, bit for bit, with the branch."""
+    formats = {"precision": "bf16", "base_format": "bf16"}
+    spec, execution = both(taught, layouts, branch={"kind": "siam_lora"}, learning_rate=0.01, **formats)
+    own = LayoutObjective(spec, execution, "cpu")
+    frozen = [p for p in own.module.parameters() if not p.requires_grad and p.ndim >= 2]
+    assert {parameter.dtype for parameter in frozen} == {torch.bfloat16}
+    assert {p.dtype for p in own.module.parameters() if p.requires_grad} == {torch.float32}
+    sampled = execution.model_copy(update={"sample_every_images": 16, "sample_steps": 2})
+    folder = prepare(taught.root / "runs", spec, sampled)
+    run(folder.path)
+    assert list(folder.samples.glob("*.png"))
+    assert taught.parent is not None
+    before, after = load_file(taught.parent / WEIGHTS), load_file(folder.model / WEIGHTS)
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+    assert any(after[name].any() for name in after if name.endswith("layout.output.up.weight"))
+    assert reload_equals_saved(folder.model) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "says"),
+    [
+        ({"precision": "fp32"}, "found objective 'layout' and precision 'fp32'"),
+        ({"objective": "diffusion", "layout": None, "precision": "bf16"}, "found objective 'diffusion'"),
+    ],
+)
+def test_a_base_in_bf16_needs_a_branch_that_trains_in_it(recipe: dict[str, Any], says: str) -> None:
+    settings = {"name": "a", "objective": "layout", "parent": "p", "images_total": 8, "learning_rate": 1e-3}
+    with pytest.raises(FoundryError, match=says):
+        load_recipe({**settings, "base_format": "bf16", **recipe})
 
 
 def test_a_trained_branch_at_strength_0_draws_what_its_base_draws(
