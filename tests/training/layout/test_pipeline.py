@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tests.training.layout.test_released import model_of, split
 from tests.training.layout.tiny import base, placed, randomised, with_layout
+from tests.training.text_encoders.checkpoints import clip, t5
 from training.conditioning import Placed
 from training.diffusion.noise_process import Noising
 from training.errors import FoundryError
@@ -238,6 +239,29 @@ def test_prompts_and_phrases_go_through_our_encoder() -> None:
     np.testing.assert_allclose(one[0], found[0], atol=1e-5)
     with pytest.raises(FoundryError, match="4 entities found, this model takes 3"):
         drawn(own, "a car", ["a car"] * 4, [[0.1, 0.1, 0.5, 0.5]] * 4, seeds=[1])
+
+
+def test_the_three_encoders_of_sd3_encode_prompts_and_phrases(tmp_path: Path) -> None:
+    parts = [
+        {"family": "clip", "path": str(clip(tmp_path / f"clip{seed}", seed=seed)), "layer": "penultimate",
+         "pooled": "projected", "max_tokens": 16, "keep_padding": True}
+        for seed in (7, 8)
+    ]  # fmt: skip
+    third = {"family": "t5", "path": str(t5(tmp_path / "t5")), "max_tokens": 12, "keep_padding": True}
+    settings = {
+        "family": "joined",
+        "parts": [{"family": "joined", "parts": parts}, third],
+        "join": "tokens",
+        "pooled_from": [0],
+    }
+    model = grow_branch(
+        base(joint_attention_dim=64, pooled_projection_dim=48), LayoutOptions(max_boxes=3, phrase_dim=48)
+    )
+    own = piped(randomised(model).eval(), text_encoding=settings)
+    boxes = [[[0.1, 0.1, 0.5, 0.5]], []]
+    found = drawn(own, ["a car", "a dog"], [["a red car"], []], boxes)
+    assert own.encoder.prompts(["a"]).states.shape == (1, 28, 64)
+    assert not np.allclose(found, drawn(own, ["a car", "a dog"]), atol=1e-3)
 
 
 def test_flux_takes_true_guidance_beside_the_one_it_embeds() -> None:
