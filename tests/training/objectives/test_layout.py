@@ -29,7 +29,7 @@ from training.recipes.specification import TrainingSpecification
 from training.run import run
 from training.run_folder import RunFolder, prepare
 from training.shards import TrainingShards
-from training.text_encoders import MiniLMEncoder
+from training.text_encoders import MiniLMEncoder, TextEncoder
 
 WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 MAX_BOXES = 3
@@ -291,6 +291,22 @@ def test_layouts_come_back_padded_and_phrases_are_encoded_once(
     torch.testing.assert_close(found.boxes_xyxy_norm, same.boxes_xyxy_norm)
     torch.testing.assert_close(found.phrases, same.phrases, atol=1e-3, rtol=1e-2)
     assert [entity.phrase for entity in shards.entities(3)] == [entity.phrase for entity in wanted[3]]
+
+
+@pytest.mark.parametrize("encoder_class", [MiniLMEncoder, TextEncoder])
+def test_no_text_is_encoded_inside_a_training(
+    taught: RunMaker, layouts: Path, encoder_class: type[TextEncoder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Phrases and captions were encoded once, before: no encoder is built and none is asked."""
+
+    def asked(*_: Any, **__: Any) -> None:
+        raise AssertionError("a text was encoded")
+
+    names = ("__init__", "encode_batch") if encoder_class is MiniLMEncoder else ("encode", "prompts")
+    for name in names:
+        monkeypatch.setattr(encoder_class, name, asked)
+    folder = trained(taught, layouts, branch={"box_aligned": True}, images_total=16)
+    assert folder.model.is_dir()
 
 
 def test_a_phrase_that_fills_the_encoder_is_told(
