@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,13 @@ MACHINE_KEYS = (
     "mfu",
     "price",
     "images",
+    "optimizer",
+    "latent_size",
+    "tokens",
 )
+LAYOUT_MODELS = "layout_models.yaml"
+TEACHERS = "teacher"
+"""Profile of the models that ship, from which recipes of every profile may start."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,11 @@ class Wanted:
     label: str
     recipe: Recipe
     runs: int = 1
+
+    @property
+    def is_branch(self) -> bool:
+        """Whether a branch is trained beside another model, which stays."""
+        return self.recipe.objective == "layout"
 
 
 def profile_names() -> list[str]:
@@ -47,28 +57,33 @@ def profile_folder(name: str) -> Path:
     return PROFILES_FOLDER / name
 
 
-def machine_settings(profile: str) -> dict[str, Any]:
-    """The profile's own machine, from ``plan.yaml``. Raises FoundryError for an unknown key."""
+def machine_settings(profile: str, recipe: str | None = None) -> dict[str, Any]:
+    """The profile's own machine, from ``plan.yaml``, or that of a recipe which has one. Raises FoundryError for an unknown key."""
     path = profile_folder(profile) / "plan.yaml"
     if not path.exists():
         return {}
-    settings: Mapping[str, Any] = read_yaml(path).get("machine") or {}
+    document = read_yaml(path)
+    own = (document.get("recipes") or {}).get(recipe)
+    name, settings = ("machine", document.get("machine") or {}) if own is None else (f"recipes.{recipe}", own)
     for key in settings:
         if key not in MACHINE_KEYS:
-            raise FoundryError(f"{path}: unknown key 'machine.{key}'; {nearest(key, MACHINE_KEYS)}")
+            raise FoundryError(f"{path}: unknown key '{name}.{key}'; {nearest(key, MACHINE_KEYS)}")
     return dict(settings)
 
 
 def find_recipe(name: str, profile: str) -> Recipe:
-    """A recipe or grid point of a profile. Raises FoundryError with the nearest recipe or profile."""
+    """A recipe, grid point or layout model of a profile. Raises FoundryError with the nearest recipe or profile."""
     recipes = _recipes(profile)
     if name in recipes:
         return recipes[name]
     points = _grid_points(profile, name)
     if name in points:
         return points[name]
+    branches = {each.label: each.recipe for each in branches_of(profile)}
+    if name in branches:
+        return branches[name]
     _check_is_no_child(name, profile)
-    known = [*recipes, *profile_names()]
+    known = [*recipes, *branches, *profile_names()]
     raise FoundryError(
         f"profile '{profile}' has no recipe '{name}', and there is no profile of that name; {nearest(name, known)}"
         + (" Name a recipe's profile with --profile." if name not in known else "")
@@ -84,8 +99,8 @@ def _check_is_no_child(name: str, profile: str) -> None:
         recipe = load_recipes(path).get(name) if kind.trained and path.exists() else None
         if recipe is not None and recipe.parent is not None:
             raise FoundryError(
-                f"'{name}' of {path.name} is made from '{recipe.parent}', and only trainings from scratch are planned; "
-                "plan the recipe of recipes.yaml that it comes from"
+                f"'{name}' of {path.name} is made from '{recipe.parent}', and only trainings from scratch and layout "
+                "branches are planned; plan the recipe of recipes.yaml that it comes from"
             )
 
 
@@ -99,6 +114,33 @@ def wanted_of(profile: str) -> list[Wanted]:
         before = counted.get(key)
         counted[key] = Wanted(label, recipe, before.runs + 1 if before else 1)
     return rows + list(counted.values())
+
+
+def branches_of(profile: str) -> list[Wanted]:
+    """The profile's layout models, each with the backbone that its branch is grown on; none without their file.
+
+    Raises FoundryError for one whose backbone no recipe tells.
+    """
+    path = profile_folder(profile) / LAYOUT_MODELS
+    recipes = load_recipes(path) if path.exists() else {}
+    return [
+        Wanted(name, recipe.model_copy(update={"backbone": _backbone_of(recipe, profile)}))
+        for name, recipe in recipes.items()
+    ]
+
+
+def _backbone_of(recipe: Recipe, profile: str) -> str:
+    """What a recipe names, or its parent in this profile or among the models that ship."""
+    if recipe.backbone is not None:
+        return recipe.backbone
+    for known in (_recipes(profile), _recipes(TEACHERS)):
+        parent = known.get(str(recipe.parent))
+        if parent is not None and parent.backbone is not None:
+            return parent.backbone
+    raise FoundryError(
+        f"'{recipe.name}' of {LAYOUT_MODELS} is made from '{recipe.parent}', whose backbone no recipe names; say 'backbone' in "
+        "the recipe"
+    )
 
 
 def _recipes(profile: str) -> dict[str, Recipe]:

@@ -102,6 +102,10 @@ class Condition:
         """The rows so often, one after the other, with the same null."""
         return self._each(lambda rows: rows.repeat(count, *[1] * (rows.ndim - 1)))
 
+    def spread(self, count: int) -> Condition:
+        """Every row so often, its copies side by side, with the same null."""
+        return self._each(lambda rows: rows.repeat_interleave(count, dim=0))
+
     def part(self, start: int, stop: int) -> Condition:
         """Some of the rows, with the same null."""
         return self._each(lambda rows: rows[start:stop])

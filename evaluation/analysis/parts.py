@@ -99,9 +99,8 @@ def _kind(segment: str, module: nn.Module, parent: nn.Module) -> str | None:
     if name == "ResnetBlock2D":
         return "residual"
     if name in _ATTENTION:
-        return (
-            "cross_attention" if segment == "attn2" and owner == "BasicTransformerBlock" else "self_attention"
-        )
+        crosses = segment == "attn2" and owner.endswith("BasicTransformerBlock")
+        return "cross_attention" if crosses else "self_attention"
     if owner in _ATTENTION and segment in _TEXT_PARTS:
         return "cross_attention"
     if name == "FeedForward" or (owner == "FluxSingleTransformerBlock" and segment in _FUSED_FEED_FORWARD):

@@ -177,6 +177,13 @@ def plan(
     ] = None,
     price: Annotated[float | None, typer.Option(help="price of one GPU-hour")] = None,
     images: Annotated[int | None, typer.Option(help="images of the data set, for storage")] = None,
+    optimizer: Annotated[
+        str | None, typer.Option(help="adamw, adamw8bit (moments in 8 bits) or muon; default the recipe's")
+    ] = None,
+    latent_size: Annotated[
+        int | None, typer.Option(help="height and width of the latents; default the backbone's own")
+    ] = None,
+    tokens: Annotated[int | None, typer.Option(help="tokens of a text; default its encoder's")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Say before anything runs what trainings need: memory by part, time, storage, cost. Time is projected."""
@@ -185,6 +192,7 @@ def plan(
     given = {
         "gpus": gpus, "strategy": strategy, "batch_per_gpu": batch_per_gpu, "precision": precision,
         "checkpointing": checkpointing, "gpu": gpu, "mfu": mfu, "price": price, "images": images,
+        "optimizer": optimizer, "latent_size": latent_size, "tokens": tokens,
     }  # fmt: skip
     run(name, profile, given, workspace().profile, as_json=as_json)
 

@@ -7,7 +7,14 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from orchestration.command.output import console, print_rows, size_text
-from orchestration.planning import Wanted, find_recipe, machine_settings, profile_names, wanted_of
+from orchestration.planning import (
+    Wanted,
+    branches_of,
+    find_recipe,
+    machine_settings,
+    profile_names,
+    wanted_of,
+)
 
 if TYPE_CHECKING:
     from training.planning.training_plan import Machine, Plan, Remedy
@@ -23,32 +30,61 @@ def run(
 
     options = {key: value for key, value in given.items() if value is not None}
     if profile is None and name in profile_names():
-        _table(name, wanted_of(name), Machine(**{**machine_settings(name), **options}), as_json=as_json)
+        machine = Machine(**{**machine_settings(name), **options})
+        _table(name, wanted_of(name), machine, _branches(name, options), as_json=as_json)
         return
     where = profile or default_profile
     recipe = find_recipe(name, where)
-    plan = plan_recipe(recipe, Machine(**{**machine_settings(where), **options}))
+    plan = plan_recipe(recipe, Machine(**{**machine_settings(where, name), **options}))
     _detail(plan, as_json=as_json)
 
 
-def _table(profile: str, wanted: list[Wanted], machine: Machine, *, as_json: bool) -> None:
+def _branches(profile: str, options: Mapping[str, Any]) -> list[tuple[Wanted, Plan]]:
+    """Plans of the profile's layout models, each on the machine that the profile names for it."""
+    from training.planning.training_plan import Machine, plan_recipe
+
+    return [
+        (each, plan_recipe(each.recipe, Machine(**{**machine_settings(profile, each.label), **options})))
+        for each in branches_of(profile)
+    ]
+
+
+def _table(
+    profile: str,
+    wanted: list[Wanted],
+    machine: Machine,
+    branches: list[tuple[Wanted, Plan]],
+    *,
+    as_json: bool,
+) -> None:
     from training.planning.report import plan_row, totals
     from training.planning.training_plan import plan_recipe
 
     planned = [
         (each, plan_recipe(each.recipe, machine)) for each in wanted if each.recipe.objective == "diffusion"
     ]
-    rows = [plan_row(each.label, plan, each.runs) for each, plan in planned]
-    if as_json:
-        print_rows(rows, as_json=True)
-        return
-    print_rows(
-        [_shown(row) for row in rows],
-        as_json=False,
-        title=f"plan of profile {profile}: {machine.gpus} x {planned[0][1].gpu.name}, {machine.strategy}; times are projected "
-        f"at {machine.mfu:.0%} of the peak",
+    rows, of_branches = (
+        [plan_row(each.label, plan, each.runs) for each, plan in part] for part in (planned, branches)
     )
-    console.print(_sentence(totals(rows), machine.price), highlight=False, markup=False, soft_wrap=True)
+    if as_json:
+        print_rows([*rows, *of_branches], as_json=True)
+        return
+    projected = f"times are projected at {machine.mfu:.0%} of the peak"
+    about = f"{machine.gpus} x {planned[0][1].gpu.name}, {machine.strategy}"
+    title = f"plan of profile {profile}: {about}; {projected}"
+    print_rows([_shown(row) for row in rows], as_json=False, title=title)
+    if of_branches:
+        title = f"branches beside a frozen base; {projected}"
+        print_rows([_shown_branch(row) for row in of_branches], as_json=False, title=title)
+    total = totals([*rows, *of_branches])
+    console.print(_sentence(total, machine.price), highlight=False, markup=False, soft_wrap=True)
+
+
+def _shown_branch(row: Mapping[str, Any]) -> dict[str, Any]:
+    """With what trains, and the machine, which each has of its own."""
+    trained = {"trained": f"{row['trained_parameters'] / 1e6:,.4g}M"}
+    machine = {"on": f"{row['gpus']} x {row['gpu']} {row['strategy']}"}
+    return {**_shown(row), **trained, **machine}
 
 
 def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,9 +134,14 @@ def _detail(plan: Plan, *, as_json: bool) -> None:
 
 
 def _title(plan: Plan) -> str:
-    shares = plan.shares
+    shares, branch = plan.shares, plan.setting.branch
+    beside = (
+        ""
+        if branch is None
+        else f" frozen in {plan.setting.base_format}, branch {branch.kind} of {plan.size.trained / 1e6:,.4g}M"
+    )
     return (
-        f"{plan.recipe.name}: {plan.backbone}, {plan.setting.precision}, {shares.gpus} x {plan.gpu.name} ({shares.strategy}), "
+        f"{plan.recipe.name}: {plan.backbone}{beside}, {plan.setting.precision}, {plan.recipe.optimizer.name}, {shares.gpus} x {plan.gpu.name} ({shares.strategy}), "
         f"{shares.passes} x {shares.images_per_pass} images a step and GPU; times are projected at {plan.mfu:.0%} of the peak"
     )
 

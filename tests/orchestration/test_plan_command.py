@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+from orchestration import planning
 from orchestration.command.main import app
-from orchestration.planning import machine_settings, wanted_of
+from orchestration.planning import branches_of, machine_settings, wanted_of
 from orchestration.profile import load_profile
 from training.errors import FoundryError
 
@@ -36,6 +39,8 @@ def test_one_recipe_in_detail() -> None:
 def test_a_profile_with_its_grid_is_one_table() -> None:
     rows = _plan("smoke")
     names = [row["recipe"] for row in rows]
+    assert names[-1] == "sd3-tiny-siam"  # the profile's layout model, on its parent's backbone
+    assert rows[-1]["trained_parameters"] < rows[-1]["parameters"]
     assert names[:3] == ["transformer-tiny", "transformer-tiny-seed1", "unet-tiny"]
     grid = load_profile("smoke").grid
     assert grid is not None
@@ -56,6 +61,34 @@ def test_the_papers_grid_has_every_variant_and_its_steps() -> None:
     (row,) = _plan("sdxl-c128", "--profile", "paper")
     assert row["training_gflops"] == pytest.approx(2.57e11, rel=0.01)
     assert row["storage"]["images"] == 250_000_000
+
+
+def test_layout_models_of_published_size_are_planned_by_name_on_machines_of_their_own() -> None:
+    (lora,) = _plan("siamlayout-sd3-lora", "--profile", "paper")
+    assert lora["trained_parameters"] == pytest.approx(0.332e9, rel=0.002)
+    assert lora["parameters"] == pytest.approx(2.360e9, rel=0.002)
+    assert (lora["gpus"], lora["gpu"], lora["strategy"]) == (8, "A100 40GB", "ddp")
+    assert lora["fits"]
+    (small,) = _plan("siamlayout-sd3-lora", "--profile", "paper", "--optimizer", "adamw8bit")
+    assert small["memory"]["optimizer"] == pytest.approx(lora["memory"]["optimizer"] / 4, rel=0.02)
+    assert {each.label for each in branches_of("paper")} == {
+        "siamlayout-sd3", "siamlayout-sd3-lora", "siamlayout-flux",
+    }  # fmt: skip
+
+
+def test_a_layout_model_starts_from_a_recipe_that_names_a_backbone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(planning.PROFILES_FOLDER / "teacher", tmp_path / "teacher")
+    shutil.copytree(planning.PROFILES_FOLDER / "smoke", tmp_path / "smoke")
+    monkeypatch.setattr(planning, "PROFILES_FOLDER", tmp_path)
+    path = tmp_path / "smoke" / "layout_models.yaml"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("parent: sd3-tiny,", "parent: teacher-mmdit,"), encoding="utf-8")
+    assert [each.recipe.backbone for each in branches_of("smoke")] == ["SD3-teacher"]
+    path.write_text(text.replace("parent: sd3-tiny,", "parent: unknown,"), encoding="utf-8")
+    with pytest.raises(FoundryError, match="made from 'unknown', whose backbone no recipe names"):
+        branches_of("smoke")
 
 
 def test_what_does_not_fit_is_said_plainly() -> None:
@@ -85,7 +118,8 @@ def test_what_does_not_fit_is_said_plainly() -> None:
         (["transformer-tiny", "--profile", "smoke", "--strategy", "fsdp"], "with one GPU"),
         (
             ["koala-unet", "--profile", "demo"],
-            "'koala-unet' of distilled.yaml is made from 'teacher-unet', and only trainings from scratch are planned",
+            "'koala-unet' of distilled.yaml is made from 'teacher-unet', and only trainings from scratch and layout "
+            "branches are planned",
         ),
     ],
 )

@@ -1,5 +1,8 @@
 """Named backbones: a registry from names to configurations of diffusers classes, so that stock pipelines load them."""
 
+from training.backbones._branch import BaseFormat as BaseFormat
+from training.backbones._branch import freeze_base as freeze_base
+from training.backbones._branch import is_of_branch as is_of_branch
 from training.backbones._building import Backbone as Backbone
 from training.backbones._building import blueprint as blueprint
 from training.backbones._building import build_backbone as build_backbone
@@ -28,6 +31,7 @@ from training.backbones._forward import text_dim as text_dim
 from training.backbones._forward import unpack as unpack
 from training.backbones._registry import BACKBONES as BACKBONES
 from training.backbones._registry import MATCHED_PAIRS as MATCHED_PAIRS
+from training.backbones._transformers import with_layout as with_layout
 from training.backbones._variant import CONDITIONINGS as CONDITIONINGS
 from training.backbones._variant import LATENT_CHANNELS as LATENT_CHANNELS
 from training.backbones._variant import LATENT_SIZE as LATENT_SIZE

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from training.backbones._branch import is_of_branch
 from training.backbones._registry import BACKBONES
 from training.backbones._variant import Conditioning, Variant
 from training.backbones.families import BACKBONE_CLASSES
@@ -94,7 +95,7 @@ def blueprint(name: str, conditioning: Conditioning | None = None) -> Backbone:
 def count_added_parameters(name: str, conditioning: Conditioning | None = None) -> int:
     """Of these the parameters that a registered backbone has beyond its stock class: those of its layout branch."""
     named = blueprint(name, conditioning).named_parameters()
-    return sum(parameter.numel() for path, parameter in named if "layout" in path)
+    return sum(parameter.numel() for path, parameter in named if is_of_branch(path))
 
 
 def count_parameters(name: str, conditioning: Conditioning | None = None) -> int:

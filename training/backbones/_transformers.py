@@ -122,7 +122,7 @@ def small_flux(depth: int, singles: int, heads: int, head_width: int = 32) -> Va
 
 
 def with_layout(base: Variant, **options: Any) -> Variant:
-    """A transformer of SD3's or FLUX's layout with a branch that is told where things stand (CreatiLayout).
+    """A backbone of SD3's, FLUX's or a UNet's layout with a branch that is told where things stand (CreatiLayout, GLIGEN).
 
     ``options``: those of :class:`training.recipes.layout.LayoutOptions`.
     """

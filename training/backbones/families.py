@@ -158,13 +158,14 @@ def pooled_of(config: Any, condition: Condition) -> Tensor:
     return condition.pooled
 
 
-def _nothing_more(config: Any, noisy: Tensor, condition: Condition) -> dict[str, Any]:
-    return {}
+def _sd_keywords(config: Any, noisy: Tensor, condition: Condition) -> dict[str, Any]:
+    return _layout_keyword(condition)
 
 
 def _sdxl_keywords(config: Any, noisy: Tensor, condition: Condition) -> dict[str, Any]:
     time_ids = _sizes(noisy, condition) if condition.time_ids is None else condition.time_ids
-    return {"added_cond_kwargs": {"text_embeds": pooled_of(config, condition), "time_ids": time_ids}}
+    added = {"text_embeds": pooled_of(config, condition), "time_ids": time_ids}
+    return {"added_cond_kwargs": added, **_layout_keyword(condition)}
 
 
 def _sizes(noisy: Tensor, condition: Condition) -> Tensor:
@@ -206,7 +207,8 @@ def _levels(config: Any) -> tuple[int, int]:
 
 
 UNET = "UNet2DConditionModel"
-_UNET_BLOCKS, _ATTENTION = ("BasicTransformerBlock",), ("attn1", "attn2")
+_UNET_BLOCKS, _ATTENTION = ("BasicTransformerBlock", "LayoutBasicTransformerBlock"), ("attn1", "attn2")
+_UNET_CLASSES: Mapping[str, str] = {f"Pruned{UNET}": PRUNED_CLASSES, f"Layout{UNET}": "training.layout.unet"}
 _ONE_TEXT = ("text_encoder", "tokenizer")
 _TWO_TEXTS = ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
 _PICTURE_PROMPT = ("image_encoder", "feature_extractor")
@@ -221,11 +223,11 @@ SD = Family(
         (*_ONE_TEXT, "safety_checker", "feature_extractor", "image_encoder"),
         {"requires_safety_checker": False},
     ),
-    _nothing_more,
+    _sd_keywords,
     _UNET_BLOCKS,
     _ATTENTION,
     _levels,
-    {f"Pruned{UNET}": PRUNED_CLASSES},
+    _UNET_CLASSES,
     hidden=("Transformer2DModel", "ResnetBlock2D"),
 )
 """Stable Diffusion 1 and 2, and every UNet that is told token states alone."""
@@ -244,7 +246,7 @@ SDXL = Family(
     _UNET_BLOCKS,
     _ATTENTION,
     _levels,
-    {f"Pruned{UNET}": PRUNED_CLASSES},
+    _UNET_CLASSES,
     hidden=("Transformer2DModel", "ResnetBlock2D"),
     refused=("layout", "attention_mask"),
 )

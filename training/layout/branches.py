@@ -180,13 +180,16 @@ class AdapterBranch(Branch):
 
 
 class GatedBranch(Branch):
-    """GLIGEN: self-attention of [image ; layout] and a feed-forward, each under tanh of a gate that begins at zero."""
+    """GLIGEN: self-attention of [image ; layout] and a feed-forward, each under tanh of a gate that begins at zero.
 
-    def __init__(self, width: int, heads: int, head_width: int) -> None:
+    ``context``: width of layout tokens where that is not the image tokens'.
+    """
+
+    def __init__(self, width: int, heads: int, head_width: int, context: int | None = None) -> None:
         super().__init__()
         inner = heads * head_width
         self.heads = heads
-        self.linear = nn.Linear(width, width)
+        self.linear = nn.Linear(context or width, width)
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.to_q, self.to_k, self.to_v = (nn.Linear(width, inner, bias=False) for _ in range(3))
         self.to_out = nn.Linear(inner, width)
@@ -197,11 +200,15 @@ class GatedBranch(Branch):
         self, block: Any, normed: Image, image: Image, layout: Tokens, temb: Tensor, where: Where
     ) -> tuple[Image, Tokens | None]:
         """See :class:`Branch`."""
+        return self.added(image, layout, where), layout
+
+    def added(self, image: Image, layout: Float[Tensor, "b layout context"], where: Where) -> Image:
+        """What is added to the image tokens at strength 1."""
         both = self.norm1(torch.cat([image, self.linear(layout)], dim=1))
         query, key, value = (by_head(layer(both), self.heads) for layer in (self.to_q, self.to_k, self.to_v))
         heard = self.to_out(attend(query, key, value, allowed_between(where.inside)))[:, : image.shape[1]]
         first = self.alpha_attn.tanh() * heard
-        return first + self.alpha_dense.tanh() * self.ff(self.norm2(image + first)), layout
+        return first + self.alpha_dense.tanh() * self.ff(self.norm2(image + first))
 
 
 class JointBranch(nn.Module):

@@ -14,19 +14,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from training.backbones import bare, family_of
+from training.backbones import freeze_base as freeze_base
+from training.backbones import is_of_branch as is_of_branch
 from training.errors import FoundryError
 from training.recipes.layout import BRANCH, CONFIG, LayoutOptions
-
-
-def is_of_branch(name: str) -> bool:
-    """Whether a parameter belongs to the branch, by its name in the model."""
-    return "layout" in name
-
-
-def freeze_base(model: nn.Module) -> None:
-    """Train the branch alone."""
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(is_of_branch(name))
 
 
 def branch_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
@@ -51,8 +42,14 @@ def class_for(base: nn.Module) -> Any:
     """The class with branches of a stock base. Raises FoundryError for a family that has none, and for a changed base."""
     from training.layout.flux import LayoutFluxTransformer2DModel
     from training.layout.sd3 import LayoutSD3Transformer2DModel
+    from training.layout.unet import LayoutUNet2DConditionModel
 
-    known = {"SD3": LayoutSD3Transformer2DModel, "FLUX": LayoutFluxTransformer2DModel}
+    known = {
+        "SD": LayoutUNet2DConditionModel,
+        "SDXL": LayoutUNet2DConditionModel,
+        "SD3": LayoutSD3Transformer2DModel,
+        "FLUX": LayoutFluxTransformer2DModel,
+    }
     row = family_of(base)
     if row.name not in known:
         raise FoundryError(
@@ -90,6 +87,7 @@ def count_parameters(folder: Path) -> int:
 
 _BASE_FIELDS = (
     "in_channels", "patch_size", "num_layers", "num_single_layers", "num_attention_heads", "attention_head_dim",
+    "block_out_channels", "layers_per_block", "transformer_layers_per_block", "cross_attention_dim",
 )  # fmt: skip
 """What a base must share with the one that a branch was trained on."""
 
@@ -112,6 +110,7 @@ def load_branch(base: Any, folder: Path, base_digest: str | None = None) -> Any:
     inner: Any = bare(base)
     for name, wanted in told["base"].items():
         found = inner.config.get(name)
+        found = json.loads(json.dumps(found))  # which knows no tuples
         if found != wanted:
             raise FoundryError(
                 f"{folder}: its base has {name} {wanted}, this one {found}; a branch fits the base that it was trained on"

@@ -1,4 +1,4 @@
-"""State dicts of the released CreatiLayout models under our names."""
+"""State dicts of the released CreatiLayout models, and of GLIGEN as diffusers has it, under our names."""
 
 from __future__ import annotations
 
@@ -40,7 +40,14 @@ _FLUX = [
     (r"\.bbox_proj_mlp\.", ".layout.proj_mlp."),
     (r"\.bbox_proj_out\.", ".layout.proj_out."),
 ]
-_RULES = [(re.compile(pattern), ours) for pattern, ours in (*_SD3, *_SD3_LOW_RANK, *_FLUX, *_SHARED)]
+_GLIGEN = [
+    (r"\.fuser\.attn\.to_out\.0\.", ".layout.to_out."),
+    (r"\.fuser\.attn\.", ".layout."),
+    (r"\.fuser\.", ".layout."),
+]
+_RULES = [
+    (re.compile(pattern), ours) for pattern, ours in (*_SD3, *_SD3_LOW_RANK, *_FLUX, *_GLIGEN, *_SHARED)
+]
 
 
 def our_name(released: str) -> str:

@@ -181,6 +181,11 @@ def sample_with(
 @torch.inference_mode()
 def decode(autoencoder: Any, latents: Float[Tensor, "n c h w"]) -> UInt8[np.ndarray, "n height width 3"]:
     """Pictures of scaled latents, rounded as diffusers rounds them."""
-    images = autoencoder.decode(unscaled(autoencoder.config, latents), return_dict=False)[0]
-    unit = (images / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu().float().numpy()
+    unit = (images_of(autoencoder, latents) / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu().float().numpy()
     return (unit * 255).round().astype(np.uint8)
+
+
+def images_of(autoencoder: Any, latents: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 3 height width"]:
+    """Pictures of scaled latents, in about [-1, 1]."""
+    images: Tensor = autoencoder.decode(unscaled(autoencoder.config, latents), return_dict=False)[0]
+    return images

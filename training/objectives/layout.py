@@ -12,19 +12,20 @@ from torch import Tensor, nn
 
 from training.backbones import bare
 from training.conditioning import Condition
+from training.diffusion.noise_process import Noising
 from training.errors import FoundryError
 from training.feed.latents import LatentBatch
 from training.hardware import to_device
 from training.layout.box_aligned import Grid, inside_boxes
-from training.layout.folders import freeze_base, grow_branch, save_branch
+from training.layout.folders import branch_parameters, freeze_base, grow_branch, save_branch
 from training.layout.shards import LayoutShards
-from training.model_folders.parents import load_parent
+from training.model_folders.parents import load_backbone, load_parent
 from training.objectives.noised import NoisedLatents, NoisedObjective, options_under
 from training.randomness import Draw
 from training.recipes.diffusion import DiffusionOptions
 from training.recipes.execution import Execution, input_folder
 from training.recipes.layout import LayoutOptions, LayoutTrainingOptions
-from training.recipes.specification import TrainingSpecification
+from training.recipes.specification import Recipe, TrainingSpecification
 
 INPUT, BRANCH_FOLDER = "layout", "layout_branch"
 
@@ -46,16 +47,21 @@ class LayoutObjective(NoisedObjective):
 
     def start(self, spec: TrainingSpecification, execution: Execution) -> tuple[DiffusionOptions, Any]:
         """The parent's weights, frozen, and a new branch. Raises FoundryError as :func:`load_parent` and :func:`grow_branch` do."""
-        parent, own, about = load_parent(spec, execution), self.layout, self.layouts.description
+        parent = load_parent(spec, execution)
+        return self.grown(parent.backbone, parent.noising, spec.recipe)
+
+    def grown(self, base: Any, noising: Noising, recipe: Recipe) -> tuple[DiffusionOptions, Any]:
+        """Options under a base's noise process, and the base, frozen, with a new branch."""
+        own, about = self.layout, self.layouts.description
         branch = LayoutOptions(
             **own.branch.model_dump(),
             phrase_dim=about.phrase_dim,
             tokens_per_entity=about.tokens_per_entity,
         )
-        model = grow_branch(parent.backbone, branch, spec.recipe.seed)
-        freeze_base(model)
+        model = grow_branch(base, branch, recipe.seed)
+        freeze_base(model, "bf16" if recipe.base_format == "bf16" else "fp32")
         options = options_under(
-            parent.noising,
+            noising,
             caption_dropout=own.text_dropout + own.both_dropout,
             time_sampling="uniform" if own.time_sampling == "power" else own.time_sampling,
             logit_mean=own.logit_mean,
@@ -113,6 +119,21 @@ class LayoutObjective(NoisedObjective):
         """Write base and branch as one pipeline folder, and the branch apart beside them."""
         super().export(folder)
         save_branch(self.module, folder / BRANCH_FOLDER, self.spec.inputs["parent"])
+
+    def write_samples(self, path: Path, execution: Execution) -> None:
+        """See :meth:`NoisedObjective.write_samples`; a base in bf16 computes in it here too."""
+        in_bf16 = self.spec.recipe.base_format == "bf16"
+        with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=in_bf16):
+            super().write_samples(path, execution)
+
+    def _whole(self) -> Any:
+        """The model to export; where the base trained in bf16 its parent is read again, so that it costs the result nothing."""
+        if self.spec.recipe.base_format == "fp32" or self.parent is None:
+            return super()._whole()
+        options = bare(self.module).layout_options  # type: ignore[union-attr]
+        whole = grow_branch(load_backbone(self.parent), options)  # type: ignore[arg-type]
+        whole.load_state_dict(dict(branch_parameters(self.module)), strict=False)
+        return whole.eval()
 
     def _regions(self, condition: Condition, like: Tensor) -> Float[Tensor, "b 1 h w"]:
         """What every place of a latent weighs: ``region_weight`` in boxes, 1 outside."""

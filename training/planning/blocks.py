@@ -32,6 +32,8 @@ class BlockTrace:
     structure: Any  # how the outputs are nested
     held_inputs: tuple[int, ...]  # places among the tensor inputs of those that are held too
     gradient_bytes: int
+    forward_macs: int
+    backward_macs: int
 
 
 _TRACES: dict[Any, BlockTrace] = {}
@@ -110,7 +112,7 @@ def _structure(block: nn.Module) -> Any:
         (
             type(part).__name__,
             getattr(part, "heads", None),
-            tuple(p.shape for p in part.parameters(recurse=False)),
+            tuple((p.shape, p.dtype, p.requires_grad) for p in part.parameters(recurse=False)),
         )
         for part in block.modules()
     )
@@ -133,6 +135,7 @@ class _Paste(torch.autograd.Function):
     def forward(ctx: Any, trace: BlockTrace, pasted: Pasted, *tensors: Tensor) -> tuple[Tensor, ...]:
         live = pasted.live
         live.paste(trace.forward)
+        live.macs += trace.forward_macs
         lump = live.lump((trace.retained[0], trace.retained[1], 0))
         casts = live.lump((0, 0, trace.retained[2]))
         if pasted.in_forward:
@@ -148,6 +151,7 @@ class _Paste(torch.autograd.Function):
         lump, casts, *_ = ctx.saved_tensors
         live = ctx.pasted.live
         live.paste(ctx.trace.backward)
+        live.macs += ctx.trace.backward_macs
         live.drop(lump)
         live.drop(casts)
         ctx.pasted.gradients.append(live.lump((0, ctx.trace.gradient_bytes, 0)))
@@ -190,6 +194,7 @@ def trace_block(
         storages = [alone.size(leaf) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         start, first = alone.now, len(alone.rows)
         outputs = forward(*args, **kwargs)
+        forward_macs = alone.macs
         leaves, structure = tree_flatten(outputs)
         rows = above(alone.rows[first:], start)
         made = [None if leaf is None else (leaf.shape, leaf.dtype) for leaf in leaves]
@@ -207,7 +212,15 @@ def trace_block(
         for parameter in parameters:
             parameter.grad = None
     return BlockTrace(
-        highest(rows), retained, highest(backward), made, structure, tuple(held), gradient_bytes
+        highest(rows),
+        retained,
+        highest(backward),
+        made,
+        structure,
+        tuple(held),
+        gradient_bytes,
+        forward_macs,
+        alone.macs - forward_macs,
     )
 
 

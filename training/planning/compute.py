@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from training.backbones import Conditioning, LayerCost, variant_costs
+from training.backbones import Conditioning, LayerCost, example_inputs, layer_costs, variant_costs
 from training.planning.gpus import Gpu
+from training.planning.simulation import Setting, planned_model, simulate
 
 TRAINING_FACTOR = 3
 """A backward pass costs two forward passes (the scalability paper's 3 x FLOPs)."""
@@ -18,8 +19,8 @@ RECOMPUTED = 4 / 3
 class Compute:
     """Work of one training and the time it takes; GPU-hours count all GPUs.
 
-    ``training_flops``: 3 x 2 x multiply-adds of linears and convolutions x images, the paper's count. Time is
-    that with attention's own products, over utilisation times peak.
+    ``training_flops``: 3 x 2 x multiply-adds of linears and convolutions x images, the paper's count; of a branch beside a
+    frozen base what :func:`branch_compute` counts. Time is that with attention's own products, over utilisation times peak.
     """
 
     macs: int
@@ -78,3 +79,34 @@ def compute_of(
         gpu_hours=gpu_hours,
         hours=gpu_hours / rate.gpus,
     )
+
+
+def branch_compute(setting: Setting, images: int, rate: Rate, *, compared: float = 0.0) -> Compute:
+    """Compute of training a branch beside its frozen base on so many images, both passes counted operation by operation.
+
+    Gradients go back through the base to the first block, of which frozen weights need one product where trained ones need
+    two, and nothing before it. ``compared``: forward passes more an image, without a layout. ``training_flops`` contains
+    attention's own products, and no work that checkpointing does twice. Raises FoundryError for an unknown name.
+    """
+    once, asked = simulate(replace(setting, checkpointing=False)), simulate(setting)
+    more = compared * once.forward_macs
+    useful, spent = (
+        FLOPS_PER_MAC * (line.forward_macs + line.backward_macs + more) for line in (once, asked)
+    )
+    counted = replace(rate, checkpointing=False)  # what is computed again is in ``spent``
+    gpu_hours = counted.gpu_hours(spent * images)
+    return Compute(
+        macs=_weighted_macs(setting),
+        macs_with_attention=round(once.forward_macs),
+        training_flops=useful * images,
+        images_per_second=rate.gpus * counted.flops_per_gpu / spent,
+        gpu_hours=gpu_hours,
+        hours=gpu_hours / rate.gpus,
+    )
+
+
+def _weighted_macs(setting: Setting) -> int:
+    """Multiply-adds of linears and convolutions in one forward pass of one image."""
+    model = planned_model(setting)
+    inputs = example_inputs(model, 1, setting.latent_size, setting.num_tokens)
+    return sum(cost.macs for cost in layer_costs(model, inputs).values())

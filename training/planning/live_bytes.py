@@ -1,4 +1,4 @@
-"""Which bytes are alive at every moment of a simulated step: those that grow with the batch, and those that do not.
+"""Which bytes are alive at every moment of a simulated step: those that grow with the batch, and those that do not; and its work.
 
 The simulation runs with :data:`PROBE_BATCH` images, a prime that divides no width, token count or channel count of a
 backbone. A storage whose elements it divides grows with the batch; every other one does not. So a single run tells the
@@ -19,6 +19,7 @@ from jaxtyping import Float64
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 PROBE_BATCH = 101
 GROWING, WIDE, NARROW = range(3)
@@ -30,26 +31,37 @@ NOTHING: Row = (0, 0, 0)
 
 @dataclass(frozen=True)
 class Timeline:
-    """Live bytes moment by moment beside the weights: a column an image, one in fp32 and one in narrower formats."""
+    """Live bytes moment by moment beside the weights: a column an image, one in fp32 and one in narrower formats.
+
+    ``forward_macs`` and ``backward_macs``: multiply-adds of both passes, an image; what the backward pass computes again counts
+    there.
+    """
 
     per_image: Float64[np.ndarray, " moments"]
     wide: Float64[np.ndarray, " moments"]
     narrow: Float64[np.ndarray, " moments"]
+    forward_macs: float = 0.0
+    backward_macs: float = 0.0
 
     @staticmethod
-    def of(rows: list[Row]) -> Timeline:
-        """From rows as :class:`LiveBytes` writes them."""
+    def of(rows: list[Row], forward_macs: int = 0, backward_macs: int = 0) -> Timeline:
+        """From rows and multiply-adds as :class:`LiveBytes` counts them."""
         columns = np.array(rows or [NOTHING], dtype=np.float64).T
-        return Timeline(columns[GROWING] / PROBE_BATCH, columns[WIDE], columns[NARROW])
+        macs = forward_macs / PROBE_BATCH, backward_macs / PROBE_BATCH
+        return Timeline(columns[GROWING] / PROBE_BATCH, columns[WIDE], columns[NARROW], *macs)
 
 
 class LiveBytes(TorchDispatchMode):
-    """Follows every storage that operations make until it is freed; ``rows`` holds the live bytes after each change."""
+    """Follows every storage that operations make until it is freed; ``rows`` holds the live bytes after each change.
+
+    ``macs``: multiply-adds of all operations so far.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.now: Row = NOTHING
         self.rows: list[Row] = []
+        self.macs = 0
         self._known: dict[int, weakref.ref[Any]] = {}
         self._changes: dict[int, Row] = {}
         self._is_paused = False
@@ -59,6 +71,7 @@ class LiveBytes(TorchDispatchMode):
         output = func(*args, **(kwargs or {}))
         if self._is_paused:
             return output
+        self.macs += _macs(func, args, kwargs, output)
         for leaf in tree_leaves(output):
             if isinstance(leaf, Tensor):
                 self.follow(leaf)
@@ -126,6 +139,24 @@ class LiveBytes(TorchDispatchMode):
         if change != NOTHING:
             self.now = _plus(self.now, change)
             self.rows.append(self.now)
+
+
+@no_type_check
+def _macs(func: Any, args: Any, kwargs: Any, output: Any) -> int:
+    """Multiply-adds of an operation; of fused attention's backward pass its four products, not what it computes again."""
+    if func._overloadpacket in _FUSED_ON_CPU:
+        tensors = args if func._overloadpacket is _FUSED_ON_CPU[0] else args[1:]
+        shapes = [tensor.shape for tensor in tensors[:3]]
+        return sdpa_flop_count(*shapes) // 2 * (1 if tensors is args else 2)
+    rule = flop_registry.get(func._overloadpacket)
+    return 0 if rule is None else rule(*args, **(kwargs or {}), out_val=output) // 2
+
+
+_FUSED_ON_CPU = (
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward,
+)
+"""Attention as fake tensors of a CPU compute it; torch's own table of operations lacks both."""
 
 
 @no_type_check

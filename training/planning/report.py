@@ -18,6 +18,8 @@ def plan_row(label: str, plan: Plan, runs: int) -> dict[str, Any]:
         "runs": runs,
         "backbone": plan.backbone,
         "parameters": plan.size.parameters,
+        "trained_parameters": plan.size.trained,
+        "optimizer": plan.recipe.optimizer.name,
         "macs": compute.macs,
         "macs_with_attention": compute.macs_with_attention,
         "images_total": plan.recipe.images_total,

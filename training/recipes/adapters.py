@@ -8,6 +8,8 @@ from pydantic import Field, SerializerFunctionWrapHandler, field_validator, mode
 
 from training.recipes.section import Fraction, Section
 
+OptimizerName = Literal["adamw", "adamw8bit", "muon"]
+
 Target = Annotated[str, Field(min_length=1, max_length=200)]
 
 
@@ -43,7 +45,7 @@ class OptimizerOptions(Section):
     Muon takes the hidden matrices of a backbone's blocks, AdamW all other parameters beside it.
     """
 
-    name: Literal["adamw", "adamw8bit", "muon"] = "adamw"
+    name: OptimizerName = "adamw"
     matrix_rate: float = Field(
         default=2.0, gt=0, le=1000, description="muon: learning rate of the matrices over that of the rest"
     )

@@ -35,6 +35,7 @@ class ObjectiveRow:
     needs_parent: bool = False  # starts from another model, which it names
     one_process: bool = False  # compares all images of a batch: a part of a batch would be another objective
     takes_lora: bool = False  # adapters may be trained beside its parent's weights
+    freezes_base: bool = False  # trains a branch beside its parent's weights, which stay as they are
     takes_muon: bool = False  # its class tells hidden matrices apart (HasHiddenMatrices)
 
     def __post_init__(self) -> None:
@@ -83,6 +84,7 @@ OBJECTIVES: Mapping[str, ObjectiveRow] = MappingProxyType(
                 takes_backbone=True,
                 takes_muon=True,
                 needs_parent=True,
+                freezes_base=True,
             ),
         )
     }

@@ -90,8 +90,9 @@ class Recipe(Section):
         default=None,
         description="train low-rank adapters beside the parent's weights; None trains all weights",
     )
-    base_format: Literal["fp32", "int8"] = Field(
-        default="fp32", description="frozen linear layers while adapters train: as they are, or in 8 bits"
+    base_format: Literal["fp32", "bf16", "int8"] = Field(
+        default="fp32",
+        description="frozen linear layers: as they are; while a branch trains in bf16, in bf16; while adapters train, in 8 bits",
     )
 
     @property
@@ -180,9 +181,15 @@ class Recipe(Section):
                 f"'lora' adapts a parent's weights under objective {able}; found parent {self.parent!r} and "
                 f"objective '{self.objective}'; name a parent or remove lora"
             )
-        if self.base_format != "fp32" and self.lora is None:
+        if self.base_format == "int8" and self.lora is None:
             raise ValueError(
-                f"'base_format' is '{self.base_format}', which holds frozen weights alone; add a section lora or say fp32"
+                "'base_format' is 'int8', which holds frozen weights alone; add a section lora or say fp32"
+            )
+        if self.base_format == "bf16" and not (self.objective_row.freezes_base and self.precision == "bf16"):
+            able = " or ".join(f"'{row.name}'" for row in OBJECTIVES.values() if row.freezes_base)
+            raise ValueError(
+                f"'base_format' is 'bf16', which holds the base beside a branch that trains in bf16, found objective "
+                f"'{self.objective}' and precision '{self.precision}'; take objective {able} and precision bf16, or say fp32"
             )
 
 

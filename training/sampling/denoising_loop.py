@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -35,14 +35,20 @@ class Sampled(Protocol):
     def fresh_scheduler(self) -> Any: ...
 
 
-def generators_of(seeds: Sequence[int]) -> list[torch.Generator]:
-    """One generator on the CPU per seed."""
-    return [torch.Generator().manual_seed(seed) for seed in seeds]
+Seed = int | torch.Generator
+"""What a picture's noise is drawn from: a number, or a generator as it stands."""
+
+
+def generators_of(seeds: Sequence[Seed]) -> list[torch.Generator]:
+    """One generator per seed, on the CPU where it is a number."""
+    return [
+        seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed) for seed in seeds
+    ]
 
 
 def draw_noise(generators: Sequence[torch.Generator], shape: Sequence[int]) -> Float[Tensor, "n c h w"]:
     """One latent of noise per generator."""
-    return torch.cat([torch.randn((1, *shape), generator=generator) for generator in generators])
+    return torch.cat([torch.randn((1, *shape), generator=own, device=own.device) for own in generators])
 
 
 @dataclass(frozen=True)
@@ -123,39 +129,63 @@ class Taken(NamedTuple):
     latents: Tensor
 
 
+AfterStep = Callable[[int, Taken], tuple[Tensor, bool]]
+"""Called with a step's number, from 0, and what it came to: the latents to go on from, and whether to go on."""
+
+
 def sample_latents(
     denoiser: Sampled,
     condition: Condition,
-    seeds: Sequence[int],
+    seeds: Sequence[Seed],
     steps: int,
     guidance: float,
     latent_size: tuple[int, int] | None = None,
     *,
     true_guidance: float = 1.0,
     control: Control | None = None,
+    dtype: torch.dtype | None = None,
+    after_step: AfterStep | None = None,
 ) -> Float[Tensor, "n c h w"]:
     """Latents of a condition's rows.
 
     FLUX is told the guidance, and its null takes part where ``true_guidance`` is above 1 (true_cfg_scale of its stock
-    pipeline); for the others the null is denoised beside and ``guidance`` extrapolates from it. Raises FoundryError where
-    ``latent_size`` (height, width) is missing for a model that names none, and for true guidance of other families.
+    pipeline); for the others the null is denoised beside and ``guidance`` extrapolates from it. ``dtype``: what the backbone
+    computes in where that is not float32. ``after_step`` sees every step and may exchange its latents or end the sampling.
+    Raises FoundryError where ``latent_size`` (height, width) is missing for a model that names none, for true guidance of other
+    families, and for latents of another shape that ``after_step`` gives.
     """
     start = start_sampling(
         denoiser, condition, seeds, steps, guidance, latent_size, true_guidance=true_guidance, control=control
     )
+    if dtype is not None:
+        start = replace(start, predict=start.predict.to(dtype))
     latents = start.latents
-    for taken in denoising_steps(start):
+    for taken in denoising_steps(start, after_step):
         latents = taken.latents
     return latents
 
 
-def denoising_steps(start: Start) -> Iterator[Taken]:
-    """The loop of every sampling: steps one after the other, from noise to latents."""
+def denoising_steps(start: Start, after_step: AfterStep | None = None) -> Iterator[Taken]:
+    """The loop of every sampling: steps one after the other, from noise to latents, or to where ``after_step`` ends it."""
     latents, extra = start.latents, extra_keywords(start.scheduler, start.generators)
     for index in range(len(start.scheduler.timesteps)):
-        taken = take_step(start.predict, start.scheduler, latents, index, extra)
+        taken, goes_on = take_step(start.predict, start.scheduler, latents, index, extra), True
+        if after_step is not None:
+            taken, goes_on = _reconsidered(taken, *after_step(index, taken))
         yield taken
+        if not goes_on:
+            return
         latents = taken.latents
+
+
+def _reconsidered(taken: Taken, latents: Tensor, goes_on: bool) -> tuple[Taken, bool]:
+    """A step with other latents after it. Raises FoundryError for another shape."""
+    if latents.shape != taken.latents.shape:
+        raise FoundryError(
+            f"latents after a step are {tuple(latents.shape)}, they were {tuple(taken.latents.shape)}; give as many of the "
+            "same size"
+        )
+    return taken._replace(latents=latents.to(taken.latents)), goes_on
 
 
 def take_step(predict: Guided, scheduler: Any, latents: Tensor, index: int, extra: dict[str, Any]) -> Taken:
@@ -170,7 +200,7 @@ def take_step(predict: Guided, scheduler: Any, latents: Tensor, index: int, extr
 def start_sampling(
     denoiser: Sampled,
     condition: Condition,
-    seeds: Sequence[int],
+    seeds: Sequence[Seed],
     steps: int,
     guidance: float,
     latent_size: tuple[int, int] | None = None,

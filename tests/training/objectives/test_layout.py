@@ -24,11 +24,12 @@ from training.model_folders.probe import reload_equals_saved
 from training.objectives.layout import LayoutObjective
 from training.randomness import SampleOrder
 from training.recipes.execution import Execution
+from training.recipes.files import load_recipe
 from training.recipes.specification import TrainingSpecification
 from training.run import run
 from training.run_folder import RunFolder, prepare
 from training.shards import TrainingShards
-from training.text_encoders import MiniLMEncoder
+from training.text_encoders import MiniLMEncoder, TextEncoder
 
 WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 MAX_BOXES = 3
@@ -120,6 +121,38 @@ def test_the_branch_learns_and_the_base_stays(
     assert rows[-1]["layout_effect"] > rows[0]["layout_effect"] >= 0
     if branch.get("kind") != "joint":
         assert rows[-1]["branch_output_rms"] > rows[0]["branch_output_rms"] >= 0
+
+
+def test_a_base_in_bf16_costs_the_result_nothing(taught: RunMaker, layouts: Path) -> None:
+    """The branch learns beside a base of half the bytes; what is exported is the parent, bit for bit, with the branch."""
+    formats = {"precision": "bf16", "base_format": "bf16"}
+    spec, execution = both(taught, layouts, branch={"kind": "siam_lora"}, learning_rate=0.01, **formats)
+    own = LayoutObjective(spec, execution, "cpu")
+    frozen = [p for p in own.module.parameters() if not p.requires_grad and p.ndim >= 2]
+    assert {parameter.dtype for parameter in frozen} == {torch.bfloat16}
+    assert {p.dtype for p in own.module.parameters() if p.requires_grad} == {torch.float32}
+    sampled = execution.model_copy(update={"sample_every_images": 16, "sample_steps": 2})
+    folder = prepare(taught.root / "runs", spec, sampled)
+    run(folder.path)
+    assert list(folder.samples.glob("*.png"))
+    assert taught.parent is not None
+    before, after = load_file(taught.parent / WEIGHTS), load_file(folder.model / WEIGHTS)
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+    assert any(after[name].any() for name in after if name.endswith("layout.output.up.weight"))
+    assert reload_equals_saved(folder.model) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "says"),
+    [
+        ({"precision": "fp32"}, "found objective 'layout' and precision 'fp32'"),
+        ({"objective": "diffusion", "layout": None, "precision": "bf16"}, "found objective 'diffusion'"),
+    ],
+)
+def test_a_base_in_bf16_needs_a_branch_that_trains_in_it(recipe: dict[str, Any], says: str) -> None:
+    settings = {"name": "a", "objective": "layout", "parent": "p", "images_total": 8, "learning_rate": 1e-3}
+    with pytest.raises(FoundryError, match=says):
+        load_recipe({**settings, "base_format": "bf16", **recipe})
 
 
 def test_a_trained_branch_at_strength_0_draws_what_its_base_draws(
@@ -258,6 +291,22 @@ def test_layouts_come_back_padded_and_phrases_are_encoded_once(
     torch.testing.assert_close(found.boxes_xyxy_norm, same.boxes_xyxy_norm)
     torch.testing.assert_close(found.phrases, same.phrases, atol=1e-3, rtol=1e-2)
     assert [entity.phrase for entity in shards.entities(3)] == [entity.phrase for entity in wanted[3]]
+
+
+@pytest.mark.parametrize("encoder_class", [MiniLMEncoder, TextEncoder])
+def test_no_text_is_encoded_inside_a_training(
+    taught: RunMaker, layouts: Path, encoder_class: type[TextEncoder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Phrases and captions were encoded once, before: no encoder is built and none is asked."""
+
+    def asked(*_: Any, **__: Any) -> None:
+        raise AssertionError("a text was encoded")
+
+    names = ("__init__", "encode_batch") if encoder_class is MiniLMEncoder else ("encode", "prompts")
+    for name in names:
+        monkeypatch.setattr(encoder_class, name, asked)
+    folder = trained(taught, layouts, branch={"box_aligned": True}, images_total=16)
+    assert folder.model.is_dir()
 
 
 def test_a_phrase_that_fills_the_encoder_is_told(

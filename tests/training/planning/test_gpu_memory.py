@@ -3,67 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
 
+from tests.training.planning.measured import kept_bytes, step_peak, unseen_bytes
 from training.backbones import blueprint, hidden_matrices
-from training.loop.loop import Loop
 from training.measuring.synthetic import Case, build_loop
-from training.objectives.diffusion import DiffusionObjective
 from training.planning import blocks
 from training.planning.gpu_memory import Shares, memory_of, sizes, state_bytes
 from training.planning.live_bytes import Row, highest
 from training.planning.simulation import Setting, simulate
 from training.recipes.adapters import OptimizerOptions
-
-
-def _bytes(tensors: list[Tensor]) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-
-def _kept_bytes(loop: Loop) -> int:
-    """Weights, moments and averages as they lie in memory between steps."""
-    moments = [value for state in loop.optimizer.state.values() for value in state.values()]
-    averages = [tensor for average in loop.averages.values() for tensor in average.average]
-    return _bytes([*loop.parameters, *moments, *averages])
-
-
-def _unseen_bytes(loop: Loop, images: int) -> int:
-    """What a pass reads into memory that numpy allocates, which torch's profiler does not see: the noise at least."""
-    objective = loop.objective
-    assert isinstance(objective, DiffusionObjective)
-    draw = loop.order.draw(0, images)
-    with _profiled() as profiler:
-        batch = objective.load(draw)
-    seen = int(_live_bytes(profiler)[-1])
-    return (
-        _bytes([batch.latents, batch.condition.states, batch.condition.mask]) - seen + _bytes([batch.latents])
-    )
-
-
-def _profiled() -> profile:
-    return profile(activities=[ProfilerActivity.CPU], profile_memory=True)
-
-
-def _live_bytes(profiler: profile) -> np.ndarray:
-    """Bytes above those at the beginning, after every allocation and release; the first is 0."""
-    inner: Any = profiler.profiler
-    events = [event for event in inner.kineto_results.events() if event.name() == "[memory]"]
-    events.sort(key=lambda event: event.start_ns())
-    return np.cumsum([0, *(event.nbytes() for event in events)])
-
-
-def _step_peak(loop: Loop) -> int:
-    """Most bytes that torch holds within a step, above what it held before."""
-    loop._step()
-    with _profiled() as profiler:
-        loop._step()
-    return int(_live_bytes(profiler).max())
 
 
 @pytest.mark.parametrize(
@@ -82,8 +34,8 @@ def test_planned_memory_is_within_a_tenth_of_a_measured_step(
     loop = build_loop(case, tmp_path, "cpu", {"activation_checkpointing": checkpointing})
     loop.recipe = loop.recipe.model_copy(update={"micro_batches": passes})
     images = case.batch_size // passes
-    step = _step_peak(loop) + _unseen_bytes(loop, images)
-    measured = _kept_bytes(loop) + step
+    step = step_peak(loop) + unseen_bytes(loop, images)
+    measured = kept_bytes(loop) + step
     setting = Setting(case.backbone, case.precision, checkpointing, "cpu")
     planned = memory_of(setting, Shares(1, "ddp", images, passes), int(case.ema))
     assert planned.total == pytest.approx(measured, rel=0.1)
