@@ -15,7 +15,7 @@ from training.errors import FoundryError
 from training.run_folder import RunFolder, replace_folder
 
 if TYPE_CHECKING:
-    from training.model_folders.layout_models import Base
+    from training.layout.shipping import Base
 
 SHEET_PICTURES, SCORED_LAYOUTS = 32, 192
 LOGGER = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ def _pack_layout_model(
     from assets.models.drawing import drawing_place, drawing_resources
     from assets.models.parents import parent_version
     from training.layout.folders import count_parameters
-    from training.model_folders.layout_models import grow_pipeline, pack_layout_model, round_branch
+    from training.layout.shipping import grow_pipeline, pack_layout_model, round_branch
     from training.model_folders.teachers import CARD, CURVE, LINEAGE, SHEET, write_digest
 
     store, models = surroundings.store, surroundings.models
@@ -122,7 +122,7 @@ def _pack_layout_model(
 
 def _base_of(surroundings: Surroundings, asset: str, key: str, into: Path) -> tuple[Base, Path]:
     """The teacher that a branch is packed for, and its pipeline folder with the weights that ship."""
-    from training.model_folders.layout_models import Base
+    from training.layout.shipping import Base
     from training.packaged_models import teacher_digests
 
     if asset == "teacher_backbone":

@@ -45,6 +45,7 @@ SCORED_MODELS = (*_MODELS, "pruned_backbone", "fine_tuned_backbone")
 """What holds models that draw."""
 LAYOUT_MODELS = ("shipped_layout_model", "layout_model")
 """What holds models that are told where things stand."""
+_KNOWN = ("landed_images", "entity_annotations")
 
 _ALL = (
     Step("demo_scenes", "corpus", 2, kinds=("python", "parquet")),
@@ -243,14 +244,7 @@ _ALL = (
         ("ray", "pytorch", "huggingface"),
         parents=("backbone", "teacher_backbone"),
     ),
-    Step(
-        "layout_evaluation",
-        "models",
-        1,
-        (*LAYOUT_MODELS, "landed_images", "entity_annotations"),
-        None,
-        ("pytorch", "parquet"),
-    ),
+    Step("layout_evaluation", "models", 1, (*LAYOUT_MODELS, *_KNOWN), None, ("parquet",)),
     Step(
         "pruning_comparison",
         "models",

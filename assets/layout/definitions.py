@@ -37,7 +37,7 @@ def shipped_layout_model(
     from assets.layout.scores import layout_markdown
     from assets.models.backbones import gate_of_folder
     from assets.models.drawing import drawing_place, drawing_resources
-    from training.model_folders.layout_models import LAYOUT_MODELS, assemble_layout_model
+    from training.layout.shipping import LAYOUT_MODELS, assemble_layout_model
     from training.model_folders.teachers import CURVE, read_scores
 
     key, step = context.partition_key, STEPS["shipped_layout_model"]

@@ -8,7 +8,7 @@ from typing import Any
 
 from assets.graph.model_kinds import ProfileFiles
 from training.errors import FoundryError
-from training.model_folders.layout_models import base_of
+from training.layout.shipping import base_of
 from training.packaged_models import layout_model_digests
 
 

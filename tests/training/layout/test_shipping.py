@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from training.backbones import build_backbone
 from training.diffusion.noise_process import Noising
+from training.digests import folder_digest
 from training.errors import FoundryError
 from training.layout.folders import (
     branch_parameters,
@@ -19,9 +20,9 @@ from training.layout.folders import (
     is_of_branch,
     save_branch,
 )
-from training.model_folders import layout_models
+from training.layout import shipping
 from training.model_folders.export import export_pipeline
-from training.model_folders.layout_models import (
+from training.layout.shipping import (
     Base,
     assemble_layout_model,
     base_of,
@@ -31,7 +32,7 @@ from training.model_folders.layout_models import (
 )
 from training.model_folders.parents import load_backbone
 from training.model_folders.probe import reload_equals_saved
-from training.model_folders.teachers import read_scores
+from training.model_folders.teachers import BESIDE, read_scores
 from training.packaged_models import SHIPPED_AUTOENCODER, layout_model_digests, teacher_digests
 from training.recipes.layout import BRANCH, LayoutOptions
 
@@ -49,7 +50,7 @@ def teacher(tmp_path: Path) -> Path:
 @pytest.fixture
 def packed(teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of packed layout models that holds one as ``small``, none of whose weights is zero."""
-    monkeypatch.setattr(layout_models, "teacher_digests", lambda: {BASE.name: BASE.digest})
+    monkeypatch.setattr(shipping, "teacher_digests", lambda: {BASE.name: BASE.digest})
     options = LayoutOptions(kind="siam", max_boxes=3, box_aligned=True, phrase_dim=384)
     model = grow_branch(load_backbone(teacher), options, seed=1)
     generator = torch.Generator().manual_seed(2)
@@ -86,7 +87,7 @@ def test_a_packed_branch_comes_back_grown_on_its_teacher(packed: Path, teacher: 
 def test_a_teacher_of_other_weights_is_refused(
     packed: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(layout_models, "teacher_digests", lambda: {BASE.name: "b" * 64})
+    monkeypatch.setattr(shipping, "teacher_digests", lambda: {BASE.name: "b" * 64})
     with pytest.raises(
         FoundryError, match=r"was trained on the base aaaaaaaaaaaa…, this one is bbbbbbbbbbbb…"
     ):
@@ -100,8 +101,8 @@ def test_an_unknown_name_is_told_with_those_there_are(packed: Path, teacher: Pat
 
 @pytest.mark.parametrize("name", sorted(layout_model_digests()))
 def test_what_ships_is_small_whole_and_for_a_teacher_that_ships(name: str) -> None:
-    folder = layout_models.LAYOUT_MODELS / name
-    assert layout_models.folder_digest(folder, layout_models.BESIDE) == layout_model_digests()[name]
+    folder = shipping.LAYOUT_MODELS / name
+    assert folder_digest(folder, BESIDE) == layout_model_digests()[name]
     assert json.loads((folder / "branch.json").read_text())["base_digest"] == teacher_digests()[base_of(name)]
     assert sum(path.stat().st_size for path in folder.iterdir()) < 12e6
     assert (
