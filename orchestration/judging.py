@@ -42,11 +42,14 @@ class Judging:
         return Judge(model.name, model.digest, _worker(model), self._settings)
 
     def detector(self) -> Detector:
-        """What finds boxes, loaded, with what looks for it where it reads regions."""
+        """What finds boxes, loaded, with what looks for it where it reads regions: by the closest concept, if there is such."""
         model = self._require("detector", "name one in profile.yaml: perception.detectors")
-        reads = "regions" in model.reads
-        looking = self._require("regions", "name one in profile.yaml: perception.regions") if reads else None
-        return Detector(model.name, _worker(model), None if looking is None else _worker(looking))
+        if "regions" not in model.reads:
+            return Detector(model.name, _worker(model))
+        looking = self._perception.model("closed_set") or self._require(
+            "regions", "name one in profile.yaml: perception.closed_set or perception.regions"
+        )
+        return Detector(f"{model.name}, seen by {looking.name}", _worker(model), _worker(looking))
 
     def _require(self, role: str, remedy: str) -> PerceptionModel:
         model = self._perception.model(role)
