@@ -39,7 +39,7 @@ class Judging:
         return judge_of(self._perception, self._settings)
 
     def detector(self) -> Detector:
-        """What finds boxes, loaded, with what looks for it where it reads regions."""
+        """What finds boxes, loaded, with what looks for it where it reads regions: by the closest concept, if there is such."""
         return detector_of(self._perception)
 
 

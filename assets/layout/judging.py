@@ -23,12 +23,17 @@ def judge_of(perception: Perception, settings: Mapping[str, Any] | None = None) 
 
 
 def detector_of(perception: Perception) -> Detector:
-    """What finds boxes, with what looks for it where it reads regions. Raises FoundryError where there is none."""
+    """What finds boxes, with what looks for it where it reads regions: by the closest concept, if there is such.
+
+    Raises FoundryError where there is none.
+    """
     model = _require(perception, "detector", "name one in profile.yaml: perception.detectors")
-    looking = None
-    if "regions" in model.reads:
-        looking = _require(perception, "regions", "name one in profile.yaml: perception.regions")
-    return Detector(model.name, _worker(model), None if looking is None else _worker(looking))
+    if "regions" not in model.reads:
+        return Detector(model.name, _worker(model))
+    looking = perception.model("closed_set") or _require(
+        perception, "regions", "name one in profile.yaml: perception.closed_set or perception.regions"
+    )
+    return Detector(f"{model.name}, seen by {looking.name}", _worker(model), _worker(looking))
 
 
 def _require(perception: Perception, role: Role, remedy: str) -> PerceptionModel:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,7 @@ def published_row(image_id: str, **other: Any) -> dict[str, Any]:
     } | other
 
 
-def write_parquet(path: Path, rows: list[Mapping[str, Any]]) -> Path:
+def write_parquet(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     """Rows as a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist([dict(row) for row in rows]), path)

@@ -13,6 +13,7 @@ from training.backbones import build_backbone
 from training.diffusion.noise_process import Noising
 from training.digests import folder_digest
 from training.errors import FoundryError
+from training.layout import shipping
 from training.layout.folders import (
     branch_parameters,
     count_parameters,
@@ -20,8 +21,6 @@ from training.layout.folders import (
     is_of_branch,
     save_branch,
 )
-from training.layout import shipping
-from training.model_folders.export import export_pipeline
 from training.layout.shipping import (
     Base,
     assemble_layout_model,
@@ -30,6 +29,7 @@ from training.layout.shipping import (
     pack_layout_model,
     round_branch,
 )
+from training.model_folders.export import export_pipeline
 from training.model_folders.parents import load_backbone
 from training.model_folders.probe import reload_equals_saved
 from training.model_folders.teachers import BESIDE, read_scores

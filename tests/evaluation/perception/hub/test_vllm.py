@@ -15,7 +15,7 @@ from evaluation.perception.hub.models import HubPerceptionModel
 from evaluation.perception.hub.rows import Maker
 from evaluation.perception.hub.settings import HubModel, read_settings
 from evaluation.perception.hub.vllm import VllmWorker, engine_arguments, sampling_arguments
-from evaluation.tables.perception import CAPTIONS, DESCRIPTIONS
+from evaluation.tables.perception import ANSWERS, CAPTIONS, DESCRIPTIONS
 from tests.evaluation.perception.hub.conftest import Checkpoint, png
 from training.errors import FoundryError
 
@@ -100,6 +100,27 @@ def test_descriptions() -> None:
     assert table.schema.equals(DESCRIPTIONS)
     assert engine.calls[0][0][0]["multi_modal_data"]["image"].size == (40, 40)
     assert "a cat" in table["prompt"][0].as_py()
+
+
+def test_questions_about_boxes() -> None:
+    settings = read_settings(
+        {"family": "qwen2_5_vl", "path": "/m", "engine": "vllm", "crop_margin": 1}, "answers"
+    )
+    rows = pa.table(
+        {
+            "question_id": ["q"],
+            "question": ["Is it there?"],
+            "box_xyxy_norm": [[0.0, 0.0, 0.5, 1.0]],
+            "image": [png(0, 80, 40)],
+        }
+    )
+    engine = Recorder()
+    table = worker(settings, "answers", engine)(rows)
+    assert table.schema.equals(ANSWERS)
+    (prompt,) = engine.calls[0][0]
+    assert prompt["multi_modal_data"]["image"].size == (40, 40), "a judge sees the box without a margin"
+    assert prompt["prompt"] == "<chat>Is it there?"
+    assert table["is_yes"].to_pylist() == [False]
 
 
 def test_arguments() -> None:
