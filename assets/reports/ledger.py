@@ -21,24 +21,24 @@ class Stage:
 
 
 DEMO_LEDGER: tuple[Stage, ...] = (
-    Stage("start-up", "start-up of the orchestrator and its overhead", 21.0),
+    Stage("start-up", "start-up of the orchestrator and its overhead", 18.0),
     Stage("scenes", "build, land and curate scenes", 8.0),
     Stage("embeddings", "autoencoder, text embeddings and latents", 38.0),
     Stage(
         "perception",
         "about 1,500 scenes, at most 4 crops at 128 px each, OCR on candidates at side 256",
-        76.0,
+        70.0,
     ),
-    Stage("judge", "the judge that scores alignment", 40.0),
-    Stage("backbones", "five transformers, three UNets, two more seeds", 92.0),
+    Stage("judge", "the judge that scores alignment", 34.0),
+    Stage("backbones", "five transformers, three UNets, two more seeds", 78.0),
     Stage(
         "students",
         "shipped teachers, a few-step and a smaller student of them, a pruned model; beside the scaling grid",
         90.0,
     ),
-    Stage("layout", "the shipped layout model: 48 held-out layouts drawn three ways, and looked at", 45.0),
-    Stage("scaling grid", "runs of the scaling grid and their scores", 50.0),
-    Stage("evaluation", "generated samples, denoising errors, alignment, KID", 50.0),
+    Stage("layout", "the shipped layout model: 32 held-out layouts drawn three ways, and looked at", 25.0),
+    Stage("scaling grid", "runs of the scaling grid and their scores", 44.0),
+    Stage("evaluation", "generated samples, denoising errors, alignment, KID, layouts", 60.0),
     Stage("report", "tables, plots and this report", 10.0),
 )
 LEDGER_PROFILE = "demo"
