@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assets.layout.prompted import Asked
@@ -38,6 +38,7 @@ def two_boxes() -> Board:
     return board
 
 
+@settings(deadline=None)
 @given(first=places, second=places)
 def test_corners_come_in_any_order_and_are_cut_to_the_canvas(first: Point, second: Point) -> None:
     found = spanned(first, second)
@@ -51,6 +52,7 @@ def test_corners_come_in_any_order_and_are_cut_to_the_canvas(first: Point, secon
         assert found == pytest.approx((min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)), abs=5e-4)
 
 
+@settings(deadline=None)
 @given(st.lists(paths, max_size=8))
 def test_whatever_the_mouse_does_the_layout_can_be_saved_and_read(drags: list[list[Point]]) -> None:
     board = Board()
@@ -65,6 +67,7 @@ def test_whatever_the_mouse_does_the_layout_can_be_saved_and_read(drags: list[li
     assert board.selected is None or board.selected < len(board.boxes)
 
 
+@settings(deadline=None)
 @given(path=paths)
 def test_a_box_keeps_its_size_wherever_it_is_dragged(path: list[Point]) -> None:
     board = Board()
