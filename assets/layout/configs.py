@@ -20,6 +20,13 @@ class FollowingConfig(DrawingConfig):
 class LayoutModelConfig(BackboneConfig, FollowingConfig):
     """Settings of ``layout_model``. A changed recipe value is another specification and so another run."""
 
+    curve_parts: int = Field(
+        4,
+        description="parts of the training after each of which following is measured; 1: at its end alone",
+        ge=1,
+    )
+    curve_layouts: int = Field(16, description="held-out layouts that are drawn after each part", ge=2)
+
 
 class ShippedLayoutModelConfig(ShippedConfig, FollowingConfig):
     """Settings of ``shipped_layout_model``, which is what ships, and how it is measured."""

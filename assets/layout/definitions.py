@@ -82,24 +82,22 @@ def layout_model(
     drawn without their boxes, with them and with left and right exchanged, all from the same noise, and how many of the
     objects are recognised in their box.
     """
+    from assets.layout.learning import kept_counts, learning_of, learning_picture
     from assets.layout.measuring import measure_following
     from assets.layout.scores import layout_markdown
     from assets.models.backbones import gate_of_model, loss_curve, smaller_card
     from assets.models.drawing import drawing_place, drawing_resources
+    from assets.pages.sheets import figure_jpeg
 
-    key, name = context.partition_key, "layout_model"
+    key, name, perception = context.partition_key, "layout_model", surroundings.perception
     child = prepare_child(store, models, name, key, config)
-    run = child.train(models, compute, context.log.info)
+    run = child.train(models, compute, context.log.info, kept_counts(child.recipe, config.curve_parts))
     place = drawing_place(store, compute, drawing_resources(models.resources), context.log.info)
+    digest = run.done.model_digest
     followed = measure_following(
-        store,
-        surroundings.perception,
-        place,
-        run.folder.model,
-        config,
-        recipe=key,
-        digest=run.done.model_digest,
+        store, perception, place, run.folder.model, config, recipe=key, digest=digest
     )
+    curve = learning_of(store, perception, place, run.folder, config, run.done.images_seen)
     table, gate = layout_markdown(followed.scores), gate_of_model(run)
     card = smaller_card(run, models.profile, table)
     manifest = publish(store, name, key, run, child.provenance, gate, card)
@@ -111,6 +109,10 @@ def layout_model(
         "samples": picture(followed.sheet, "real, without, with, exchanged; from the same noise"),
         "loss_curve": picture(loss_curve(run.folder), "weighted loss over images seen"),
     }
+    if curve:
+        metadata["following"] = picture(
+            figure_jpeg(learning_picture(curve)), "objects in their box as it learned"
+        )
     return materialized(store, manifest, metadata, [gate_check("finite_and_reloads", gate)])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from training.recipes.layout import LayoutOptions
 
 if TYPE_CHECKING:
     from training.conditioning import Condition
+    from training.model_folders.denoiser import Denoiser
 
 SPLIT = "held_out_images"
 """The held-out split whose concepts are among the training concepts, which perception's bank has."""
@@ -127,13 +128,34 @@ def draw_layouts(
     strength: float,
 ) -> dict[Way, UInt8[np.ndarray, "n h w 3"]]:
     """Pictures of each way from the same noise; the base is the model at strength 0, which answers bit for bit as its base."""
-    folders = {name: str(store.local_folder(name)) for name in ("training_shards", "layout_shards")}
     load = partial(load_denoiser, str(model))
-    drawn: dict[Way, UInt8[np.ndarray, "n h w 3"]] = {}
-    for way in WAYS:
-        own = 0.0 if way == "base" else strength
-        texts = partial(LayoutTexts, folders, max_boxes, own, exchanged=way == "exchanged")
-        drawn[way] = pictures_of(
-            draw_held_out(replace(place, texts=texts), load, layouts.prompts, [sampling])
+    return {
+        way: draw_way(
+            store,
+            place,
+            load,
+            layouts,
+            sampling,
+            way,
+            max_boxes=max_boxes,
+            strength=0.0 if way == "base" else strength,
         )
-    return drawn
+        for way in WAYS
+    }
+
+
+def draw_way(
+    store: Store,
+    place: DrawingPlace,
+    load: Callable[[], Denoiser],
+    layouts: HeldOutLayouts,
+    sampling: tuple[int, float],
+    way: Way,
+    *,
+    max_boxes: int,
+    strength: float,
+) -> UInt8[np.ndarray, "n h w 3"]:
+    """Pictures of all layouts, told one way; ``load`` is picklable."""
+    folders = {name: str(store.local_folder(name)) for name in ("training_shards", "layout_shards")}
+    texts = partial(LayoutTexts, folders, max_boxes, strength, exchanged=way == "exchanged")
+    return pictures_of(draw_held_out(replace(place, texts=texts), load, layouts.prompts, [sampling]))

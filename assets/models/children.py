@@ -35,10 +35,15 @@ class Child:
         """The parent's verified pipeline folder."""
         return self.sources.paths["parent"]
 
-    def train(self, models: Models, compute: Compute, log: Log) -> TrainedRun:
-        """Train to the end; raises as :func:`assets.models.training_runs.train_to_end` does."""
+    def train(
+        self, models: Models, compute: Compute, log: Log, snapshot_images: tuple[int, ...] = ()
+    ) -> TrainedRun:
+        """Train to the end, and keep the model after each of ``snapshot_images``.
+
+        Raises as :func:`assets.models.training_runs.train_to_end` does.
+        """
         digests = {**self.sources.digests, **self.outside}
-        return train_to_end(self.recipe, digests, self.sources.paths, models, compute, log)
+        return train_to_end(self.recipe, digests, self.sources.paths, models, compute, log, snapshot_images)
 
 
 def prepare_child(store: Store, models: Models, name: str, key: str, config: BackboneConfig) -> Child:

@@ -9,22 +9,27 @@ import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 
+from assets.layout.evaluation import TITLES
 from orchestration.resources.store import ManifestStore
 from training.backbones.families import SD3
 from training.layout.entities import Entity
 from training.layout.folders import load_branch
 from training.layout.shards import LayoutShards, placed_of
+from training.layout.shipping import base_of
 from training.model_folders.denoiser import Denoiser, sample_with
 from training.model_folders.parents import load_backbone
+from training.packaged_models import layout_model_digests
 from training.sampling.layout import with_layout
 from training.text_encoders import MiniLMEncoder
 
-KEY = "sd3-tiny-siam"
+KEY, SHIPPED = "sd3-tiny-siam", "teacher-mmdit-layout"
 
 
 def test_its_page_holds_every_way_of_drawing(store: ManifestStore) -> None:
     rows = store.read_table("layout_scores", KEY).to_pylist()
-    assert [row["drawn"] for row in rows] == ["real", "reconstructed", "base", "told", "exchanged"]
+    assert [row["drawn"] for row in rows] == [
+        "real", "reconstructed", "base", "told", "base_by_exchanged", "exchanged",
+    ]  # fmt: skip
     assert {row["num_pictures"] for row in rows} == {4}
     assert all(0 <= row["in_box_low"] <= row["in_box"] <= row["in_box_high"] <= 1 for row in rows)
     assert rows[0]["in_box"] > 0.5  # the recogniser finds what real pictures show
@@ -65,3 +70,46 @@ def test_a_stock_pipeline_loads_it(store: ManifestStore) -> None:
     folder: Path = store.local_folder("layout_model", KEY)
     pipeline = DiffusionPipeline.from_pretrained(folder, **dict.fromkeys(SD3.pipeline.absent, None))
     assert type(pipeline.transformer).__name__ == "LayoutSD3Transformer2DModel"
+
+
+def test_the_shipped_branch_is_grown_on_its_teacher_and_measured(store: ManifestStore) -> None:
+    manifest = store.require("shipped_layout_model", SHIPPED, require_gate=True)
+    assert manifest.provenance.config["shipped"] == layout_model_digests()[SHIPPED]
+    base = base_of(SHIPPED)
+    assert (
+        manifest.provenance.inputs[f"teacher_backbone@{base}"]
+        == store.require("teacher_backbone", base).digest
+    )
+    whole = load_backbone(store.local_folder("shipped_layout_model", SHIPPED)).state_dict()
+    teacher = load_backbone(store.local_folder("teacher_backbone", base)).state_dict()
+    assert all(torch.equal(whole[name], tensor) for name, tensor in teacher.items())
+    pictures = store.read_table("layout_pictures", SHIPPED)
+    assert set(pictures["drawn"].to_pylist()) == {"base", "told", "exchanged"}
+
+
+def test_layout_models_are_held_side_by_side_and_their_judge_is_judged(store: ManifestStore) -> None:
+    rows = store.read_table("layout_evaluation").to_pylist()
+    assert {row["recipe"] for row in rows if row["what"] == "model"} == {KEY, SHIPPED}
+    contrasts = [(row["recipe"], row["other"]) for row in rows if row["what"] == "contrast"]
+    assert set(contrasts) == {(SHIPPED, KEY)}
+    by_metric = {
+        row["metric"]: row["value"] for row in rows if row["what"] == "model" and row["recipe"] == SHIPPED
+    }
+    assert by_metric.keys() == set(TITLES)
+    assert all(by_metric[name] <= by_metric["spatial"] for name in ("color", "texture", "shape"))
+    answers = store.read_table("layout_answers", SHIPPED)
+    assert answers.num_rows == sum(
+        map(len, store.read_table("layout_pictures", SHIPPED).slice(0, 4)["phrases"].to_pylist())
+    )
+    agreement = store.read_table("judge_agreement").to_pylist()
+    assert all(row["accuracy"] > 0.8 for row in agreement if row["question"] == "spatial")
+
+
+def test_they_stand_in_the_table_of_all_models(store: ManifestStore) -> None:
+    rows = store.read_table("model_scores").to_pylist()
+    found = {(row["kind"], row["recipe"], row["metric"]) for row in rows if "layout" in row["kind"]}
+    assert found == {
+        (kind, key, metric)
+        for kind, key in (("layout_model", KEY), ("shipped_layout_model", SHIPPED))
+        for metric in ("objects_in_box", "objects_follow_boxes")
+    }
