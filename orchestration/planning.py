@@ -39,11 +39,6 @@ class Wanted:
     recipe: Recipe
     runs: int = 1
 
-    @property
-    def is_branch(self) -> bool:
-        """Whether a branch is trained beside another model, which stays."""
-        return self.recipe.objective == "layout"
-
 
 def profile_names() -> list[str]:
     """Profiles with recipes, which can be planned."""

@@ -286,11 +286,15 @@ def _seeds(
     """A seed or generator a picture; without either, drawn by torch's own state."""
     if seeds is not None and generator is not None:
         raise FoundryError("'seeds' and 'generator' both say where noise comes from; give one of them")
-    if seeds is None and generator is None:
-        return torch.randint(2**62, (count,)).tolist()
+    given: list[Seed]
     if isinstance(generator, torch.Generator):
-        return [generator] * count
-    given: list[Seed] = list(seeds if generator is None else generator)  # type: ignore[arg-type]
+        given = [generator] * count
+    elif generator is not None:
+        given = list(generator)
+    elif seeds is not None:
+        given = list(seeds)
+    else:
+        given = torch.randint(2**62, (count,)).tolist()
     if len(given) != count:
         raise FoundryError(f"{len(given)} seeds or generators for {count} pictures; give one a picture")
     return given

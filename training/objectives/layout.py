@@ -130,8 +130,8 @@ class LayoutObjective(NoisedObjective):
         """The model to export; where the base trained in bf16 its parent is read again, so that it costs the result nothing."""
         if self.spec.recipe.base_format == "fp32" or self.parent is None:
             return super()._whole()
-        options = bare(self.module).layout_options  # type: ignore[union-attr]
-        whole = grow_branch(load_backbone(self.parent), options)  # type: ignore[arg-type]
+        inner: Any = bare(self.module)
+        whole = grow_branch(load_backbone(self.parent), inner.layout_options)
         whole.load_state_dict(dict(branch_parameters(self.module)), strict=False)
         return whole.eval()
 
