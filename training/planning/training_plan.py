@@ -149,7 +149,8 @@ def plan_recipe(recipe: Recipe, machine: Machine) -> Plan:
 
     Raises FoundryError for another objective, a machine that cannot share the optimiser, or shares that do not divide the batch.
     """
-    if recipe.objective not in PLANNED or recipe.backbone is None:
+    backbone = recipe.backbone
+    if recipe.objective not in PLANNED or backbone is None:
         raise FoundryError(
             f"recipe '{recipe.name}': objective is '{recipe.objective}'; plans are made for 'diffusion' and 'layout', whose "
             "backbone is registered"
@@ -161,13 +162,13 @@ def plan_recipe(recipe: Recipe, machine: Machine) -> Plan:
     _check_optimizer(recipe, machine)
     shares = shares_of(recipe, machine)
     gpu = gpu_named(machine.gpu)
-    encoder = ENCODERS.get(text_dim(blueprint(recipe.backbone).config))
+    encoder = ENCODERS.get(text_dim(blueprint(backbone).config))
     setting = setting_of(recipe, machine, encoder)
     size = sizes_of(setting)
     images = machine.images or recipe.dataset.max_samples
     return Plan(
         recipe=recipe,
-        backbone=recipe.backbone,
+        backbone=backbone,
         setting=setting,
         shares=shares,
         gpu=gpu,

@@ -16,7 +16,7 @@ from tests.training.conftest import RunMaker
 from training.digests import OUTSIDE_MODEL_DIGEST, folder_digest
 from training.errors import FoundryError, TrainingStopped
 from training.layout.entities import Entity
-from training.layout.folders import BRANCH, load_branch
+from training.layout.folders import load_branch
 from training.layout.shards import LayoutShards, placed_of, write_layout_shards
 from training.model_folders.denoiser import Denoiser, sample_with
 from training.model_folders.parents import load_backbone
@@ -25,6 +25,7 @@ from training.objectives.layout import LayoutObjective
 from training.randomness import SampleOrder
 from training.recipes.execution import Execution
 from training.recipes.files import load_recipe
+from training.recipes.layout import BRANCH
 from training.recipes.specification import TrainingSpecification
 from training.run import run
 from training.run_folder import RunFolder, prepare
