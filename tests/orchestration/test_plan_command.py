@@ -14,6 +14,7 @@ from orchestration import planning
 from orchestration.command.main import app
 from orchestration.planning import branches_of, machine_settings, wanted_of
 from orchestration.profile import load_profile
+from orchestration.workspace import PROFILES_FOLDER
 from training.errors import FoundryError
 
 
@@ -79,8 +80,8 @@ def test_layout_models_of_published_size_are_planned_by_name_on_machines_of_thei
 def test_a_layout_model_starts_from_a_recipe_that_names_a_backbone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copytree(planning.PROFILES_FOLDER / "teacher", tmp_path / "teacher")
-    shutil.copytree(planning.PROFILES_FOLDER / "smoke", tmp_path / "smoke")
+    shutil.copytree(PROFILES_FOLDER / "teacher", tmp_path / "teacher")
+    shutil.copytree(PROFILES_FOLDER / "smoke", tmp_path / "smoke")
     monkeypatch.setattr(planning, "PROFILES_FOLDER", tmp_path)
     path = tmp_path / "smoke" / "layout_models.yaml"
     text = path.read_text(encoding="utf-8")

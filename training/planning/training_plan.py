@@ -167,7 +167,7 @@ def plan_recipe(recipe: Recipe, machine: Machine) -> Plan:
     images = machine.images or recipe.dataset.max_samples
     return Plan(
         recipe=recipe,
-        backbone=recipe.backbone,
+        backbone=setting.backbone,
         setting=setting,
         shares=shares,
         gpu=gpu,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from training.model_folders.denoiser import Denoiser, sample_with
 from training.model_folders.export import export_pipeline
 from training.recipes.autoencoder import AutoencoderOptions
 from training.recipes.layout import LayoutOptions
-from training.sampling.denoising_loop import generators_of, sample_latents
+from training.sampling.denoising_loop import Taken, generators_of, sample_latents
 from training.sampling.layout import layout_window
 from training.sampling.layout import with_layout as told_layout
 from training.text_encoders import MiniLMEncoder
@@ -117,9 +118,7 @@ def test_a_picture_is_the_same_alone_and_in_a_batch_of_mixed_layouts(
     together = drawn(pipe, encoded=encoded(), layout=layout)
     for row in range(2):
         own = encoded()._replace(states=encoded().states[row : row + 1], pooled=_row(encoded().pooled, row))
-        alone = drawn(
-            pipe, encoded=own, layout=layout.each(lambda t, row=row: t[row : row + 1]), seeds=[row + 1]
-        )  # type: ignore[misc]
+        alone = drawn(pipe, encoded=own, layout=layout.each(partial(_row, row=row)), seeds=[row + 1])
         np.testing.assert_allclose(alone[0], together[row], atol=1e-5)
 
 
@@ -141,17 +140,18 @@ def test_one_generator_serves_all_pictures_as_in_stock_pipelines(
     first = torch.Generator().manual_seed(3)
     images = drawn(pipe, encoded=encoded(), layout=layout, seeds=None, generator=first, output_type="latent")
     noise = torch.randn((2, 4, 8, 8), generator=torch.Generator().manual_seed(3))
-    seen = []
+    seen: list[Tensor] = []
+
+    def watch(_: int, taken: Taken) -> tuple[Tensor, bool]:
+        seen.append(taken.scaled)
+        return taken.latents, True
+
     denoiser = Denoiser(pipe.backbone, None, Noising("flow"), scheduler=FlowMatchEulerDiscreteScheduler())
+    told, second = told_layout(encoded().condition(), layout), torch.Generator().manual_seed(3)
     with torch.no_grad():
-        told = told_layout(encoded().condition(), layout)
-        second = torch.Generator().manual_seed(3)
-        sample_latents(
-            denoiser, told, [second] * 2, STEPS, GUIDANCE,
-            after_step=lambda _, taken: (seen.append(taken.scaled) or taken.latents, True),  # type: ignore[func-returns-value]
-        )  # fmt: skip
+        found = sample_latents(denoiser, told, [second] * 2, STEPS, GUIDANCE, after_step=watch)
     assert torch.equal(seen[0], noise)
-    assert images.shape == noise.shape
+    assert torch.equal(torch.as_tensor(images), found)
 
 
 def test_a_callback_sees_every_step_and_may_exchange_its_latents(
@@ -187,9 +187,9 @@ def test_a_callback_may_end_the_sampling(pipe: LayoutPipeline, layout: Placed) -
     left = drawn(pipe, encoded=encoded(), layout=layout, output_type="latent", callback_on_step_end=stop)
     assert len(seen) == 2
     assert torch.equal(torch.as_tensor(left), seen[-1])
-    assert pipe.interrupt
+    ended = pipe.interrupt
     assert len(drawn(pipe, encoded=encoded(), layout=layout)) == 2
-    assert not pipe.interrupt
+    assert (ended, pipe.interrupt) == (True, False)
 
     def fail(*_: Any) -> dict[str, Tensor]:
         raise RuntimeError("enough")
