@@ -27,7 +27,7 @@ from training.model_folders.denoiser import Denoiser, sample_with
 from training.model_folders.export import export_pipeline
 from training.recipes.autoencoder import AutoencoderOptions
 from training.recipes.layout import LayoutOptions
-from training.sampling.denoising_loop import generators_of, sample_latents
+from training.sampling.denoising_loop import Taken, generators_of, sample_latents
 from training.sampling.layout import layout_window
 from training.sampling.layout import with_layout as told_layout
 from training.text_encoders import MiniLMEncoder
@@ -140,17 +140,18 @@ def test_one_generator_serves_all_pictures_as_in_stock_pipelines(
     first = torch.Generator().manual_seed(3)
     images = drawn(pipe, encoded=encoded(), layout=layout, seeds=None, generator=first, output_type="latent")
     noise = torch.randn((2, 4, 8, 8), generator=torch.Generator().manual_seed(3))
-    seen = []
+    seen: list[Tensor] = []
+
+    def watch(_: int, taken: Taken) -> tuple[Tensor, bool]:
+        seen.append(taken.scaled)
+        return taken.latents, True
+
     denoiser = Denoiser(pipe.backbone, None, Noising("flow"), scheduler=FlowMatchEulerDiscreteScheduler())
+    told, second = told_layout(encoded().condition(), layout), torch.Generator().manual_seed(3)
     with torch.no_grad():
-        told = told_layout(encoded().condition(), layout)
-        second = torch.Generator().manual_seed(3)
-        sample_latents(
-            denoiser, told, [second] * 2, STEPS, GUIDANCE,
-            after_step=lambda _, taken: (seen.append(taken.scaled) or taken.latents, True),  # type: ignore[func-returns-value]
-        )  # fmt: skip
+        found = sample_latents(denoiser, told, [second] * 2, STEPS, GUIDANCE, after_step=watch)
     assert torch.equal(seen[0], noise)
-    assert images.shape == noise.shape
+    assert torch.equal(torch.as_tensor(images), found)
 
 
 def test_a_callback_sees_every_step_and_may_exchange_its_latents(
