@@ -138,8 +138,10 @@ def _contrasts(first: Compared, second: Compared, judged_by: str) -> Iterator[di
     """Differences, paired by picture; nothing where the two drew other layouts."""
     if first.sample_ids != second.sample_ids:
         return
-    for metric in first.counts.keys() & second.counts.keys():
-        mine, theirs = first.counts[metric], second.counts[metric]
+    for metric, mine in first.counts.items():
+        if metric not in second.counts:
+            continue
+        theirs = second.counts[metric]
         difference = difference_in_box(mine, theirs)
         yield {
             **_row(first, metric, difference, judged_by),

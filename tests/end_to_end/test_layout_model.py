@@ -6,19 +6,26 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 import torch
 from diffusers import DiffusionPipeline
 
+from assets.layout.configs import FollowingConfig
 from assets.layout.evaluation import TITLES
+from assets.layout.measuring import measure_following
+from assets.models.drawing import drawing_place, drawing_resources
+from orchestration.definitions import surroundings_of
+from orchestration.profile import load_profile
 from orchestration.resources.store import ManifestStore
+from orchestration.workspace import Workspace
 from training.backbones.families import SD3
 from training.layout.entities import Entity
 from training.layout.folders import load_branch
 from training.layout.shards import LayoutShards, placed_of
-from training.layout.shipping import base_of
+from training.layout.shipping import assemble_layout_model, base_of
 from training.model_folders.denoiser import Denoiser, sample_with
 from training.model_folders.parents import load_backbone
-from training.packaged_models import layout_model_digests
+from training.model_folders.teachers import assemble_teacher
 from training.sampling.layout import with_layout
 from training.text_encoders import MiniLMEncoder
 
@@ -72,44 +79,37 @@ def test_a_stock_pipeline_loads_it(store: ManifestStore) -> None:
     assert type(pipeline.transformer).__name__ == "LayoutSD3Transformer2DModel"
 
 
-def test_the_shipped_branch_is_grown_on_its_teacher_and_measured(store: ManifestStore) -> None:
-    manifest = store.require("shipped_layout_model", SHIPPED, require_gate=True)
-    assert manifest.provenance.config["shipped"] == layout_model_digests()[SHIPPED]
-    base = base_of(SHIPPED)
-    assert (
-        manifest.provenance.inputs[f"teacher_backbone@{base}"]
-        == store.require("teacher_backbone", base).digest
-    )
-    whole = load_backbone(store.local_folder("shipped_layout_model", SHIPPED)).state_dict()
-    teacher = load_backbone(store.local_folder("teacher_backbone", base)).state_dict()
-    assert all(torch.equal(whole[name], tensor) for name, tensor in teacher.items())
-    pictures = store.read_table("layout_pictures", SHIPPED)
-    assert set(pictures["drawn"].to_pylist()) == {"base", "told", "exchanged"}
-
-
-def test_layout_models_are_held_side_by_side_and_their_judge_is_judged(store: ManifestStore) -> None:
+def test_layout_models_are_measured_and_their_judge_is_judged(store: ManifestStore) -> None:
     rows = store.read_table("layout_evaluation").to_pylist()
-    assert {row["recipe"] for row in rows if row["what"] == "model"} == {KEY, SHIPPED}
-    contrasts = [(row["recipe"], row["other"]) for row in rows if row["what"] == "contrast"]
-    assert set(contrasts) == {(SHIPPED, KEY)}
-    by_metric = {
-        row["metric"]: row["value"] for row in rows if row["what"] == "model" and row["recipe"] == SHIPPED
-    }
+    assert {(row["what"], row["recipe"]) for row in rows} == {("model", KEY)}  # nothing to hold beside it
+    by_metric = {row["metric"]: row["value"] for row in rows}
     assert by_metric.keys() == set(TITLES)
     assert all(by_metric[name] <= by_metric["spatial"] for name in ("color", "texture", "shape"))
-    answers = store.read_table("layout_answers", SHIPPED)
-    assert answers.num_rows == sum(
-        map(len, store.read_table("layout_pictures", SHIPPED).slice(0, 4)["phrases"].to_pylist())
-    )
+    pictures = store.read_table("layout_pictures", KEY)
+    told = pictures.filter(pc.equal(pictures["drawn"], "told"))
+    assert store.read_table("layout_answers", KEY).num_rows == sum(map(len, told["phrases"].to_pylist()))
     agreement = store.read_table("judge_agreement").to_pylist()
     assert all(row["accuracy"] > 0.8 for row in agreement if row["question"] == "spatial")
+
+
+def test_the_shipped_branch_follows_boxes_in_a_workspace_that_it_never_saw(
+    built: Workspace, store: ManifestStore, tmp_path: Path
+) -> None:
+    """Its teacher and the workspace share the shipped autoencoder and nothing else."""
+    teacher = assemble_teacher(base_of(SHIPPED), store.local_folder("autoencoder"), tmp_path / "teacher")
+    folder = assemble_layout_model(SHIPPED, teacher, tmp_path / "model")
+    whole, base = load_backbone(folder).state_dict(), load_backbone(teacher).state_dict()
+    assert all(torch.equal(whole[name], tensor) for name, tensor in base.items())
+    around = surroundings_of(built, load_profile("smoke"))
+    place = drawing_place(store, around.compute, drawing_resources(around.models.resources), lambda _: None)
+    wanted = FollowingConfig(num_layouts=6, num_steps=6, guidance=3.0, strength=1.0)
+    followed = measure_following(store, around.perception, place, folder, wanted, recipe=SHIPPED, digest="d")
+    in_box = {row["drawn"]: row["in_box"] for row in followed.scores.to_pylist()}
+    assert in_box["told"] >= in_box["base"] + 0.2
+    assert in_box["exchanged"] >= in_box["base_by_exchanged"] + 0.2
 
 
 def test_they_stand_in_the_table_of_all_models(store: ManifestStore) -> None:
     rows = store.read_table("model_scores").to_pylist()
     found = {(row["kind"], row["recipe"], row["metric"]) for row in rows if "layout" in row["kind"]}
-    assert found == {
-        (kind, key, metric)
-        for kind, key in (("layout_model", KEY), ("shipped_layout_model", SHIPPED))
-        for metric in ("objects_in_box", "objects_follow_boxes")
-    }
+    assert found == {("layout_model", KEY, metric) for metric in ("objects_in_box", "objects_follow_boxes")}

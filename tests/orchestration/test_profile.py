@@ -39,7 +39,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def load(folder: Path, line: str) -> profiles.Profile:
     path = folder / "profile.yaml"
-    path.write_text(f"{line}\n{path.read_text()}")
+    key = line.partition(":")[0]
+    others = [own for own in path.read_text().splitlines() if not key or not own.startswith(f"{key}:")]
+    path.write_text("\n".join([line, *others]))
     return profiles.load_profile.__wrapped__(folder.name)
 
 

@@ -28,6 +28,7 @@ from evaluation.tables.scores import (
     DISTILLATION_STUDY,
     EVALUATION_TABLE,
     FEW_STEP_SCORES,
+    LAYOUT_EVALUATION,
     PRUNING_COMPARISON,
     SMALLER_MODEL_SCORES,
 )
@@ -100,6 +101,11 @@ def _fill(sources: Sources, text: str, folder: Path) -> None:
         _row(PRUNING_COMPARISON, text, sparsity=None),
     ]
     _put(sources, "pruning_comparison", PRUNING_COMPARISON, pruned)
+    layouts = [
+        _row(LAYOUT_EVALUATION, text, what="model", metric="objects_in_box", value=0.5912),
+        _row(LAYOUT_EVALUATION, text, what="contrast", metric="objects_in_box", value=0.0234),
+    ]
+    _put(sources, "layout_evaluation", LAYOUT_EVALUATION, layouts)
     measured = [
         _row(MEASURES, text, num_items=77),
         _row(MEASURES, text, **dict.fromkeys(("value", "low", "high", "num_items", "chance", "oracle"))),
@@ -163,7 +169,7 @@ def test_an_empty_workspace_says_what_is_missing(sources: Sources, tmp_path: Pat
         assert section is not None
         assert section.is_empty
         assert "Materialize" in section.missing
-    optional = ("opening", "learned", "teachers", "few_steps", "smaller", "study", "pruned")
+    optional = ("opening", "learned", "teachers", "few_steps", "smaller", "study", "pruned", "layouts")
     assert [name for name, section in sections.items() if section is None] == [
         f"{name}_section" for name in optional
     ]
@@ -202,6 +208,8 @@ def test_every_system_shows_its_figures(sources: Sources, tmp_path: Path) -> Non
         "by threshold",
         "0.032",  # a contrast of the study
         "-0.079",  # a smaller model below its parent
+        "0.591",  # a layout model's objects in their box
+        "0.023",  # more of them than another's
         "a blue cat",
         "picture by big",
     ):
