@@ -79,7 +79,7 @@ def test_a_model_that_is_not_there_is_told_with_those_that_are(
     for name, value in smoke.environment().items():
         monkeypatch.setenv(name, value)
     error = said(("--model", "none", "--out", str(tmp_path / "x.png"), *CAPTION, *BOXES))
-    assert "no partition of layout_model; there are: sd3-tiny-siam" in str(error)
+    assert "no partition of shipped_layout_model or layout_model; there are: sd3-tiny-siam" in str(error)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,10 @@ def draw(model: Path, layout: Layout | None = None, **asked: Any) -> np.ndarray:
 
 def test_seeds_count_on_and_strength_and_window_switch_the_branch_off(model: Path) -> None:
     both = draw(model, num_images=2, seed=5)
-    assert np.array_equal(both[1:], draw(model, seed=6))
+    alone = draw(model, seed=6)
+    assert (
+        np.abs(both[1:].astype(int) - alone.astype(int)).max() <= 1
+    )  # a batch of another size rounds otherwise
     assert not np.array_equal(draw(model, strength=0.0), draw(model))
     assert np.array_equal(draw(model, strength=0.0), draw(model, window=0.0))
 

@@ -13,7 +13,7 @@ import pytest
 from assets.evaluation.held_out import ScoringSettings
 from assets.evaluation.model_scores import score_models
 from assets.evaluation.published_models import Published
-from assets.graph.steps import SCORED_MODELS, STEPS
+from assets.graph.steps import LAYOUT_MODELS, SCORED_MODELS, STEPS
 from assets.models.drawing import PICTURES, drawing_place, drawing_resources
 from evaluation.metrics.alignment import JUDGE_COSINE
 from evaluation.metrics.held_out_errors import DENOISING_ERROR
@@ -37,7 +37,7 @@ def scores(store: ManifestStore) -> dict[Key, dict[str, Any]]:
 def test_every_published_model_of_every_kind_is_there(
     store: ManifestStore, scores: dict[Key, dict[str, Any]]
 ) -> None:
-    wanted = {(kind, key) for kind in SCORED_MODELS for key in store.partitions(kind)}
+    wanted = {(kind, key) for kind in (*SCORED_MODELS, *LAYOUT_MODELS) for key in store.partitions(kind)}
     wanted |= {("scaling_run", key) for key in store.partitions("scaling_scores")}
     assert {(kind, recipe) for kind, recipe, *_ in scores} == wanted
     assert {metric for _, _, metric, _ in scores} == set(METRICS)

@@ -106,7 +106,7 @@ def test_missing_pictures_are_told_before_a_judge_is_loaded(
     def refuse(*_: Any) -> None:
         raise AssertionError("nobody is loaded")
 
-    monkeypatch.setattr(judging, "_worker", refuse)
+    monkeypatch.setattr(judging, "judge_of", refuse)
     write_parquet(place / "more.parquet", [published_row("p0"), published_row("p1")])
     found = _run(place, benchmark="more.parquet")
     assert isinstance(found.exception, FoundryError)

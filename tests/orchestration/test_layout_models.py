@@ -38,7 +38,10 @@ def test_a_model_is_named_by_partition_or_folder(tmp_path: Path) -> None:
     assert layout_model_folder(store, str(tmp_path / "model")) == tmp_path / "model"
     with pytest.raises(StoreError, match="refused because its gate failed"):
         layout_model_folder(store, "bad")
-    with pytest.raises(FoundryError, match="no partition of layout_model; there are: bad, good, unseen"):
+    with pytest.raises(
+        FoundryError,
+        match="no partition of shipped_layout_model or layout_model; there are: bad, good, unseen",
+    ):
         layout_model_folder(store, "gut")
     with pytest.raises(FoundryError, match="there are: none yet; materialize one"):
         layout_model_folder(ManifestStore(tmp_path / "none"), "good")

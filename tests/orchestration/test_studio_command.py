@@ -60,7 +60,10 @@ def test_a_model_that_is_not_there_is_told_before_serving(
 ) -> None:
     monkeypatch.setenv("FOUNDRY_HOME", str(tmp_path))
     told = said("--model", "none", "--port", str(free_port()))
-    assert "--model is 'none', which is no folder of a model and no partition of layout_model" in told
+    assert (
+        "--model is 'none', which is no folder of a model and no partition of shipped_layout_model or layout_model"
+        in told
+    )
 
 
 def test_the_page_offers_what_was_named_and_what_passed(tmp_path: Path) -> None:
