@@ -19,7 +19,8 @@ from assets.evaluation.model_scores import ScoredModel
 from assets.graph.interfaces import Models, Perception, Store
 from assets.graph.steps import LAYOUT_MODELS, SCORED_MODELS
 from assets.graph.versions import Manifest, Provenance
-from assets.layout.seen import DrawnLayouts, any_wanted, told_boxes, truth_of_scenes
+from assets.layout.scores import truth_of_scenes
+from assets.layout.seen import DrawnLayouts, any_wanted, told_boxes
 from assets.models.drawing import (
     PICTURES,
     DrawingPlace,

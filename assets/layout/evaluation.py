@@ -17,8 +17,8 @@ from assets.graph.versions import Provenance
 from assets.layout.held_out import branch_of_folder
 from assets.layout.judging import judge_of
 from assets.layout.questions import Details, asked_of, box_figures, counts_of_answers, details_of
-from assets.layout.scores import PICTURES_SHOWN, SheetRow, sheet_of_rows
-from assets.layout.seen import DrawnLayouts, any_wanted, told_boxes, truth_of_scenes
+from assets.layout.scores import PICTURES_SHOWN, SheetRow, sheet_of_rows, truth_of_scenes
+from assets.layout.seen import DrawnLayouts, any_wanted, told_boxes
 from assets.pages.markdown import markdown_table
 from assets.pages.measures import interval_of
 from assets.pages.tables import Column, Table

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,7 +17,7 @@ from assets.graph.interfaces import Store
 from assets.models.drawing import DrawingPlace, draw_held_out, held_out_prompts, load_denoiser, pictures_of
 from training.errors import FoundryError
 from training.layout.entities import Layout
-from training.recipes.layout import LayoutOptions
+from training.recipes.layout import LayoutOptions, options_of_folder
 
 if TYPE_CHECKING:
     from training.conditioning import Condition
@@ -86,13 +85,10 @@ def branch_of_folder(model: Path) -> str:
 
 
 def _branch(model: Path) -> LayoutOptions:
-    from training.model_folders.classes import backbone_part
-
-    part, _ = backbone_part(model)
-    told = json.loads((model / part / "config.json").read_text(encoding="utf-8")).get("layout")
-    if not told:
+    found = options_of_folder(model)
+    if found is None:
         raise FoundryError(f"{model}: has no layout branch; name a layout model")
-    return LayoutOptions.model_validate(told)
+    return found
 
 
 class LayoutTexts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +12,7 @@ import numpy as np
 from assets.graph.interfaces import Perception, Store
 from assets.layout.configs import LayoutModelConfig
 from assets.layout.held_out import draw_way, held_out_layouts, max_boxes_of
-from assets.layout.scores import wanted_of
-from assets.layout.seen import truth_of_scenes
+from assets.layout.scores import truth_of_scenes, wanted_of
 from assets.models.drawing import DrawingPlace, load_denoiser
 from assets.models.looking import look_at
 from evaluation.intervals import Interval
@@ -74,11 +73,7 @@ def learning_of(
 
 def load_kept(model: str, kept: str) -> Denoiser:
     """The denoiser of a model folder with the weights that its run kept on the way."""
-    from training.model_folders.classes import backbone_part, load_part
-
-    denoiser = load_denoiser(model)
-    _, kind = backbone_part(Path(model))
-    return replace(denoiser, backbone=load_part(kind, Path(kept)).to(denoiser.device))
+    return load_denoiser(model).with_weights(Path(model), Path(kept))
 
 
 def learning_picture(curve: list[Learned]) -> bytes:

@@ -72,6 +72,13 @@ def _is_moved(box_xyxy_norm: Box) -> bool:
     return not left <= 1 - (left + right) / 2 <= right
 
 
+def truth_of_scenes(store: Store, perception: Perception) -> Mapping[str, Truth]:
+    """The hidden truth by sample; empty where there is none, or nobody looks."""
+    if store.current("scene_truth") is None or perception.model("closed_set") is None:
+        return {}
+    return read_truth(store.read_table("scene_truth"))
+
+
 def score_layouts(
     store: Store,
     perception: Perception,
@@ -84,9 +91,9 @@ def score_layouts(
 
     ``real``: real pictures of the same samples, and the same through the autoencoder.
     """
-    if store.current("scene_truth") is None or perception.model("closed_set") is None:
+    truth = truth_of_scenes(store, perception)
+    if not truth:
         return LAYOUT_SCORES.empty_table()
-    truth = read_truth(store.read_table("scene_truth"))
     pictures: dict[str, UInt8[np.ndarray, "n h w 3"]] = {**real, **{str(way): drawn[way] for way in drawn}}
     ids = layouts.sample_ids
     found = {name: look_at(images, ids, perception, "closed_set") for name, images in pictures.items()}

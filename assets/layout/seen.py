@@ -18,7 +18,7 @@ from assets.layout.measuring import PICTURES
 from assets.layout.scores import wanted_of
 from assets.models.drawing import pictures_of
 from assets.models.looking import look_at
-from evaluation.metrics.scene_truth import Truth, read_truth
+from evaluation.metrics.scene_truth import Truth
 from training.layout.entities import Entity, Layout
 
 if TYPE_CHECKING:
@@ -73,13 +73,6 @@ class DrawnLayouts:
 def _entity(phrase: str, box: list[float]) -> Entity:
     left, top, right, bottom = (float(value) for value in box)
     return Entity(phrase, (left, top, right, bottom))
-
-
-def truth_of_scenes(store: Store, perception: Perception) -> Mapping[str, Truth]:
-    """The hidden truth by sample; empty where there is none, or nobody looks."""
-    if store.current("scene_truth") is None or perception.model("closed_set") is None:
-        return {}
-    return read_truth(store.read_table("scene_truth"))
 
 
 def any_wanted(drawn: DrawnLayouts, truth: Mapping[str, Truth]) -> bool:

@@ -66,8 +66,7 @@ class SnapshotScorer:
         from training.model_folders.denoiser import Denoiser
         from training.shards import TrainingShards
 
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._denoiser = Denoiser.load(folders.model, self._device)
+        self._denoiser = Denoiser.load(folders.model, "cuda" if torch.cuda.is_available() else "cpu")
         self._shards = TrainingShards.open(folders.shards)
         self._folders = folders
         self._settings = settings
@@ -89,16 +88,12 @@ class SnapshotScorer:
         return pa.Table.from_pylist(rows, schema=SCORES)
 
     def _at(self, count: int) -> Denoiser:
-        from training.model_folders.classes import backbone_part, load_part
-
         folder = snapshot_path(self._folders.snapshots, count)
         if not folder.is_dir():
             raise FoundryError(
                 f"{folder}: no weights after {count} images; materialize scaling_run for this point again"
             )
-        _, kind = backbone_part(self._folders.model)
-        backbone = load_part(kind, folder).to(self._device)
-        return replace(self._denoiser, backbone=backbone)
+        return self._denoiser.with_weights(self._folders.model, folder)
 
     def _evidence(self, denoiser: Denoiser) -> Evidence:
         """What the metrics ask for, made when they do."""

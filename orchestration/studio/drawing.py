@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from typing import Protocol
 from assets.layout.prompted import Asked, Drawn, LayoutModel
 from training.errors import FoundryError
 from training.layout.entities import Layout
+from training.recipes.layout import options_of_folder
 from training.recipes.text_encoder import EncoderSettings
 
 Tell = Callable[[int, int], None]
@@ -154,10 +154,6 @@ class PipelineModel:
 
 
 def max_boxes_of(folder: Path) -> int | None:
-    """How many boxes a model takes, from its config.json alone; None where that says nothing, which loading then explains."""
-    path = folder / "transformer" / "config.json"
-    try:
-        told = json.loads(path.read_text(encoding="utf-8")).get("layout")
-    except (OSError, ValueError):
-        return None
-    return int(told["max_boxes"]) if isinstance(told, dict) and "max_boxes" in told else None
+    """How many boxes a model takes, by its configuration alone; None where that says nothing, which loading then explains."""
+    options = options_of_folder(folder)
+    return None if options is None else options.max_boxes

@@ -78,6 +78,11 @@ class Denoiser:
         noising = Noising(noising) if isinstance(noising, str) else noising
         return cls(backbone, autoencoder, noising, few_step, scheduler)
 
+    def with_weights(self, model: Path, weights: Path) -> Denoiser:
+        """The same with other weights of its backbone, such as those that its run kept on the way; ``model`` is its folder."""
+        _, kind = backbone_part(model)
+        return replace(self, backbone=load_part(kind, weights).to(device_of(self.backbone)))
+
     def fresh_scheduler(self) -> Any:
         """A scheduler without memory of earlier samples."""
         if self.scheduler is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -53,6 +55,18 @@ class LayoutOptions(BranchChoice):
 
     phrase_dim: int = Field(2048, ge=1, description="width of what an entity's phrase is given as")
     tokens_per_entity: int = Field(1, ge=1, description="1: a pooled phrase; more: its first token states")
+
+
+def options_of_folder(model: Path) -> LayoutOptions | None:
+    """How the model of a pipeline folder is told of boxes, by its configuration alone; None for one without a branch."""
+    for part in ("transformer", "unet"):
+        path = Path(model) / part / "config.json"
+        try:
+            told = json.loads(path.read_text(encoding="utf-8")).get("layout")
+        except (OSError, ValueError):
+            continue
+        return LayoutOptions.model_validate(told) if told else None
+    return None
 
 
 class LayoutTrainingOptions(Section):

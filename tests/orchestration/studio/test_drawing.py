@@ -148,3 +148,6 @@ def test_how_many_boxes_a_model_takes_stands_in_its_folder(model: Path, tmp_path
     for told in ({}, {"layout": None}):
         (tmp_path / "transformer" / "config.json").write_text(json.dumps(told))
         assert max_boxes_of(tmp_path) is None
+    (tmp_path / "gligen" / "unet").mkdir(parents=True)
+    (tmp_path / "gligen" / "unet" / "config.json").write_text(json.dumps({"layout": {"max_boxes": 3}}))
+    assert max_boxes_of(tmp_path / "gligen") == 3
