@@ -31,20 +31,23 @@ from evaluation.tables.scores import LAYOUT_EVALUATION
 
 Counts = Int[np.ndarray, "n 2"]
 TOLD, FOLLOWED = "objects_in_box", "objects_follow_boxes"
-TITLES: Mapping[str, str] = {
+BY_BOXES: Mapping[str, str] = {
     TOLD: "in their box",
     FOLLOWED: "follow exchanged boxes",
-    "spatial": "spatial",
-    "color": "colour",
-    "texture": "texture",
-    "shape": "shape",
     "iou_recall_50": "IoU recall at .5",
     "box_ap_50": "AP at .5",
     "box_ap": "AP",
     "count": "count",
 }
-"""Metrics of a layout model in the order of their columns: perception against hidden truth, answers of the judge
-(LayoutSAM-Eval), and boxes of the detector against told ones."""
+"""Perception against hidden truth, and boxes of the detector against told ones: columns of the first table, in order."""
+BY_ANSWERS: Mapping[str, str] = {
+    "spatial": "spatial",
+    "color": "colour",
+    "texture": "texture",
+    "shape": "shape",
+}
+"""Answers of the judge (LayoutSAM-Eval): columns of the second table."""
+TITLES: Mapping[str, str] = {**BY_BOXES, **BY_ANSWERS}
 
 
 @dataclass(frozen=True)
@@ -184,23 +187,13 @@ CONTRAST_COLUMNS = (
 
 
 def evaluation_tables(table: pa.Table) -> list[Table]:
-    """Models, and every two of them held together."""
+    """Models by boxes and by answers, and every two of them held together; a part that nobody measured is left out."""
     rows = table.to_pylist()
     of_models: dict[str, dict[str, Any]] = {}
     for row in rows:
         if row["what"] == "model":
             of_models.setdefault(row["recipe"], {})[row["metric"]] = row
-    measured = [name for name in TITLES if any(name in found for found in of_models.values())]
-    columns = [Column("Layout model"), Column("Branch")]
-    columns += [Column(TITLES[name], ".3f", note="95 %") for name in measured]
-    models = [
-        (
-            recipe,
-            next(iter(found.values()))["branch"],
-            *(interval_of(found[name], "value") if name in found else None for name in measured),
-        )
-        for recipe, found in of_models.items()
-    ]
+    parts = [_table_of_models(of_models, titles) for titles in (BY_BOXES, BY_ANSWERS)]
     contrasts = [
         (
             row["recipe"],
@@ -212,7 +205,27 @@ def evaluation_tables(table: pa.Table) -> list[Table]:
         for row in rows
         if row["what"] == "contrast"
     ]
-    return [Table(columns, models), *([Table(CONTRAST_COLUMNS, contrasts)] if contrasts else [])]
+    if contrasts:
+        parts.append(Table(CONTRAST_COLUMNS, contrasts))
+    return [part for part in parts if part is not None]
+
+
+def _table_of_models(of_models: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str]) -> Table | None:
+    """A row a model, a column a metric that any model has; None where no model has one."""
+    measured = [name for name in titles if any(name in found for found in of_models.values())]
+    if not measured:
+        return None
+    columns = [Column("Layout model"), Column("Branch")]
+    columns += [Column(titles[name], ".3f", note="95 %") for name in measured]
+    rows = [
+        (
+            recipe,
+            next(iter(found.values()))["branch"],
+            *(interval_of(found[name], "value") if name in found else None for name in measured),
+        )
+        for recipe, found in of_models.items()
+    ]
+    return Table(columns, rows)
 
 
 def evaluation_markdown(table: pa.Table) -> str:
