@@ -13,8 +13,8 @@ ROOMS = ("training", "evaluation", "assets", "orchestration")
 DECLARES = {"definitions.py", "partitions.py", "checks.py", "configs.py"}
 """Files of an asset group that may know Dagster."""
 LONGEST_BODY, LONG_BODY, LONGEST_FILE = 60, 20, 400
-MOST_ARROWS = 131
-"""Between rooms of training: half of the 238 that its flat modules had, and the twelve of layout."""
+MOST_ARROWS = 136
+"""Between rooms of training: half of the 238 that its flat modules had, the twelve of layout and the five of localisation."""
 
 
 def _modules(room: str) -> list[Path]:

@@ -106,6 +106,10 @@ class Condition:
         """Every row so often, its copies side by side, with the same null."""
         return self._each(lambda rows: rows.repeat_interleave(count, dim=0))
 
+    def followed_by(self, other: Condition) -> Condition:
+        """The rows and then another's, which are padded or cut to as many tokens, with the same null."""
+        return replace(other._each_with(self, lambda mine, theirs: torch.cat([mine, theirs])), null=self.null)
+
     def part(self, start: int, stop: int) -> Condition:
         """Some of the rows, with the same null."""
         return self._each(lambda rows: rows[start:stop])

@@ -95,6 +95,21 @@ def if_xl(width: int = 512, **changes: Any) -> Variant:
     return Variant("IF-XL", "UNet2DConditionModel", config)
 
 
+def released_if_xl() -> Variant:
+    """DeepFloyd's IF-I-XL as released: 64 x 64 pixels instead of latents, T5-XXL's states, attention inside alone."""
+    return if_xl(
+        704,
+        sample_size=64,
+        in_channels=3,
+        out_channels=6,  # the variance beside the prediction
+        cross_attention_dim=2816,
+        encoder_hid_dim=4096,
+        encoder_hid_dim_type="text_proj",
+        down_block_types=("ResnetDownsampleBlock2D", *("SimpleCrossAttnDownBlock2D",) * 3),
+        up_block_types=(*("SimpleCrossAttnUpBlock2D",) * 3, "ResnetUpsampleBlock2D"),
+    )
+
+
 def small_unet(
     widths: tuple[int, ...],
     depth: int | tuple[int, ...],

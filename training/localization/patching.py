@@ -1,0 +1,137 @@
+"""Activation patching: what text layers computed in one sampling, put into another (arXiv 2502.09935, section 3).
+
+A sampling of the target prompt is :class:`Recorded`; one of the source prompt from the same noise is :class:`Patched` with what
+was recorded, at chosen layers and steps. Both are controls of the sampler. Queries, pooled text and conditions of time stay the
+source's. To patch many layers at once, see :mod:`training.localization.sweep`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from training.backbones import bare
+from training.conditioning import Condition
+from training.errors import FoundryError
+from training.localization.layers import TextLayer
+from training.localization.sites import KEYS_VALUES, Site, hooked
+from training.sampling.control import ALL_STEPS, Window
+
+Part = tuple[int, int]
+"""First row and row after the last of pictures that are sampled together; (0, 0) for all of them."""
+
+ALL_ROWS: Part = (0, 0)
+
+
+@dataclass(frozen=True)
+class TextCache:
+    """Activations by part, step, layer and site; a tensor has the rows of one forward pass, the null's half first.
+
+    ``is_held``: a step that was not recorded takes what the last recorded step before it had. Exact where text is a function of
+    the prompt alone (cross-attention); an approximation where text tokens attend to the picture.
+    """
+
+    rows: dict[tuple[Part, int, str, Site], Tensor] = field(default_factory=dict)
+    is_held: bool = False
+
+    @property
+    def num_bytes(self) -> int:
+        """What the cache takes."""
+        return sum(tensor.nbytes for tensor in self.rows.values())
+
+    def keep(self, part: Part, step: int, layer: TextLayer, site: Site, rows: Tensor) -> None:
+        """Keep a copy."""
+        self.rows[part, step, layer.name, site] = rows.detach().clone()
+
+    def take(self, part: Part, step: int, layer: TextLayer, site: Site) -> Tensor:
+        """What was kept. Raises FoundryError where nothing was."""
+        steps = range(step, -1, -1) if self.is_held else (step,)
+        for earlier in steps:
+            found = self.rows.get((part, earlier, layer.name, site))
+            if found is not None:
+                return found
+        of_part = "" if part == ALL_ROWS else f" of pictures {part[0]} to {part[1] - 1}"
+        raise FoundryError(
+            f"patching: {site} of '{layer.name}' were not recorded at step {step}{of_part}; record the target with the same "
+            "layers, sites, number of steps and pictures at once"
+        )
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A control that changes nothing and keeps what layers compute."""
+
+    layers: Sequence[TextLayer]
+    cache: TextCache
+    sites: Sequence[Site] = KEYS_VALUES
+    window: Window = ALL_STEPS
+    rows: Part = ALL_ROWS
+
+    def condition(self, given: Condition, step: int, num_steps: int) -> Condition:
+        """See :class:`training.sampling.control.Control`."""
+        return given
+
+    def around(self, backbone: Any, step: int, num_steps: int) -> AbstractContextManager[Any]:
+        """See :class:`training.sampling.control.Control`."""
+        if not self.window.holds(step, num_steps):
+            return nullcontext()
+
+        def keep(layer: TextLayer, site: Site, rows: Tensor) -> None:
+            self.cache.keep(self.rows, step, layer, site, rows)
+
+        return hooked(bare(backbone), self.layers, self.sites, keep)
+
+    def part(self, start: int, stop: int) -> Recorded:
+        """See :class:`training.sampling.control.Control`."""
+        return Recorded(self.layers, self.cache, self.sites, self.window, (start, stop))
+
+
+@dataclass(frozen=True)
+class Patched:
+    """A control that puts recorded activations in the place of a sampling's own, in both halves of guidance.
+
+    What was recorded without guidance stands in the given's half alone: for cross-attention the null's keys and values are the
+    same in both prompts, so that nothing is lost.
+    """
+
+    layers: Sequence[TextLayer]
+    cache: TextCache
+    sites: Sequence[Site] = KEYS_VALUES
+    window: Window = ALL_STEPS
+    rows: Part = ALL_ROWS
+
+    def condition(self, given: Condition, step: int, num_steps: int) -> Condition:
+        """See :class:`training.sampling.control.Control`."""
+        return given
+
+    def around(self, backbone: Any, step: int, num_steps: int) -> AbstractContextManager[Any]:
+        """See :class:`training.sampling.control.Control`. Raises FoundryError where other rows were recorded."""
+        if not self.window.holds(step, num_steps):
+            return nullcontext()
+
+        def patch(layer: TextLayer, site: Site, rows: Tensor) -> Tensor:
+            return _put(self.cache.take(self.rows, step, layer, site), rows, layer)
+
+        return hooked(bare(backbone), self.layers, self.sites, patch)
+
+    def part(self, start: int, stop: int) -> Patched:
+        """See :class:`training.sampling.control.Control`."""
+        return Patched(self.layers, self.cache, self.sites, self.window, (start, stop))
+
+
+def _put(recorded: Tensor, own: Tensor, layer: TextLayer) -> Tensor:
+    """What was recorded, in place of all rows or of the given's half."""
+    if recorded.shape == own.shape:
+        return recorded
+    if recorded.shape[1:] == own.shape[1:] and 2 * len(recorded) == len(own):
+        replaced = own.clone()
+        replaced[len(recorded) :] = recorded
+        return replaced
+    raise FoundryError(
+        f"patching: {tuple(recorded.shape)} were recorded at '{layer.name}', where {tuple(own.shape)} are computed now (rows, "
+        "tokens, width); record as many pictures of the same size, their texts padded to the same number of tokens"
+    )
