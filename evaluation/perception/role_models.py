@@ -92,6 +92,7 @@ class Nomination:
 MAKERS: dict[str, str] = {
     "embedded": "evaluation.perception.embedded.models:embedded_model",
     "nanodet": "evaluation.perception.networks.nanodet_model:nanodet_model",
+    **dict.fromkeys(("rapidocr", "tesseract", "easyocr"), "evaluation.perception.ocr.model:ocr_model"),
 }
 """By family: what makes a model of a nomination and a workplace. All other families are the hub's."""
 HUB_MAKER = "evaluation.perception.hub.models:hub_model"

@@ -19,11 +19,12 @@ from evaluation.tables.perception import (
     MASKS,
     NOUNS,
     PHRASES,
+    READINGS,
     REGIONS,
 )
 
 Role = Literal[
-    "regions", "closed_set", "captioner", "describer", "nouns", "phrases", "detector", "masks", "answers"
+    "regions", "closed_set", "captioner", "describer", "nouns", "phrases", "detector", "masks", "answers", "ocr"
 ]  # fmt: skip
 """The names of :data:`ROLES`, for the type checker."""
 
@@ -159,6 +160,14 @@ _ROWS = (
         answers=ANSWERS,
         embedded="evaluation.perception.embedded.answer_model:answers",
         hub=HubPart(prompt_holds="{question}", is_greedy=True),
+        may_be_empty=True,
+    ),
+    PerceptionRole(
+        "ocr",
+        "reads the words of generated pictures: embedded is rapidocr; null for none",
+        reads=_IMAGE,
+        answers=READINGS,
+        embedded="evaluation.perception.ocr.model:embedded_ocr",
         may_be_empty=True,
     ),
 )

@@ -130,6 +130,16 @@ ANSWERS = pa.schema(
     ]
 )
 
+READINGS = pa.schema(
+    [
+        SAMPLE_ID,
+        described("text", pa.string(), "lines read in the picture with spaces between them, empty when none"),
+        described("confidence", pa.float32(), "mean confidence of the lines in [0, 1]"),
+        described("num_lines", pa.int32(), "lines that were read"),
+        *MADE_BY,
+    ]
+)
+
 NOUNS = pa.schema(
     [
         described("text_id", pa.string(), "sha256 of the caption's bytes"),

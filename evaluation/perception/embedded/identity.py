@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from evaluation.perception.ocr.identity import RAPID_SHA256
 from training.digests import canonical_json, sha256_bytes
 from training.packaged_models import MINILM_FILES
 
@@ -16,10 +17,6 @@ BANK_OF = {"twemoji": "the same drawings", "fluent": "Fluent drawings"}
 """Where a concept bank's pictures are from, in words, by art set: the demo's scenes are drawn from Twemoji."""
 
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-OCR_SHA256 = {
-    "PP-OCRv6_det_small.onnx": "090f04abcd9d9a7498bc4ebf677e4cb9bdce1fe4197ddb7e529f1ef44e1ff94f",
-    "PP-OCRv6_rec_small.onnx": "6f327246b50388f3c176ae304bd95767ea6dc0c9ae92153ef8cbe210b3c14884",
-}
 MINILM_SHA256 = MINILM_FILES["model.safetensors"]
 
 BANK_SIDE_PX = 128  # four crops at 128 cost less than two at the network's own 224, and name as well
@@ -62,7 +59,7 @@ def digest_with_bank(
         canonical_json(
             {
                 "bank": inputs_digest,
-                "ocr": OCR_SHA256,
+                "ocr": dict(RAPID_SHA256),
                 "max_crops": max_crops,
                 "min_bank_probability": 0.0 if closed_set else MIN_BANK_PROBABILITY,
                 "min_conse_probability": MIN_CONSE_PROBABILITY,

@@ -14,7 +14,8 @@ import evaluation.tables.perception
 from evaluation.perception.embedded.bank import ConceptBank
 from evaluation.perception.embedded.identity import MINILM_SHA256, bank_inputs_digest, digest_with_bank
 from evaluation.perception.embedded.perceiver import EmbeddedPerceiver, build_embedded_perceiver
-from evaluation.perception.embedded.word_reading import WordReader, in_one_case, verify_weights
+from evaluation.perception.embedded.word_reading import WordReader, in_one_case
+from evaluation.perception.ocr.rapid import verify_weights
 from evaluation.perception.run_lengths import decode_mask
 from tests.evaluation.perception.composites import background, paste, png, write
 from tests.evaluation.perception.conftest import VOCABULARY, bank_pictures
