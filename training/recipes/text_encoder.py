@@ -22,9 +22,9 @@ ENCODER_SEMANTICS_VERSION = 1
 COUNTED_SUFFIXES = (".safetensors", ".json", ".txt", ".model")
 OPEN_CLIP_CONFIG = "open_clip_config.json"
 
-Family = Literal["minilm", "clip", "open_clip", "t5", "joined"]
+Family = Literal["minilm", "bytes", "clip", "open_clip", "t5", "joined"]
 Layer = Literal["last", "penultimate", "penultimate_normalized"]
-Pooling = Literal["mean", "end", "projected"]
+Pooling = Literal["mean", "end", "projected", "zero"]
 
 
 class FamilyFacts(NamedTuple):
@@ -42,6 +42,7 @@ _LAYERS: tuple[Layer, ...] = ("last", "penultimate", "penultimate_normalized")
 FAMILIES: Mapping[str, FamilyFacts] = MappingProxyType(
     {
         "minilm": FamilyFacts(MAX_TOKENS, "mean", ("mean",), ("last",)),
+        "bytes": FamilyFacts(128, "zero", ("zero",), ("last",)),
         "clip": FamilyFacts(77, "end", ("end", "projected"), _LAYERS, ("clip_text_model", "clip")),
         "open_clip": FamilyFacts(77, "projected", ("end", "projected"), _LAYERS),
         "t5": FamilyFacts(120, "mean", ("mean",), ("last",), ("t5", "umt5", "mt5")),
@@ -49,8 +50,12 @@ FAMILIES: Mapping[str, FamilyFacts] = MappingProxyType(
 )
 
 
+WITHOUT_PATH = ("minilm", "bytes")
+"""Families that need no checkpoint: one comes in a package, the other has no parameters."""
+
+
 class EncoderSettings(Section):
-    """A text encoder. The default is MiniLM from its package.
+    """A text encoder. The default is MiniLM from its package; ``bytes`` spells (:mod:`training.text_encoders.byte_codes`).
 
     ``joined`` makes one encoder of several: SDXL's is CLIP-L and OpenCLIP-bigG side by side (``join: features``,
     pooled from the second), FLUX.1's T5 with CLIP-L's pooled vector (``states_from: [1], pooled_from: [0]``).
@@ -59,7 +64,7 @@ class EncoderSettings(Section):
     family: Family = "minilm"
     path: str | None = Field(
         default=None,
-        description="folder or hub id of a checkpoint (safetensors); for all but minilm and joined",
+        description="folder or hub id of a checkpoint (safetensors); for all but minilm, bytes and joined",
     )
     layer: Layer = Field(
         default="last", description="last, penultimate (SDXL), or penultimate_normalized (SD 2)"
@@ -72,7 +77,8 @@ class EncoderSettings(Section):
         description="pad every text to max_tokens without mask, as pipelines of SDXL, SD3 and FLUX.1 do",
     )
     pooled: Pooling | None = Field(
-        default=None, description="mean of tokens, end token, or projected end token; None: the family's own"
+        default=None,
+        description="mean of tokens, end token, projected end token, or zero; None: the family's own",
     )
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         default="fp32", description="precision of the encoder's weights; its states are float16"
@@ -105,10 +111,8 @@ class EncoderSettings(Section):
             raise ValueError(
                 f"'parts' belong to family 'joined', found them with '{self.family}'; remove them"
             )
-        if (self.path is None) != (self.family == "minilm"):
-            need = (
-                "takes no 'path', it comes in a package" if self.path else "needs 'path', a folder or hub id"
-            )
+        if (self.path is None) != (self.family in WITHOUT_PATH):
+            need = "takes no 'path', it needs no files" if self.path else "needs 'path', a folder or hub id"
             raise ValueError(f"family '{self.family}' {need}")
         facts = FAMILIES[self.family]
         if self.layer not in facts.layers:
@@ -119,9 +123,9 @@ class EncoderSettings(Section):
             raise ValueError(
                 f"'pooled' is '{self.pooled}'; family '{self.family}' has {', '.join(facts.poolings)}"
             )
-        if self.family == "minilm" and self.keep_padding:
+        if self.family in WITHOUT_PATH and self.keep_padding:
             raise ValueError(
-                "'keep_padding' is for models trained without a mask; MiniLM is not, leave it out"
+                f"'keep_padding' is for models trained without a mask; '{self.family}' is not, leave it out"
             )
         return self
 
@@ -161,11 +165,16 @@ class Widths(NamedTuple):
     pooled: int
 
 
+BYTE_WIDTHS = Widths(128, 16)
+
+
 def encoder_name(settings: EncoderSettings) -> str:
     """A short name for tables: the folder's or hub id's last part."""
     if settings.family == "joined":
         return " + ".join(encoder_name(part) for part in settings.parts)
-    return "all-MiniLM-L6-v2" if settings.path is None else Path(settings.path).name
+    if settings.path is None:
+        return "all-MiniLM-L6-v2" if settings.family == "minilm" else "bytes"
+    return Path(settings.path).name
 
 
 def encoder_digest(settings: EncoderSettings) -> str:
@@ -176,9 +185,10 @@ def encoder_digest(settings: EncoderSettings) -> str:
     if settings.family == "minilm":
         return minilm_digest(settings.max_tokens)
     about: dict[str, Any] = settings.model_dump(mode="json", exclude={"path", "parts"})
+    files: Any = []
     if settings.family == "joined":
-        files: Any = [encoder_digest(part) for part in settings.parts]
-    else:
+        files = [encoder_digest(part) for part in settings.parts]
+    elif settings.family not in WITHOUT_PATH:
         folder = encoder_folder(settings)
         checked_config(settings, folder)
         files = [_files_digest(folder), _files_digest(tokenizer_folder(folder))]
@@ -195,6 +205,8 @@ def encoder_widths(settings: EncoderSettings) -> Widths:
         return Widths(max(states) if settings.join == "tokens" else sum(states), pooled)
     if settings.family == "minilm":
         return Widths(MINILM_DIM, MINILM_DIM)
+    if settings.family == "bytes":
+        return BYTE_WIDTHS
     config = checked_config(settings, encoder_folder(settings))
     return _WIDTHS[settings.family](config, settings)
 

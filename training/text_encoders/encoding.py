@@ -180,6 +180,12 @@ def _minilm(settings: EncoderSettings) -> TextEncoder:
     return MiniLMEncoder(max_tokens=settings.max_tokens)
 
 
+def _bytes(settings: EncoderSettings) -> TextEncoder:
+    from training.text_encoders.byte_codes import ByteEncoder
+
+    return ByteEncoder(settings)
+
+
 def _clip(settings: EncoderSettings) -> TextEncoder:
     from training.text_encoders.clip import ClipEncoder
 
@@ -205,5 +211,12 @@ def _joined(settings: EncoderSettings) -> TextEncoder:
 
 
 _BUILDERS: Mapping[str, Callable[[EncoderSettings], TextEncoder]] = MappingProxyType(
-    {"minilm": _minilm, "clip": _clip, "open_clip": _open_clip, "t5": _t5, "joined": _joined}
+    {
+        "minilm": _minilm,
+        "bytes": _bytes,
+        "clip": _clip,
+        "open_clip": _open_clip,
+        "t5": _t5,
+        "joined": _joined,
+    }
 )

@@ -242,7 +242,7 @@ def test_half_precision_is_near(folders: dict[str, Path]) -> None:
         ({"path": "x"}, "family 'minilm' takes no 'path'"),
         ({"family": "t5", "path": "x", "layer": "penultimate"}, "family 't5' has last"),
         ({"family": "t5", "path": "x", "pooled": "end"}, "family 't5' has mean"),
-        ({"keep_padding": True}, "MiniLM is not"),
+        ({"keep_padding": True}, "'minilm' is not"),
         ({"family": "joined", "parts": [{}]}, "two or more 'parts'"),
         ({"family": "joined", "parts": [{}, {}], "pooled_from": [2]}, "'pooled_from' names part 2"),
         ({"parts": [{}, {}]}, "'parts' belong to family 'joined'"),
