@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool
 
-from assets.corpus import art
 from assets.corpus.alt_texts import Shown, write_alt_text
 from assets.corpus.casting import choose_looks
 from assets.corpus.placing import place
+from assets.corpus.scene import BoxNorm, Scene, SceneObject
 from assets.corpus.scene_drawing import (
     Background,
     BoxPx,
@@ -35,54 +34,9 @@ from assets.graph.schemas import SPLITS
 from evaluation.perception.run_lengths import encode_mask
 from training.errors import FoundryError
 
-BoxNorm = tuple[float, float, float, float]
-"""x1, y1, x2, y2, each in [0, 1]."""
-
 _SHIFT_RGB = 10.0  # background colours vary a little, so that no two scenes share theirs by accident
 _MIN_CONTRAST = 0.6
 _WORD_MARGIN_PX = 2
-
-
-@dataclass(frozen=True)
-class SceneObject:
-    """One object.
-
-    ``name`` is its concept's, ``color`` the colour word that the world gives it or empty; ``phrase`` tells it from
-    other looks of the concept ("red heart"; "dog" where there is one look). ``box_xyxy_norm`` is its extent before
-    occlusion, ``depth_order`` its place from back (0) to front, ``depth`` the same in (0, 1]: 1 is the nearest object
-    and the steps between objects, and from the background at 0 to the first, are even.
-    """
-
-    name: str
-    box_xyxy_norm: BoxNorm
-    depth_order: int
-    visible_fraction: float
-    color: str
-    phrase: str
-    depth: float
-
-
-@dataclass(frozen=True)
-class Scene:
-    """A picture, its alt-text and the truth about it.
-
-    ``objects`` run from back to front, as do their ``visible_masks_rle``: the pixels of each that nothing in front
-    covers, as compressed run lengths (:mod:`evaluation.perception.run_lengths`) of a mask of ``mask_size`` pixels
-    (height, width), the size at which the scene was composed.
-    """
-
-    image: UInt8[np.ndarray, "s s 3"]
-    alt_text: str
-    objects: tuple[SceneObject, ...]
-    visible_masks_rle: tuple[str, ...]
-    mask_size: tuple[int, int]
-    word: str
-    word_box_xyxy_norm: BoxNorm | None
-    background: str
-    key: str
-    split: str
-    license: str = art.LICENSE
-    attribution: str = art.ATTRIBUTION
 
 
 def build_scenes(world: World, split: str, count: int, seed: int) -> Iterator[Scene]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from assets.graph.interfaces import Landing
 
 if TYPE_CHECKING:
-    from assets.corpus.world import World
+    from assets.corpus.worlds import AnyWorld
 
 
 def concept_inputs(landing: Landing) -> dict[str, str]:
@@ -32,7 +32,7 @@ def drawings_by_look(landing: Landing) -> dict[str, str]:
     return _world(landing).drawings if landing.is_composed else {}
 
 
-def _world(landing: Landing) -> World:
-    from assets.corpus.world import load_world
+def _world(landing: Landing) -> AnyWorld:
+    from assets.corpus.worlds import load_any_world
 
-    return load_world(landing.world_path)
+    return load_any_world(landing.world_path)

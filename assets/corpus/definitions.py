@@ -88,12 +88,12 @@ def demo_scenes(
     What the builder knows (names, boxes, depth, words) goes to the separate table ``scene_truth``, which only
     scoring may read. Art: Twemoji by Twitter and contributors, CC-BY 4.0.
     """
-    from assets.corpus.scenes import land_scenes, load_world
+    from assets.corpus.scenes import land_scenes, load_any_world
     from assets.corpus.sheets import scene_sheet
     from training.digests import sha256_file
 
     counts = config.model_dump(exclude={"seed", "scenes_per_shard", "flawed"})
-    world = load_world(landing.world_path)
+    world = load_any_world(landing.world_path)
     truth = land_scenes(world, landing.folder, counts, config.seed, config.scenes_per_shard, config.flawed)
     inputs = {"world": sha256_file(landing.world_path)}
     provenance = Provenance("demo_scenes", STEPS["demo_scenes"].function_version, config.model_dump(), inputs)

@@ -11,7 +11,8 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import UInt8
 
-from assets.corpus.composing import Scene, build_scene
+from assets.corpus.composing import build_scene
+from assets.corpus.scene import Scene
 from assets.corpus.world import World
 
 THUMBNAIL_SIDE = 20

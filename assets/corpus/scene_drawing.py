@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from assets.corpus import art
+from assets.corpus.fonts import font_path
 from assets.corpus.world import WORD_CAP_HEIGHT_PX, BackgroundKind, World
 from training.errors import FoundryError
 
@@ -132,7 +131,7 @@ def word_mask(word: str) -> UInt8[np.ndarray, "h w"]:
     """The word's ink as coverage in [0, 255], cropped to the ink. Set in DejaVu Sans Bold, 12-pixel capitals."""
     from PIL import Image, ImageDraw, ImageFont
 
-    font = ImageFont.truetype(str(_font_path()), _FONT_SIZE_PX)
+    font = ImageFont.truetype(str(font_path("DejaVuSans-Bold")), _FONT_SIZE_PX)
     canvas = Image.new("L", (len(word) * _FONT_SIZE_PX + 8, 2 * _FONT_SIZE_PX), 0)
     ImageDraw.Draw(canvas).text((4, 4), word, fill=255, font=font)
     return np.asarray(canvas.crop(canvas.getbbox()))
@@ -158,12 +157,3 @@ def check_words_fit(world: World) -> None:
                 f"words: {word!r} is {width} x {height} pixels, a scene has room for "
                 f"{world.image_size_px - 2} x {WORD_CAP_HEIGHT_PX + 2}; choose a shorter word."
             )
-
-
-@cache
-def _font_path() -> Path:
-    """DejaVu Sans Bold, which ships with matplotlib under a free licence; matplotlib is not imported."""
-    spec = importlib.util.find_spec("matplotlib")
-    if spec is None or spec.origin is None:
-        raise FoundryError("The package 'matplotlib' is missing; its font draws words. Install matplotlib.")
-    return Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans-Bold.ttf"

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from assets.corpus.composing import Scene, build_scenes
-from assets.corpus.flawed_scenes import build_flawed_scenes
 from assets.corpus.identity import image_id_of, sample_id_of
 from assets.corpus.image_io import encode_png
+from assets.corpus.scene import Scene
 from assets.corpus.shard_files import SHARD_SCHEMA, parquet_bytes, write_if_changed
-from assets.corpus.world import World
+from assets.corpus.worlds import AnyWorld, build_flawed_scenes, build_scenes
 from assets.graph.schemas import SCENE_TRUTH
 from training.errors import FoundryError
 
@@ -25,7 +24,7 @@ _SHARD_NAME = re.compile(r"scenes-[a-z_]+-\d{5}\.parquet")
 
 
 def land_scenes(
-    world: World,
+    world: AnyWorld,
     landing_folder: Path,
     counts: Mapping[str, int],
     seed: int,

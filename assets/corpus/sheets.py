@@ -9,12 +9,12 @@ import pyarrow as pa
 from assets.pages.sheets import TILE_PX, sheet_jpeg
 
 if TYPE_CHECKING:
-    from assets.corpus.world import World
+    from assets.corpus.worlds import AnyWorld
 
 NUM_SHOWN = 24
 
 
-def scene_sheet(world: World) -> bytes:
+def scene_sheet(world: AnyWorld) -> bytes:
     """A JPEG of the first training and held-out-concept scenes with their alt-texts."""
     from assets.corpus.scenes import build_scenes
     from evaluation.plots.contact_sheets import contact_sheet, inline_jpeg

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -220,8 +220,8 @@ class World(BaseModel):
         return self
 
 
-def load_world(path: Path) -> World:
-    """Read a ``world.yaml``. Raises FoundryError that names the file, the field and the remedy."""
+def read_world_file(path: Path) -> dict[str, Any]:
+    """The mapping in a ``world.yaml``. Raises FoundryError that names the file and the remedy."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -234,6 +234,12 @@ def load_world(path: Path) -> World:
         raise FoundryError(
             f"{path}: must hold a mapping of keys, found {type(content).__name__}. Correct the file."
         )
+    return content
+
+
+def load_world(path: Path) -> World:
+    """Read a ``world.yaml``. Raises FoundryError that names the file, the field and the remedy."""
+    content = read_world_file(path)
     world = validate(World, content, str(path))
     for concept in world.all_concepts:
         try:

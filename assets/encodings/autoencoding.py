@@ -174,7 +174,7 @@ def reconstruction_sheet(folder: Path, landing: Landing) -> tuple[bytes, float]:
 
 
 def _scenes(landing: Landing, split: str, count: int, seed: int) -> np.ndarray:
-    from assets.corpus.scenes import build_scenes, load_world
+    from assets.corpus.scenes import build_scenes, load_any_world
 
-    scenes = build_scenes(load_world(landing.world_path), split, count, seed)
+    scenes = build_scenes(load_any_world(landing.world_path), split, count, seed)
     return np.stack([scene.image for scene in itertools.islice(scenes, count)])

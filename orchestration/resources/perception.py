@@ -79,9 +79,9 @@ def bank_inputs(world_path: Path, art: str) -> BankInputs:
     """Pictures of what training shows by name of their look, and the words that may be answered where the bank knows
     nothing."""
     from assets.corpus.art import bank_pictures, drawings
-    from assets.corpus.scenes import load_world
+    from assets.corpus.scenes import load_any_world
 
-    return bank_pictures(load_world(world_path).training_looks, art=art), tuple(sorted(drawings()))
+    return bank_pictures(load_any_world(world_path).training_looks, art=art), tuple(sorted(drawings()))
 
 
 class _InRole:
