@@ -133,14 +133,17 @@ def recaptions(
 
     Web alt-texts say little of what is in the picture; denser, more varied captions are what moves alignment. Every
     candidate stays with its score and the reason why it was dropped: a changed threshold re-selects and asks no model.
-    What the captioner gets right and wrong is scored against the hidden truth in `data_quality`, never here.
+    What the captioner gets right and wrong is scored against the hidden truth in `data_quality`, never here. Where a profile
+    leaves the role `captioner` empty, alt-texts are all the captions there are.
     """
     from assets.captions.recaption import select_captions
     from assets.captions.sheets import caption_sheet
 
     key, step = context.partition_key, STEPS["recaptions"]
-    model = required(perception, "captioner")
+    model = perception.model("captioner")
     provenance = provenance_of(store, step, key, settings(config), model_inputs(perception, "captioner"))
+    if model is None:
+        return materialized(store, store.write_table(step.name, RECAPTIONS.empty_table(), provenance, key))
     derivation = Derivation(
         step.name,
         step.name,

@@ -106,11 +106,12 @@ _ROWS = (
     ),
     PerceptionRole(
         "captioner",
-        "writes captions of whole images",
+        "writes captions of whole images; null where alt-texts say all that models are to be told",
         reads=("sample_id", *_LOOK),
         answers=CAPTIONS,
         embedded=f"{_MODELS}:captioner",
         hub=HubPart(("num_candidates", "seed"), several=True),
+        may_be_empty=True,
     ),
     PerceptionRole(
         "describer",

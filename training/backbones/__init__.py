@@ -21,6 +21,7 @@ from training.backbones._counting import placed_example as placed_example
 from training.backbones._counting import variant_costs as variant_costs
 from training.backbones._forward import control_channels as control_channels
 from training.backbones._forward import denoise as denoise
+from training.backbones._forward import is_part_of as is_part_of
 from training.backbones._forward import latent_channels as latent_channels
 from training.backbones._forward import latent_shape as latent_shape
 from training.backbones._forward import model_parameters as model_parameters

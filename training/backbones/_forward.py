@@ -50,8 +50,18 @@ def own_size(model: nn.Module) -> tuple[int, int] | None:
 
 
 def size_from_data(model: nn.Module, shape: tuple[int, int, int] | None) -> tuple[int, int] | None:
-    """Latent height and width to sample in, of a model that names none: those of the data; None for its own size."""
-    return None if shape is None or own_size(model) is not None else shape[1:]
+    """Latent height and width to sample in, where they are the data's; None for the model's own size.
+
+    The data's where the model names no size, and where it names a square whose part they are: configurations cannot say
+    8 x 16, so that a model of wide pictures says 16.
+    """
+    own = own_size(model)
+    return shape[1:] if shape is not None and (own is None or is_part_of(shape, own)) else None
+
+
+def is_part_of(shape: tuple[int, int, int], own: tuple[int, int]) -> bool:
+    """Whether latents are as long as a model's own square and narrower on the other side."""
+    return max(shape[1:]) == own[0] == own[1] and min(shape[1:]) < own[0]
 
 
 def latent_shape(model: nn.Module) -> tuple[int, int, int]:

@@ -16,6 +16,7 @@ from training.backbones._transformers import (
     small_pixart,
     small_sd3,
     with_layout,
+    writer,
 )
 from training.backbones._unets import (
     demo_unet,
@@ -110,6 +111,7 @@ BACKBONES: Mapping[str, Variant] = {
     "UNet-teacher": small_unet((48, 96), (1, 3), text_width=128, attention=(False, True), layers=2),
     "PixArt-teacher": small_pixart(192, 7, heads=6),
     "SD3-teacher": small_sd3(6, heads=5, head_width=32),
+    "SD3-writer": writer(6, heads=4),
     # 16x32x32 latents, 9 to 452 million parameters.
     "UNet-gpu-c32": gpu_unet(32),
     "UNet-gpu-c64": gpu_unet(64),

@@ -55,13 +55,26 @@ def sd3(depth: int = 24, heads: int = 24) -> Variant:
 
 
 def small_sd3(
-    depth: int, heads: int, latent_size: int = LATENT_SIZE, head_width: int = HEAD_WIDTH
+    depth: int, heads: int, latent_size: int = LATENT_SIZE, head_width: int = HEAD_WIDTH, **changes: Any
 ) -> Variant:
     """SD3's layout for 16-channel latents, 384-d text states and 384-d pooled text."""
     config = _sd3_config(
         depth, heads, latent_size, text_dim=TEXT_DIM, pooled_dim=TEXT_DIM, positions=64, head_width=head_width
     )
-    return Variant("SD3", "SD3Transformer2DModel", config)
+    return Variant("SD3", "SD3Transformer2DModel", {**config, **changes})
+
+
+def writer(depth: int, heads: int, head_width: int = 32) -> Variant:
+    """SD3's layout for texts as bytes (:data:`training.recipes.text_encoder.BYTE_WIDTHS`), which it spells from."""
+    return small_sd3(
+        depth,
+        heads,
+        head_width=head_width,
+        joint_attention_dim=128,
+        pooled_projection_dim=16,
+        pos_embed_max_size=LATENT_SIZE // 2,
+        qk_norm="rms_norm",
+    )
 
 
 def _sd3_config(

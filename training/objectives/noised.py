@@ -21,6 +21,7 @@ from training.backbones import (
     denoise,
     family_of,
     hidden_matrices,
+    is_part_of,
     latent_channels,
     own_size,
     pooled_dim,
@@ -229,7 +230,9 @@ class NoisedObjective(ABC):
     def _check_shapes(self) -> None:
         about, config = self.shards.description, self.module.config
         shapes = about.latent_shapes
-        own = (latent_channels(self.module), *(own_size(self.module) or shapes[0][1:]))
+        size = own_size(self.module) or shapes[0][1:]
+        size = next((shape[1:] for shape in shapes if is_part_of(shape, size)), size)
+        own = (latent_channels(self.module), *size)
         pooled = pooled_dim(bare(self.module).config)
         widths = (
             about.text_dim if about.has_states else text_dim(config),

@@ -101,6 +101,11 @@ class LayoutTrainingOptions(Section):
         description="after so many images the prediction is compared with the same without layout, a pass more",
     )
 
+    @property
+    def has_hidden_matrices(self) -> bool:
+        """Whether the branch has layers between an input and an output, which Muon is for; box-aligned input has none."""
+        return self.branch.kind != "none"
+
     @model_validator(mode="after")
     def _leaves_something(self) -> Any:
         total = self.text_dropout + self.layout_dropout + self.both_dropout

@@ -138,10 +138,11 @@ class Recipe(Section):
                 )
         self._check_start()
         self._check_adapters()
-        if self.optimizer.name == "muon" and not self.objective_row.takes_muon:
+        hidden = getattr(getattr(self, self.objective), "has_hidden_matrices", self.objective_row.takes_muon)
+        if self.optimizer.name == "muon" and not hidden:
             raise ValueError(
                 f"'optimizer' is 'muon', which takes the hidden matrices of a model's blocks; objective "
-                f"'{self.objective}' tells none apart, say adamw"
+                f"'{self.objective}' has none or tells none apart, say adamw"
             )
         if self.warmup_images > self.images_total:
             raise ValueError(

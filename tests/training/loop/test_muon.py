@@ -186,8 +186,13 @@ def test_recipes_say_what_muon_is_for() -> None:
     assert load_recipe(_recipe()).settings()["optimizer"]["momentum"] == 0.95
     with pytest.raises(FoundryError, match="'momentum' is an option of optimizer 'muon', found 'adamw'"):
         load_recipe({**_recipe(), "optimizer": {"name": "adamw", "momentum": 0.9}})
-    with pytest.raises(FoundryError, match="objective 'contrastive' tells none apart, say adamw"):
+    with pytest.raises(FoundryError, match="objective 'contrastive' has none or tells none apart, say adamw"):
         load_recipe({**_recipe(), "backbone": None, "objective": "contrastive"})
+    box_aligned_alone = {"branch": {"kind": "none", "box_aligned": True}}
+    with pytest.raises(FoundryError, match="objective 'layout' has none or tells none apart, say adamw"):
+        load_recipe(
+            {**_recipe(), "backbone": None, "objective": "layout", "parent": "p", "layout": box_aligned_alone}
+        )
 
 
 def _recipe() -> dict[str, Any]:
