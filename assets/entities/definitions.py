@@ -113,8 +113,9 @@ def other_inputs(name: str, config: dg.Config, surroundings: Surroundings) -> di
 
 def annotation_inputs(perception: Perception) -> dict[str, str]:
     """The describer, and which of the detectors annotates: their order is the profile's, and it decides."""
-    name, detector = next(iter(perception.detectors().items()))
-    return {**model_inputs(perception, "describer"), f"annotator:{name}": detector.digest}
+    annotators = list(perception.detectors().items())[:1]
+    found = {f"annotator:{name}": detector.digest for name, detector in annotators}
+    return {**model_inputs(perception, "describer"), **found}
 
 
 def entity_phrases(
@@ -132,8 +133,12 @@ def entity_phrases(
     from assets.entities.phrases import select_phrases
 
     key, step = context.partition_key, STEPS["entity_phrases"]
-    model = required(perception, "phrases")
+    model = perception.model("phrases")
     provenance = provenance_of(store, step, key, settings(config), model_inputs(perception, "phrases"))
+    if model is None:
+        return materialized(
+            store, store.write_table(step.name, ENTITY_PHRASES.empty_table(), provenance, key)
+        )
     captions = captions_to_read(store, key)
     form = (PHRASES, ["sample_id", "phrase_index"], step.function_version)
     done = refresh_table(
@@ -160,7 +165,8 @@ def entity_boxes(
 ) -> dg.MaterializeResult:
     """Where the phrases are: boxes of every detector of the profile, unfiltered, each with both scores.
 
-    The first detector annotates; boxes of the others are there to be compared with it (see `data_quality`).
+    The first detector annotates; boxes of the others are there to be compared with it (see `data_quality`). A profile
+    without detectors annotates nothing.
     """
     from assets.entities.annotating import annotated_boxes, detect
 
@@ -198,8 +204,12 @@ def entity_annotations(
     from assets.entities.sheets import entity_sheet
 
     key, step = context.partition_key, STEPS["entity_annotations"]
-    model = required(perception, "describer")
     provenance = provenance_of(store, step, key, settings(config), annotation_inputs(perception))
+    if not perception.detectors():
+        return materialized(
+            store, store.write_table(step.name, ENTITY_ANNOTATIONS.empty_table(), provenance, key)
+        )
+    model = required(perception, "describer")
     boxes = store.read_table("entity_boxes", key)
     first = boxes.filter(pc.equal(boxes["annotator"], next(iter(perception.detectors()))))
     selected = select_entities(first, **settings(config))
@@ -277,7 +287,7 @@ def layout_benchmark(
         curated=mark_duplicates(store.read_all("curated_images")),
         alt_texts=store.read_all("landed_images", ["sample_id", "alt_text"]),
     )
-    annotator = next(iter(perception.detectors()))
+    annotator = next(iter(perception.detectors()), "")
     table, gate = assemble(sources, names, annotator, config.min_entities, config.max_entities)
     manifest = store.write_table(step.name, table, provenance, gate=gate)
     prompts = {"prompts": gate.findings["prompts"], "boxes": table.num_rows}

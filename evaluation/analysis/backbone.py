@@ -127,7 +127,7 @@ def analyze_folder(
     folder = Path(folder)
     name_of_part, kind = backbone_part(folder)
     part = folder / name_of_part
-    meta = _on_meta(part, kind)
+    meta = on_meta(part, kind)
     counted = example_inputs(meta, 1, latent, num_tokens)
     costs = layer_costs(meta, counted)
     timing: Timing | None = None
@@ -192,7 +192,8 @@ def _noising(folder: Path) -> Noising:
     return noising_of(json.loads(config.read_text())) if config.is_file() else Noising("flow")
 
 
-def _on_meta(part: Path, kind: Any) -> Backbone:
+def on_meta(part: Path, kind: Any) -> Backbone:
+    """A model of a folder's configuration, without memory."""
     with torch.device("meta"):
         return kind.from_config(kind.load_config(part)).eval()
 

@@ -74,6 +74,11 @@ def similarities(
 
 def ssim(first: UInt8[ndarray, "h w 3"], second: UInt8[ndarray, "h w 3"]) -> float:
     """Structural similarity (Wang et al. 2004) of two pictures' luma, Gaussian window of 1.5 px, 8-bit range; at most 1."""
+    return float(ssim_map(first, second).mean())
+
+
+def ssim_map(first: UInt8[ndarray, "h w 3"], second: UInt8[ndarray, "h w 3"]) -> Float[ndarray, "h w"]:
+    """:func:`ssim` around every pixel."""
     from scipy.ndimage import gaussian_filter
 
     def smooth(values: Float[ndarray, "h w"]) -> Float[ndarray, "h w"]:
@@ -85,7 +90,7 @@ def ssim(first: UInt8[ndarray, "h w 3"], second: UInt8[ndarray, "h w 3"]) -> flo
     covariance = smooth(a * b) - mean_a * mean_b
     luminance = (2 * mean_a * mean_b + _C1) / (mean_a**2 + mean_b**2 + _C1)
     structure = (2 * covariance + _C2) / (variance_a + variance_b + _C2)
-    return float((luminance * structure).mean())
+    return np.asarray(luminance * structure)
 
 
 SSIM = Metric(

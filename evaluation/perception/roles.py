@@ -115,11 +115,12 @@ _ROWS = (
     ),
     PerceptionRole(
         "describer",
-        "describes the region in a box",
+        "describes the region in a box; null where nothing is annotated",
         reads=(*_ENTITY, "phrase", *_LOOK),
         answers=DESCRIPTIONS,
         embedded=f"{_MODELS}:describer",
         hub=HubPart(("num_candidates", "seed", "crop_margin")),
+        may_be_empty=True,
     ),
     PerceptionRole(
         "nouns",
@@ -130,19 +131,21 @@ _ROWS = (
     ),
     PerceptionRole(
         "phrases",
-        "finds what a caption names",
+        "finds what a caption names; null where nothing is annotated",
         reads=("sample_id", "caption"),
         answers=PHRASES,
         embedded=f"{_MODELS}:phrases",
         hub=HubPart(prompt_holds="{caption}", is_greedy=True),
+        may_be_empty=True,
     ),
     PerceptionRole(
         "detector",
-        "find boxes; the first annotates, the others are compared",
+        "find boxes; the first annotates, the others are compared; [] where nothing is annotated",
         reads=("sample_id", "phrases", *_LOOK),
         answers=BOXES,
         embedded=f"{_MODELS}:detector",
         hub=HubPart(("box_threshold", "max_boxes"), is_greedy=True),
+        may_be_empty=True,
         allows_several=True,
     ),
     PerceptionRole(

@@ -135,7 +135,7 @@ READINGS = pa.schema(
         SAMPLE_ID,
         described("text", pa.string(), "lines read in the picture with spaces between them, empty when none"),
         described("confidence", pa.float32(), "mean confidence of the lines in [0, 1]"),
-        described("num_lines", pa.int32(), "lines that were read"),
+        described("boxes_xyxy_norm", pa.list_(BOX_XYXY_NORM), "normalised x1, y1, x2, y2 of every line"),
         *MADE_BY,
     ]
 )

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from evaluation.perception.ocr.identity import reader_digest
-from evaluation.perception.ocr.reading import Line, Reader, enlarged
+from evaluation.perception.ocr.reading import Line, Reader, box_of, enlarged
 from training.digests import sha256_file
 from training.errors import FoundryError
 
@@ -49,7 +49,8 @@ class EasyReader(Reader):
     def lines(self, image_hwc: UInt8[np.ndarray, "h w 3"]) -> list[Line]:
         """See :meth:`Reader.lines`."""
         image = enlarged(image_hwc)
+        size = (image.shape[1], image.shape[0])
         return [
-            Line(text, float(score), float(np.mean([y for _, y in box]) / image.shape[0]))
+            Line(text, float(score), box_of([float(x) for x, _ in box], [float(y) for _, y in box], size))
             for box, text, score in self._engine.readtext(image)
         ]

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from evaluation.perception.ocr.identity import RAPID_SHA256, rapid_digest, rapid_name
-from evaluation.perception.ocr.reading import Line, Reader, enlarged
+from evaluation.perception.ocr.reading import Line, Reader, box_of, enlarged
 from training.errors import FoundryError
 
 DETECTOR_SIDE_PX = 256
@@ -79,8 +79,9 @@ class RapidReader(Reader):
         texts = getattr(result, "txts", None)
         if not texts:
             return []
-        middles = np.asarray(result.boxes)[:, :, 1].mean(axis=1) / bgr.shape[0]
+        size = (bgr.shape[1], bgr.shape[0])
+        corners = np.asarray(result.boxes, np.float64)  # [lines, 4, 2] in pixels
         return [
-            Line(text, float(score), float(middle))
-            for text, score, middle in zip(texts, result.scores, middles, strict=True)
+            Line(text, float(score), box_of(own[:, 0].tolist(), own[:, 1].tolist(), size))
+            for text, score, own in zip(texts, result.scores, corners, strict=True)
         ]

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import UInt8
 
+from evaluation.box_conventions import Box
+
 ENLARGED_BELOW_PX = 256
 ENLARGEMENT = 4
 """Pictures up to that long are enlarged so often: engines need capitals of about 20 pixels, small pictures have 5."""
@@ -16,11 +18,16 @@ ENLARGEMENT = 4
 
 @dataclass(frozen=True)
 class Line:
-    """A line of text, with the engine's confidence in [0, 1]; ``middle_y`` is the height of its middle, in [0, 1]."""
+    """A line of text where it stands, with the engine's confidence in [0, 1]."""
 
     text: str
     confidence: float
-    middle_y: float = 0.5
+    box_xyxy_norm: Box = (0.0, 0.0, 1.0, 1.0)
+
+    @property
+    def middle_y(self) -> float:
+        """Height of its middle, in [0, 1]."""
+        return (self.box_xyxy_norm[1] + self.box_xyxy_norm[3]) / 2
 
 
 class Reader(ABC):
@@ -40,6 +47,15 @@ def joined(lines: Iterable[Line]) -> tuple[str, float]:
     if not kept:
         return "", 0.0
     return " ".join(line.text for line in kept), float(np.mean([line.confidence for line in kept]))
+
+
+def box_of(x_px: Iterable[float], y_px: Iterable[float], size_px: tuple[int, int]) -> Box:
+    """Normalised box around points in a picture of width and height ``size_px``, kept inside it."""
+    xs, ys = (
+        [min(max(x / size_px[0], 0.0), 1.0) for x in x_px],
+        [min(max(y / size_px[1], 0.0), 1.0) for y in y_px],
+    )
+    return min(xs), min(ys), max(xs), max(ys)
 
 
 def enlarged(image_hwc: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h2 w2 3"]:

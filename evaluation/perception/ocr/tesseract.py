@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from evaluation.perception.ocr.identity import reader_digest
-from evaluation.perception.ocr.reading import Line, Reader, enlarged
+from evaluation.perception.ocr.reading import Line, Reader, box_of, enlarged
 from training.errors import FoundryError
 
 SECONDS_A_PICTURE = 60
@@ -43,8 +43,8 @@ class TesseractReader(Reader):
         buffer = io.BytesIO()
         Image.fromarray(enlarged(image_hwc)).save(buffer, format="PNG")
         told = ["stdin", "stdout", "--psm", str(self.page_mode), "-l", self.language, "tsv"]
-        height = enlarged(image_hwc).shape[0]
-        return list(_lines_of(self._run(told, buffer.getvalue()), height))
+        height, width = enlarged(image_hwc).shape[:2]
+        return list(_lines_of(self._run(told, buffer.getvalue()), (width, height)))
 
     def _require_language(self) -> None:
         known = self._run(["--list-langs"], b"").split()
@@ -73,7 +73,7 @@ class TesseractReader(Reader):
         return done.stdout.decode(errors="replace")
 
 
-def _lines_of(table: str, height_px: int) -> Iterator[Line]:
+def _lines_of(table: str, size_px: tuple[int, int]) -> Iterator[Line]:
     """Lines of tesseract's TSV, whose rows of level 5 are words."""
     header, *rows = (row.split("\t") for row in table.splitlines())
     words: dict[tuple[str, ...], list[dict[str, str]]] = {}
@@ -83,9 +83,11 @@ def _lines_of(table: str, height_px: int) -> Iterator[Line]:
             place = (word["page_num"], word["block_num"], word["par_num"], word["line_num"])
             words.setdefault(place, []).append(word)
     for line in words.values():
-        middles = [int(word["top"]) + int(word["height"]) / 2 for word in line]
+        lefts, tops = ([float(word[side]) for word in line] for side in ("left", "top"))
+        rights = [left + float(word["width"]) for left, word in zip(lefts, line, strict=True)]
+        bottoms = [top + float(word["height"]) for top, word in zip(tops, line, strict=True)]
         yield Line(
             " ".join(word["text"].strip() for word in line),
             float(np.mean([float(word["conf"]) / 100 for word in line])),
-            float(np.mean(middles)) / height_px,
+            box_of(lefts + rights, tops + bottoms, size_px),
         )

@@ -31,7 +31,7 @@ class OcrWorker:
             "sample_id": sample_id,
             "text": text,
             "confidence": confidence,
-            "num_lines": len(lines),
+            "boxes_xyxy_norm": [list(line.box_xyxy_norm) for line in lines],
             "model": self.reader.name,
             "model_digest": self.reader.digest,
             "function_version": READING_VERSION,
