@@ -45,6 +45,8 @@ SCORED_MODELS = (*_MODELS, "pruned_backbone", "fine_tuned_backbone")
 """What holds models that draw."""
 LAYOUT_MODELS = ("shipped_layout_model", "layout_model")
 """What holds models that are told where things stand."""
+TEXT_MODELS = SCORED_MODELS
+"""What holds models whose prompts may ask for text."""
 _KNOWN = ("landed_images", "entity_annotations")
 
 _ALL = (

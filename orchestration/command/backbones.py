@@ -75,9 +75,18 @@ def analyze(
         Path | None, typer.Option(help="training shards, to compare the blocks of a model folder on")
     ] = None,
     picture: Annotated[Path | None, typer.Option(help="PNG file to write")] = None,
+    text_layers: Annotated[
+        bool,
+        typer.Option(
+            "--text-layers", help="list the attentions that see text, in order of execution, instead"
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Say where a backbone's parameters, multiply-adds and milliseconds lie, and how alike its blocks are."""
+    if text_layers:
+        _show_text_layers(model, as_json=as_json)
+        return
     from evaluation.analysis.backbone import analyze as run
     from evaluation.analysis.pictures import analysis_picture, part_rows, similarity_rows
     from training.run_folder import write_bytes_atomic
@@ -92,6 +101,17 @@ def analyze(
         print_rows([about | {"parts": part_rows(found), "blocks": blocks}], as_json=True)
         return
     _show_analysis(found)
+
+
+def _show_text_layers(model: str, *, as_json: bool) -> None:
+    from evaluation.analysis.text_layers import text_layer_rows
+
+    rows = text_layer_rows(model)
+    if not as_json:
+        rows = [{**row, "share": f"{row['share']:.3%}"} for row in rows]
+    print_rows(
+        rows, as_json=as_json, title=f"{model}: layers through which pictures see text, in order of execution"
+    )
 
 
 def _show_analysis(found: Analysis) -> None:

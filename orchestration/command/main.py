@@ -12,7 +12,17 @@ import typer
 from rich.markup import escape
 
 from orchestration.collector import collect_seldom
-from orchestration.command import backbones, grid, history, layout, layout_eval, pruning, studio, tracing
+from orchestration.command import (
+    backbones,
+    grid,
+    history,
+    layout,
+    layout_eval,
+    pruning,
+    studio,
+    text,
+    tracing,
+)
 from orchestration.command.arguments import AsJson, Data, open_store, workspace
 from orchestration.command.output import errors, print_rows
 from orchestration.workspace import DEFAULT_DATA
@@ -33,6 +43,7 @@ app.add_typer(layout.commands)
 app.add_typer(layout_eval.commands)
 app.add_typer(pruning.commands)
 app.add_typer(studio.commands)
+app.add_typer(text.commands)
 app.add_typer(tracing.commands)
 app.add_typer(grid.commands, name="grid")
 

@@ -1,6 +1,6 @@
-"""Which text encoder a model folder was made with: as it says itself, or as the stock pipeline that it names encodes.
+"""How a model folder's prompts are encoded and how large its pictures are: as it says itself, or as its stock pipeline does.
 
-Models of ours keep no text encoder, so that a folder may say how its prompts are to be encoded in :data:`TEXT_ENCODING`.
+Models of ours keep no text encoder, and no configuration says 8 x 16, so that a folder may tell both in :data:`SAMPLING`.
 Published pipelines have their encoders beside the backbone; how states and pooled text come of them is what each pipeline of
 diffusers does.
 """
@@ -16,15 +16,24 @@ from training.errors import FoundryError
 from training.recipes.text_encoder import EncoderSettings
 from training.recipes.validation import validate
 
-TEXT_ENCODING = "text_encoding.json"
+SAMPLING = "sampling.json"
 CLIP_TOKENS, PIXART_TOKENS, SD3_T5_TOKENS, FLUX_T5_TOKENS = 77, 120, 256, 512
 """Lengths that the pipelines of Stable Diffusion, PixArt-alpha, SD3 and FLUX.1 pad to unless told otherwise."""
 
 
-def write_text_encoding(folder: Path, settings: EncoderSettings) -> None:
-    """Say in a model folder how its prompts are encoded."""
-    told = settings.model_dump(mode="json", exclude_defaults=True)
-    (folder / TEXT_ENCODING).write_text(json.dumps(told, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+def write_sampling(folder: Path, text_encoder: EncoderSettings, latent_size: tuple[int, int] | None) -> None:
+    """Say in a model folder how its prompts are encoded, and the height and width of its latents; None: the backbone's own."""
+    told = {
+        "text_encoder": text_encoder.model_dump(mode="json", exclude_defaults=True),
+        "latent_size": latent_size,
+    }
+    (folder / SAMPLING).write_text(json.dumps(told, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def read_latent_size(folder: Path) -> tuple[int, int] | None:
+    """Height and width of a model's latents, where its folder tells them."""
+    size = _told(folder).get("latent_size")
+    return None if size is None else (int(size[0]), int(size[1]))
 
 
 def read_text_encoding(folder: Path) -> EncoderSettings | None:
@@ -32,15 +41,20 @@ def read_text_encoding(folder: Path) -> EncoderSettings | None:
 
     Raises FoundryError for settings that cannot be, and for a pipeline that names encoders which are not in the folder.
     """
-    own = folder / TEXT_ENCODING
-    if own.is_file():
-        return validate(EncoderSettings, json.loads(own.read_text(encoding="utf-8")), str(own))
+    own = _told(folder).get("text_encoder")
+    if own is not None:
+        return validate(EncoderSettings, own, f"{folder / SAMPLING}: text_encoder")
     index = folder / "model_index.json"
     told: Mapping[str, Any] = json.loads(index.read_text(encoding="utf-8")) if index.is_file() else {}
     make = _OF_PIPELINE.get(str(told.get("_class_name", "")))
     if make is None or not _names_encoder(told):
         return None
     return make(folder, told)
+
+
+def _told(folder: Path) -> Mapping[str, Any]:
+    path = folder / SAMPLING
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
 def _names_encoder(index: Mapping[str, Any]) -> bool:

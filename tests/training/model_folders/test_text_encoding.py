@@ -18,7 +18,12 @@ from diffusers import (
 
 from tests.training.text_encoders import checkpoints
 from training.errors import FoundryError
-from training.model_folders.text_encoding import TEXT_ENCODING, read_text_encoding, write_text_encoding
+from training.model_folders.text_encoding import (
+    SAMPLING,
+    read_latent_size,
+    read_text_encoding,
+    write_sampling,
+)
 from training.recipes.text_encoder import EncoderSettings
 from training.text_encoders import build_encoder
 
@@ -137,8 +142,10 @@ def test_states_and_pooled_text_are_the_pipelines(tmp_path: Path, name: str) -> 
 def test_a_folder_that_says_it_itself_comes_first_and_one_that_tells_nothing_is_none(tmp_path: Path) -> None:
     folder = published(tmp_path / "sd", "sd")
     own = EncoderSettings(family="bytes", max_tokens=32)
-    write_text_encoding(folder, own)
+    assert read_latent_size(folder) is None
+    write_sampling(folder, own, (8, 16))
     assert read_text_encoding(folder) == own
+    assert read_latent_size(folder) == (8, 16)
     (tmp_path / "ours").mkdir()
     assert read_text_encoding(tmp_path / "ours") is None
     (tmp_path / "ours" / "model_index.json").write_text(
@@ -154,6 +161,6 @@ def test_what_is_missing_or_wrong_is_named(tmp_path: Path) -> None:
     (folder / "text_encoder_2").rmdir()
     with pytest.raises(FoundryError, match="names 'text_encoder_2', which is not there"):
         read_text_encoding(folder)
-    (folder / TEXT_ENCODING).write_text('{"family": "bytez"}')
-    with pytest.raises(FoundryError, match="text_encoding.json.*family"):
+    (folder / SAMPLING).write_text('{"text_encoder": {"family": "bytez"}}')
+    with pytest.raises(FoundryError, match="sampling.json.*family"):
         read_text_encoding(folder)

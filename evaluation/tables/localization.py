@@ -1,0 +1,47 @@
+"""Tables of what text layers carry."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from evaluation.tables.columns import bounds, described
+
+
+def _measured(name: str, about: str) -> list[pa.Field]:
+    return [described(name, pa.float64(), about), *bounds(name)]
+
+
+TEXT_LAYER_SCORES = pa.schema(
+    [
+        described("kind", pa.string(), "asset of the model"),
+        described("recipe", pa.string(), "its partition"),
+        described(
+            "what",
+            pa.string(),
+            "layer: one patched alone; group: several; reference: a run as it is, or all layers patched; carrier: the chosen "
+            "layers with keys or values alone",
+        ),
+        described("name", pa.string(), "module of the layer, modules of the group, or what the reference is"),
+        described("layers", pa.list_(pa.string()), "modules that were patched, in order of execution"),
+        described(
+            "layer_index",
+            pa.int32(),
+            "place of a single layer in order of execution, else null",
+            nullable=True,
+        ),
+        described("chosen", pa.bool_(), "whether these are the layers that write"),
+        described("key_value_parameters", pa.int64(), "parameters of the projections that were patched"),
+        described("share", pa.float64(), "the same over the model's parameters, in [0, 1]"),
+        *_measured("to_target", "character F1 of what OCR reads with the target's word, in [0, 1]"),
+        *_measured("to_source", "the same with the source's word"),
+        *_measured("ssim", "structural similarity to the source's picture outside of text, at most 1"),
+        *_measured("psnr_db", "peak signal-to-noise ratio to it outside of text, dB, at most 100"),
+        described("chance", pa.float64(), "character F1 of unrelated words of the same pairs"),
+        described("num_pairs", pa.int32(), "pairs of prompts, each from one noise"),
+        described("num_steps", pa.int32(), "evaluations of the scheduler"),
+        described("guidance", pa.float64(), "away from the empty text, 1 is none"),
+        described("start", pa.float64(), "share of the steps before the first that is patched"),
+        described("read_by", pa.string(), "OCR engine and its settings"),
+        described("model_digest", pa.string(), "content digest of the model's folder"),
+    ]
+)

@@ -1,0 +1,172 @@
+"""Commands about text in pictures: which layers write, and other words by them."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from orchestration.command.arguments import AsJson, Data, open_store, workspace
+from orchestration.command.output import console, print_rows
+from training.errors import FoundryError
+
+if TYPE_CHECKING:
+    from assets.writing.text_model import OcrEngine, TextModel
+
+commands = typer.Typer()
+Model = Annotated[str, typer.Argument(help="model of the workspace, or folder of a diffusers pipeline")]
+Steps = Annotated[int, typer.Option(min=1, help="evaluations of the scheduler")]
+Guidance = Annotated[float, typer.Option(min=0, help="away from the empty text, 1 is none")]
+Start = Annotated[
+    float, typer.Option(min=0, max=1, help="share of the steps before the first that is patched")
+]
+Ocr = Annotated[
+    str | None, typer.Option(help="engine that reads: rapidocr, tesseract or easyocr; default the profile's")
+]
+
+
+@commands.command()
+def localize(
+    model: Model,
+    pairs: Annotated[
+        Path | None, typer.Option(help="JSON list of source and target prompts, see docs/text.md")
+    ] = None,
+    num_pairs: Annotated[
+        int, typer.Option(min=2, help="pairs of our own words, where no file is given")
+    ] = 16,
+    template: Annotated[
+        str, typer.Option(help="prompt of our own pairs, with {word} where the word stands")
+    ] = 'A sign that says "{word}".',
+    steps: Steps = 16,
+    guidance: Guidance = 1.0,
+    start: Start = 0.0,
+    ocr: Ocr = None,
+    out: Annotated[Path | None, typer.Option(help="folder that takes the chart and the sheet")] = None,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find the layers that write: patch each with another word's keys and values and read what comes out."""
+    from assets.writing.localizing import localize_model
+    from evaluation.localization.pictures import localization_plot, localization_sheet
+    from evaluation.localization.prompts import read_pairs
+    from evaluation.localization.rows import localization_table
+    from evaluation.localization.sweep import SweepSettings
+    from training.run_folder import write_bytes_atomic
+    from training.sampling.control import Window
+
+    chosen = read_pairs(pairs) if pairs is not None else None
+    folder, loaded, engine = _loaded(model, ocr, data)
+    settings = SweepSettings(steps=steps, guidance=guidance, window=Window(start))
+    found = localize_model(loaded, engine, settings, chosen, num_pairs=num_pairs, template=template)
+    if out is not None:
+        sheet = io.BytesIO()
+        localization_sheet(found).save(sheet, format="PNG")
+        write_bytes_atomic(
+            out / "layers.png", localization_plot(found, f"Which layers of {folder.name} write")
+        )
+        write_bytes_atomic(out / "pictures.png", sheet.getvalue())
+    about = {"kind": "", "recipe": model, "model_digest": ""}
+    rows = localization_table(found, settings, engine.name, about).to_pylist()
+    if as_json:
+        about_chosen = {"layers": list(found.chosen.layers), "share": found.share, "why": found.why}
+        print_rows(
+            [{"model": str(folder), "chosen": about_chosen, "chance": found.chance.value, "rows": rows}],
+            as_json=True,
+        )
+        return
+    print_rows(
+        [_short(row) for row in rows],
+        as_json=False,
+        title=f"Which layers of {folder.name} write, by {engine.name}",
+    )
+    console.print(
+        f"chosen: {', '.join(found.chosen.layers)} ({found.share:.2%} of the parameters): {found.why}",
+        highlight=False,
+    )
+
+
+def _short(row: dict[str, Any]) -> dict[str, Any]:
+    """A row for a terminal."""
+    numbered = row["layer_index"]
+    return {
+        "": f"{numbered}" if numbered is not None else row["what"],
+        "patched": row["name"],
+        "share": f"{row['share']:.2%}",
+        "F1 target": f"{row['to_target']:.3f} ({row['to_target_low']:.2f} to {row['to_target_high']:.2f})",
+        "F1 source": f"{row['to_source']:.3f}",
+        "SSIM": f"{row['ssim']:.3f}",
+        "PSNR": f"{row['psnr_db']:.1f}",
+        "chosen": "yes" if row["chosen"] else "",
+    }
+
+
+@commands.command("edit-text")
+def edit_text(
+    model: Annotated[str, typer.Option(help="model of the workspace, or folder of a diffusers pipeline")],
+    prompt: Annotated[str, typer.Option(help="what the picture shows, with the word that it says")],
+    word: Annotated[str, typer.Option("--from", help="word of the prompt that is exchanged")],
+    other: Annotated[str, typer.Option("--to", help="word that stands in its place")],
+    out: Annotated[Path, typer.Option(help="PNG to write: before and after side by side")],
+    layers: Annotated[
+        str | None,
+        typer.Option(
+            help="layers that write, by module or number, with commas; found by a sweep if left out"
+        ),
+    ] = None,
+    start: Start = 0.2,
+    steps: Steps = 16,
+    guidance: Guidance = 1.0,
+    seed: Annotated[int, typer.Option(min=0, help="of the noise")] = 0,
+    ocr: Ocr = None,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Exchange a word in a picture that a model draws, by the layers that write; all else stays as it was."""
+    from assets.writing.editing import edit_word
+    from evaluation.localization.sweep import SweepSettings
+    from training.run_folder import write_bytes_atomic
+    from training.sampling.control import Window
+
+    folder, loaded, engine = _loaded(model, ocr, data)
+    settings = SweepSettings(steps=steps, guidance=guidance, window=Window(start))
+    named = None if layers is None else [name.strip() for name in layers.split(",") if name.strip()]
+    edited = edit_word(loaded, engine, prompt, (word, other), seed, settings, named)
+    buffer = io.BytesIO()
+    edited.sheet().save(buffer, format="PNG")
+    write_bytes_atomic(out, buffer.getvalue())
+    print_rows(
+        [{"out": str(out), "model": str(folder), **edited.row()}], as_json=as_json, title="foundry edit-text"
+    )
+
+
+def _loaded(model: str, ocr: str | None, data: str | None) -> tuple[Path, TextModel, OcrEngine]:
+    from assets.writing.text_model import TextModel, ocr_of
+    from orchestration.profile import load_profile
+    from orchestration.text_models import text_model_folder
+
+    place = workspace(data)
+    profile = load_profile(place.profile)
+    folder = text_model_folder(open_store(data), model)
+    engine = ocr_of(_perception(place, profile, ocr))
+    return folder, TextModel.load(folder, profile.text_encoder), engine
+
+
+def _perception(place: Any, profile: Any, ocr: str | None) -> Any:
+    """The profile's perception, with another engine where one is named."""
+    from evaluation.perception.ocr.model import ENGINES
+    from orchestration.perception_profile import PerceptionProfile
+    from orchestration.resources.perception import ProfilePerception
+    from training.recipes.validation import nearest
+
+    section = profile.perception
+    if ocr is not None:
+        if ocr not in ENGINES:
+            raise FoundryError(f"--ocr is '{ocr}'; {nearest(ocr, list(ENGINES))}")
+        named = section.model_dump()
+        named["models"] = {**named["models"], ocr: {"family": ocr}}
+        section = PerceptionProfile(**{**named, "ocr": ocr})
+    return ProfilePerception(
+        section, profile.world_path, place.root / "cache", profile.compute.threads_per_worker
+    )
