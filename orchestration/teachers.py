@@ -106,7 +106,7 @@ def _pack_layout_model(
     followed = measure_following(store, surroundings.perception, place, whole, wanted, recipe=name, digest="")
     table = layout_markdown(followed.scores)
     scores = {
-        **_training(models.runs, model),
+        **training_of(models.runs, model),
         "base": base.name,
         "branch_parameters": count_parameters(rounded),
         "rows": followed.scores.drop_columns(["recipe", "model_digest"]).to_pylist(),
@@ -114,7 +114,7 @@ def _pack_layout_model(
     }
     card = (model / CARD).read_text(encoding="utf-8") + f"\nAs packed, in fp16:\n\n{table}\n"
     folder = into / "layout_models" / name
-    pictures = {SHEET: followed.sheet, CURVE: loss_curve(_run_of(models.runs, model))}
+    pictures = {SHEET: followed.sheet, CURVE: loss_curve(run_of(models.runs, model))}
     digest = pack_layout_model(rounded, whole, folder, scores, card, pictures)
     write_digest(f"layout_models/{name}", digest, into)
     return PackedLayoutModel(name, base.name, folder, digest, scores)
@@ -182,25 +182,25 @@ def _pack(
         surroundings.compute, drawing_resources(models.resources), CaptionTexts, LOGGER.debug
     )
     scored = score_teacher(place, rounded, scenes, judge, surroundings.perception, Sampling(), tops)
-    scores = {**scored.scores, **_training(models.runs, model)}
+    scores = {**scored.scores, **training_of(models.runs, model)}
     card = teacher_card((model / "model_card.md").read_text(encoding="utf-8"), scores)
     shown = slice(SHEET_PICTURES)
     sheet = inline_jpeg(contact_sheet([*scored.images[shown]], scenes.prompts[shown], columns=8))
     folder = into / "teachers" / name
-    pictures = {SHEET: sheet, CURVE: loss_curve(_run_of(models.runs, model))}
+    pictures = {SHEET: sheet, CURVE: loss_curve(run_of(models.runs, model))}
     digest = pack_teacher(rounded, folder, scores, card, pictures)
     write_digest(f"teachers/{name}", digest, into)
     return PackedTeacher(name, folder, digest, scores)
 
 
-def _run_of(runs: Path, model: Path) -> RunFolder:
+def run_of(runs: Path, model: Path) -> RunFolder:
     """The run of a published model, by the specification hash in its lineage."""
     return RunFolder(runs / json.loads((model / "lineage.json").read_text(encoding="utf-8"))[0]["spec_hash"])
 
 
-def _training(runs: Path, model: Path) -> dict[str, Any]:
+def training_of(runs: Path, model: Path) -> dict[str, Any]:
     """What the run of a published model cost."""
-    run = _run_of(runs, model)
+    run = run_of(runs, model)
     done = run.read_done()
     if done is None:
         raise FoundryError(f"{run.path}: its run is not there, so nothing says what it cost; train it again")

@@ -31,15 +31,21 @@ def shipped_digests() -> dict[str, str]:
 
 def teacher_digests() -> dict[str, str]:
     """Content digests of the shipped teachers by name, told without reading them."""
-    return _digests_below("teachers/")
+    return digests_below("teachers/")
 
 
 def layout_model_digests() -> dict[str, str]:
     """Content digests of the shipped layout branches by name, told without reading them."""
-    return _digests_below("layout_models/")
+    return digests_below("layout_models/")
 
 
-def _digests_below(folder: str) -> dict[str, str]:
+def writer_digests() -> dict[str, str]:
+    """Content digests of the shipped models that write, by name, told without reading them."""
+    return digests_below("writers/")
+
+
+def digests_below(folder: str) -> dict[str, str]:
+    """Content digests of what ships in a folder (its name with a slash behind), by name."""
     found = {key: digest for key, digest in shipped_digests().items() if key.startswith(folder)}
     return {key.removeprefix(folder): digest for key, digest in found.items()}
 

@@ -250,6 +250,7 @@ TABLE_KEYS: Mapping[str, tuple[str, ...]] = {
     "scaling_scores": ("recipe", "metric", "images_seen"),
     "scene_truth": ("sample_id",),
     "text_embeddings": ("text_id",),
+    "text_layer_localization": ("recipe", "what", "name"),
 }
 """Columns that tell the rows of a table apart, by the table's name; tables of units (``*_units``) are keyed by ``key``."""
 

@@ -45,9 +45,10 @@ SCORED_MODELS = (*_MODELS, "pruned_backbone", "fine_tuned_backbone")
 """What holds models that draw."""
 LAYOUT_MODELS = ("shipped_layout_model", "layout_model")
 """What holds models that are told where things stand."""
-TEXT_MODELS = SCORED_MODELS
+TEXT_MODELS = (*SCORED_MODELS, "shipped_writer")
 """What holds models whose prompts may ask for text."""
 _KNOWN = ("landed_images", "entity_annotations")
+_TRAINED = ("ray", "pytorch", "huggingface")
 
 _ALL = (
     Step("demo_scenes", "corpus", 2, kinds=("python", "parquet")),
@@ -164,14 +165,7 @@ _ALL = (
         "layout_shards", "encodings", 1, ("training_shards", "entity_annotations"), None, ("pytorch", "numpy")
     ),
     Step("judge_clip", "models", 1, ("landed_images", "curated_images"), None, ("ray", "pytorch")),
-    Step(
-        "backbone",
-        "models",
-        1,
-        ("training_shards", "autoencoder"),
-        "backbone",
-        ("ray", "pytorch", "huggingface"),
-    ),
+    Step("backbone", "models", 1, ("training_shards", "autoencoder"), "backbone", _TRAINED),
     Step(
         "generated_samples", "models", 1, ("backbone", "training_shards"), "backbone", ("pytorch", "parquet")
     ),
@@ -182,7 +176,7 @@ _ALL = (
         1,
         ("backbone", "teacher_backbone", "training_shards", "autoencoder", "judge_clip"),
         "step_distilled_backbone",
-        ("ray", "pytorch", "huggingface"),
+        _TRAINED,
         parents=("backbone", "teacher_backbone"),
     ),
     Step(
@@ -198,7 +192,7 @@ _ALL = (
             "judge_clip",
         ),
         "distilled_backbone",
-        ("ray", "pytorch", "huggingface"),
+        _TRAINED,
         parents=("backbone", "teacher_backbone", "step_distilled_backbone"),
     ),
     Step(
@@ -225,7 +219,7 @@ _ALL = (
         1,
         (*_TUNED, "training_shards", "autoencoder", "judge_clip"),
         "fine_tuned_backbone",
-        ("ray", "pytorch", "huggingface"),
+        _TRAINED,
         parents=_TUNED,
     ),
     Step(
@@ -243,8 +237,12 @@ _ALL = (
         2,
         ("backbone", "teacher_backbone", "training_shards", "layout_shards", "autoencoder"),
         "layout_model",
-        ("ray", "pytorch", "huggingface"),
+        _TRAINED,
         parents=("backbone", "teacher_backbone"),
+    ),
+    Step("shipped_writer", "models", 1, ("autoencoder",), "shipped_writer", ("pytorch", "huggingface")),
+    Step(
+        "text_layer_localization", "models", 1, ("shipped_writer",), "shipped_writer", ("pytorch", "parquet")
     ),
     Step("layout_evaluation", "models", 1, (*LAYOUT_MODELS, *_KNOWN), None, ("parquet",)),
     Step(
@@ -256,14 +254,7 @@ _ALL = (
         ("parquet",),
     ),
     Step("distillation_study", "models", 2, ("distilled_backbone",), None, ("parquet",)),
-    Step(
-        "scaling_run",
-        "scaling",
-        1,
-        ("training_shards", "autoencoder"),
-        "grid",
-        ("ray", "pytorch", "huggingface"),
-    ),
+    Step("scaling_run", "scaling", 1, ("training_shards", "autoencoder"), "grid", _TRAINED),
     Step(
         "scaling_scores",
         "scaling",

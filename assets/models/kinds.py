@@ -8,12 +8,14 @@ from assets.fine_tuning.kinds import FINE_TUNED
 from assets.graph.model_kinds import ModelKind
 from assets.layout.kinds import LAYOUT_MODEL, SHIPPED_LAYOUT_MODEL
 from assets.pruning.kinds import PRUNED, UNIT_SCORES
+from assets.writing.kinds import SHIPPED_WRITER
 
 MODEL_KINDS: tuple[ModelKind, ...] = (
     TEACHER,
     BACKBONE,
     LAYOUT_MODEL,
     SHIPPED_LAYOUT_MODEL,
+    SHIPPED_WRITER,
     STEP_DISTILLED,
     DISTILLED,
     UNIT_SCORES,

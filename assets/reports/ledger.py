@@ -37,6 +37,7 @@ DEMO_LEDGER: tuple[Stage, ...] = (
         90.0,
     ),
     Stage("layout", "the shipped layout model: 24 held-out layouts drawn three ways, and looked at", 25.0),
+    Stage("writing", "the shipped writer, and the sweep over its layers", 18.0),
     Stage("scaling grid", "runs of the scaling grid and their scores", 44.0),
     Stage("evaluation", "generated samples, denoising errors, alignment, KID, layouts", 60.0),
     Stage("report", "tables, plots and this report", 10.0),

@@ -61,3 +61,43 @@ def _told(row: Row, what: str, index: int | None, found: Localization) -> dict[s
 
 def _bounds(name: str, found: Interval) -> dict[str, float]:
     return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+
+
+COLUMNS = (
+    "patched",
+    "of the parameters",
+    "F1 towards the target",
+    "F1 towards the source",
+    "SSIM outside text",
+    "PSNR outside text, dB",
+)
+
+
+def localization_markdown(table: pa.Table) -> str:
+    """A table for people: references first, then layers in order of execution, groups, and what carries the word."""
+    order = {"reference": 0, "layer": 1, "group": 2, "carrier": 3}
+    rows = sorted(table.to_pylist(), key=lambda row: order[row["what"]])
+    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
+    lines += ["| " + " | ".join(_cells(row)) + " |" for row in rows]
+    first = rows[0]
+    about = (
+        f"{first['num_pairs']} pairs of words, {first['num_steps']} steps, guidance {first['guidance']:g}, patched from "
+        f"{first['start']:.0%} of the steps on. Read by {first['read_by']}; unrelated words of these pairs share letters to an F1 "
+        f"of {first['chance']:.3f}. Bold: the layers that were chosen."
+    )
+    return "\n".join(lines) + f"\n\n{about}"
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    name = f"{row['layer_index']}: {row['name']}" if row["layer_index"] is not None else row["name"]
+    if row["what"] == "carrier":
+        name = f"{name} of the chosen layers alone"
+    return [
+        f"**{name}**" if row["chosen"] else name,
+        f"{row['share']:.2%}",
+        *(
+            f"{row[key]:.3f} ({row[f'{key}_low']:.3f} to {row[f'{key}_high']:.3f})"
+            for key in ("to_target", "to_source", "ssim")
+        ),
+        f"{row['psnr_db']:.1f}",
+    ]

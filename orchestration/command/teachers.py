@@ -34,6 +34,7 @@ def run(workspace: Workspace, into: Path | None, *, train_autoencoder: bool, as_
     talk = errors if as_json else console
     talk.print(f"[bold]T2I Foundry[/bold] teachers: profile {profile.name}, in {workspace.root}")
     from orchestration.teachers import pack_autoencoder, pack_layout_models, pack_teachers
+    from orchestration.writers import pack_writers, sign_world
 
     surroundings, result = materialize(
         workspace, profile, talk, train_autoencoder=train_autoencoder, until=STUDENTS
@@ -42,6 +43,9 @@ def run(workspace: Workspace, into: Path | None, *, train_autoencoder: bool, as_
         raise FoundryError(f"{result.error} What was finished is kept: run it again to go on.")
     if train_autoencoder:
         talk.print(f"autoencoder packed: {pack_autoencoder(surroundings, into)}")
+    if sign_world(surroundings) is not None:
+        _show_writers(pack_writers(surroundings, into, talk.print), as_json=as_json)
+        return 0
     packed = pack_teachers(surroundings, into, talk.print)
     layouts = [_layout_row(model) for model in pack_layout_models(surroundings, into, talk.print)]
     if as_json:
@@ -65,6 +69,22 @@ def _layout_row(packed: PackedLayoutModel) -> dict[str, Any]:
         **shares,
         "folder": str(packed.folder),
     }
+
+
+def _show_writers(packed: Sequence[PackedTeacher], *, as_json: bool) -> None:
+    rows = [
+        {
+            "writer": writer.name,
+            "parameters": writer.scores["num_parameters"],
+            "images_seen": writer.scores["images_seen"],
+            **{name: round(writer.scores["drawn"][name]["value"], 3) for name in ("f1", "exact", "color")},
+            "f1_reconstructed": round(writer.scores["reconstructed"]["f1"]["value"], 3),
+            "read_by": writer.scores["read_by"],
+            "folder": str(writer.folder),
+        }
+        for writer in packed
+    ]
+    print_rows(rows, as_json=as_json, title="Writers")
 
 
 def _for_programs(packed: Sequence[PackedTeacher]) -> list[dict[str, Any]]:

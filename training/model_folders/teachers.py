@@ -14,10 +14,11 @@ from typing import Any
 
 from training.digests import folder_digest, sha256_file
 from training.errors import FoundryError
-from training.packaged_models import SHIPPED, SHIPPED_AUTOENCODER, teacher_digests
+from training.model_folders.text_encoding import SAMPLING
+from training.packaged_models import SHIPPED, SHIPPED_AUTOENCODER, digests_below
 from training.run_folder import replace_folder
 
-TEACHERS = SHIPPED / "teachers"
+TEACHERS, WRITERS = SHIPPED / "teachers", SHIPPED / "writers"
 SCORES, CARD, LINEAGE = "scores.json", "model_card.md", "lineage.json"
 SHEET, CURVE = "samples.jpg", "loss_curve.jpg"
 BESIDE = (SCORES, CARD, LINEAGE, SHEET, CURVE)
@@ -47,6 +48,8 @@ def pack_teacher(
             shutil.copytree(model / name, half / name)
         for name in ("model_index.json", "probe.safetensors", LINEAGE):
             shutil.copyfile(model / name, half / name)
+        if (model / SAMPLING).is_file():
+            shutil.copyfile(model / SAMPLING, half / SAMPLING)
         (half / SCORES).write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
         (half / CARD).write_text(card, encoding="utf-8")
         for name, picture in pictures.items():
@@ -88,8 +91,8 @@ def assemble_teacher(name: str, autoencoder: Path, into: Path, folder: Path = TE
     """
     from training.model_folders.classes import AUTOENCODER_FILES
 
-    source, wanted = shipped_folder(name, folder), teacher_digests().get(name)
-    if folder == TEACHERS and content_digest(source) != wanted:
+    source, wanted = shipped_folder(name, folder), digests_below(f"{folder.name}/").get(name)
+    if folder.parent == SHIPPED and content_digest(source) != wanted:
         raise FoundryError(
             f"{source}: its digest is not {str(wanted)[:12]}… as shipped; restore the folder from the repository"
         )
