@@ -57,6 +57,8 @@ def localize(
     from training.sampling.control import Window
 
     chosen = read_pairs(pairs) if pairs is not None else None
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
     folder, loaded, engine = _loaded(model, ocr, data)
     settings = SweepSettings(steps=steps, guidance=guidance, window=Window(start))
     found = localize_model(loaded, engine, settings, chosen, num_pairs=num_pairs, template=template)
@@ -129,6 +131,7 @@ def edit_text(
     from training.run_folder import write_bytes_atomic
     from training.sampling.control import Window
 
+    out.parent.mkdir(parents=True, exist_ok=True)
     folder, loaded, engine = _loaded(model, ocr, data)
     settings = SweepSettings(steps=steps, guidance=guidance, window=Window(start))
     named = None if layers is None else [name.strip() for name in layers.split(",") if name.strip()]
