@@ -87,7 +87,7 @@ def is_held_out(word: str) -> bool:
 
 def sign_text(color: str, word: str) -> str:
     """The alt-text of a sign, which is also its prompt."""
-    return f'a {color} sign that says "{word}"'
+    return f'{"an" if color[0] in "aeiou" else "a"} {color} sign that says "{word}"'
 
 
 def random_word(letters: tuple[int, int], random: np.random.Generator, *, held_out: bool) -> str:
