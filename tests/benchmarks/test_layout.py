@@ -37,6 +37,7 @@ STEPS = 10
 ENTITIES, WINDOWS = (0, 4, 10), (0.3, 1.0)
 OVER_THE_FLOOR = 1.05
 PUBLISHED = {"SD3-medium": {"phrase_dim": 2048}, "FLUX.1-dev": {"phrase_dim": 4096, "tokens_per_entity": 30}}
+MOST_TIMES_THE_BASE = {"SD3-medium": 1.7, "FLUX.1-dev": 2.7}  # FLUX at 512 px, where text and layout weigh most
 TIMED = "SD3-gpu-h512-d12"
 
 
@@ -76,7 +77,7 @@ def test_multiply_adds_over_the_base(name: str) -> None:
             found[entities, window] = (base + more) / base
             print(f"  {entities:2} entities, window {window:g}: {found[entities, window]:.3f} times the base")
     assert found[0, 1.0] == 1
-    assert 1 < found[4, 0.3] < found[10, 0.3] < found[10, 1.0] < 2.1
+    assert 1 < found[4, 0.3] <= found[10, 0.3] < found[10, 1.0] < MOST_TIMES_THE_BASE[name]
 
 
 class Contest:
