@@ -32,6 +32,7 @@ from assets.graph.definitions import (
 from assets.graph.interfaces import Compute, Perception, Store, Surroundings
 from assets.graph.schemas import RECAPTIONS
 from assets.graph.steps import STEPS, provenance_of
+from assets.graph.versions import GateResult
 from assets.pages.sheets import figure_jpeg
 from evaluation.perception.roles import Role
 from evaluation.tables.perception import CAPTIONS, NOUNS, REGIONS
@@ -196,6 +197,12 @@ def caption_nouns(
     return materialized(store, done.manifest, {**done.counts, "model": model.name}, schema=NOUNS)
 
 
+def is_captioned(store: Store) -> bool:
+    """Whether any group's captions were asked of a model, whatever it answered."""
+    made = (store.require("recaptions", key).provenance for key in store.partitions("recaptions"))
+    return any("captioner" in provenance.inputs for provenance in made)
+
+
 def caption_statistics(
     context: dg.AssetExecutionContext, config: CaptionStatisticsConfig, store: dg.ResourceParam[Store]
 ) -> dg.MaterializeResult:
@@ -210,6 +217,12 @@ def caption_statistics(
 
     step = STEPS["caption_statistics"]
     provenance = provenance_of(store, step, None, settings(config))
+    if not is_captioned(store):
+        gate = GateResult(
+            True, {"why": "the profile names no captioner: alt-texts are all the captions there are"}
+        )
+        manifest = store.write_table(step.name, CAPTION_STATISTICS.empty_table(), provenance, gate=gate)
+        return materialized(store, manifest, {}, [gate_check("density_and_diversity", gate)])
     table = compare(
         store.read_all("landed_images", ["sample_id", "alt_text"]),
         store.read_all("recaptions", ["sample_id", "caption", "keep"]),

@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow.compute as pc
 from jaxtyping import Float, UInt8
 
+from assets.corpus.image_io import decode_rgb
 from assets.graph.interfaces import Store
-from assets.models.judging import decoded
 from assets.pages.markdown import markdown_table
 from assets.pages.tables import Column, Table
 from assets.writing.text_model import OcrEngine, TextModel
@@ -53,7 +53,7 @@ def held_out_signs(store: Store, most: int | None = None) -> Signs:
         tuple(rows["alt_text"].to_pylist()),
         tuple(rows["word"].to_pylist()),
         tuple(text.split()[0] for text in rows["background"].to_pylist()),
-        decoded(rows),
+        np.stack([decode_rgb(image) for image in rows["image"].to_pylist()]),
     )
 
 

@@ -37,7 +37,10 @@ STEPS = 10
 ENTITIES, WINDOWS = (0, 4, 10), (0.3, 1.0)
 OVER_THE_FLOOR = 1.05
 PUBLISHED = {"SD3-medium": {"phrase_dim": 2048}, "FLUX.1-dev": {"phrase_dim": 4096, "tokens_per_entity": 30}}
-MOST_TIMES_THE_BASE = {"SD3-medium": 1.7, "FLUX.1-dev": 2.7}  # FLUX at 512 px, where text and layout weigh most
+MOST_TIMES_THE_BASE = {
+    "SD3-medium": 1.7,
+    "FLUX.1-dev": 2.7,
+}  # FLUX at 512 px, where text and layout weigh most
 TIMED = "SD3-gpu-h512-d12"
 
 

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from assets.corpus.scenes import build_scenes
-from assets.corpus.signs import SignWorld
+from assets.corpus.signs import SignWorld, sign_text
+from assets.corpus.worlds import load_any_world
 from assets.writing.text_model import OcrEngine
 from assets.writing.writer_scores import Signs, nearest_colors, score_signs, writer_markdown
 from evaluation.localization.sweep import Reading
 from evaluation.perception.ocr.rapid import RapidReader
+from orchestration.profile import load_profile
 
 COLORS = {"red": "#c82828", "blue": "#2846be", "green": "#1e823c", "black": "#1e1e1e"}
 PALETTE = {"red": (200, 40, 40), "blue": (40, 70, 190), "green": (30, 130, 60), "black": (30, 30, 30)}
@@ -69,3 +71,13 @@ def test_a_page_names_engine_and_ceilings(signs: Signs, engine: OcrEngine) -> No
     assert engine.name in text
     assert text.index("real signs") < text.index("drawn")
     assert "16 signs with strings that no training picture shows" in text
+
+
+def test_the_profile_encodes_signs_as_wide_as_they_are() -> None:
+    profile = load_profile("signs")
+    world = load_any_world(profile.world_path)
+    assert isinstance(world, SignWorld)
+    width, height = world.size_px
+    assert profile.assets["image_latents"]["buckets"] == [f"{height}x{width}"]
+    longest = "x" * world.letters[1]
+    assert all(len(sign_text(color, longest)) <= profile.text_encoder.max_tokens for color in world.colors)
