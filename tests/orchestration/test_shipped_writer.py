@@ -23,9 +23,9 @@ from orchestration.command.main import app
 from orchestration.definitions import build, surroundings_of
 from orchestration.instance import open_instance
 from orchestration.launching import Launch, run_launch
-from orchestration.profile import PROFILES_FOLDER, load_profile
+from orchestration.profile import load_profile
 from orchestration.resources.store import ManifestStore
-from orchestration.workspace import Workspace
+from orchestration.workspace import PROFILES_FOLDER, Workspace
 from training.digests import folder_digest
 from training.localization import Patched, Recorded, TextCache, text_layers
 from training.model_folders.denoiser import decode

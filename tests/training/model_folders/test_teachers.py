@@ -96,8 +96,8 @@ def test_another_autoencoder_is_refused(packed: tuple[Path, Path], tmp_path: Pat
 def test_a_damaged_teacher_is_refused(
     packed: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(teachers, "teacher_digests", lambda: {"small": "0" * 64})
-    monkeypatch.setattr(teachers, "TEACHERS", packed[1])
+    monkeypatch.setattr(teachers, "digests_below", lambda folder: {"small": "0" * 64})
+    monkeypatch.setattr(teachers, "SHIPPED", packed[1].parent)
     with pytest.raises(FoundryError, match=r"small: its digest is not 000000000000… as shipped; restore"):
         assemble_teacher("small", SHIPPED_AUTOENCODER, tmp_path / "x", packed[1])
 
