@@ -17,6 +17,14 @@ JUDGE_TOKENS = 16
 """Tokens of an answer of a judge by path: it is asked for one word."""
 
 
+def perception_of(place: Workspace, section: PerceptionProfile) -> ProfilePerception:
+    """Perception of a workspace by its profile's section, or by one in which a command named another model."""
+    profile = load_profile(place.profile)
+    return ProfilePerception(
+        section, profile.world_path, place.root / "cache", profile.compute.threads_per_worker
+    )
+
+
 class Judging:
     """A profile's judge and detector.
 
@@ -28,11 +36,9 @@ class Judging:
     """
 
     def __init__(self, place: Workspace, judge: str | None, family: str, dtype: str) -> None:
-        profile = load_profile(place.profile)
-        section, self._settings = _section(profile.perception, judge, family, dtype)
-        self._perception = ProfilePerception(
-            section, profile.world_path, place.root / "cache", profile.compute.threads_per_worker
-        )
+        named = load_profile(place.profile).perception
+        section, self._settings = _section(named, judge, family, dtype)
+        self._perception = perception_of(place, section)
 
     def judge(self) -> Judge:
         """Who answers, loaded. Raises FoundryError where the profile names none, and for a checkpoint that cannot be loaded."""

@@ -7,7 +7,6 @@ English Wikipedia and books, whole words before their pieces. No list of ours, a
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -56,8 +55,3 @@ def words_between(
 def words_for_pairs(count: int, lengths: tuple[int, int] = (3, 5), seed: int = 0) -> list[str]:
     """Frequent words in capitals, as signs have them."""
     return [word.upper() for word in words_between(*BUCKETS[0], lengths, count=count, seed=seed)]
-
-
-def capitals(words: Sequence[str]) -> list[str]:
-    """The words in capitals."""
-    return [word.upper() for word in words]

@@ -14,6 +14,7 @@ from training.errors import FoundryError
 
 if TYPE_CHECKING:
     from assets.writing.text_model import OcrEngine, TextModel
+    from orchestration.perception_profile import PerceptionProfile
 
 commands = typer.Typer()
 Model = Annotated[str, typer.Argument(help="model of the workspace, or folder of a diffusers pipeline")]
@@ -37,8 +38,15 @@ def localize(
         int, typer.Option(min=2, help="pairs of our own words, where no file is given")
     ] = 16,
     template: Annotated[
-        str, typer.Option(help="prompt of our own pairs, with {word} where the word stands")
-    ] = 'A sign that says "{word}".',
+        str | None,
+        typer.Option(
+            help='prompt of our own pairs, {word} where the word stands; A sign that says "{word}".'
+        ),
+    ] = None,
+    rows_at_once: Annotated[
+        int,
+        typer.Option(min=3, help="pictures of one forward pass: fewer take less memory, 3 a pair at least"),
+    ] = 256,
     steps: Steps = 16,
     guidance: Guidance = 1.0,
     start: Start = 0.0,
@@ -48,7 +56,7 @@ def localize(
     as_json: AsJson = False,
 ) -> None:
     """Find the layers that write: patch each with another word's keys and values and read what comes out."""
-    from assets.writing.localizing import localize_model
+    from assets.writing.localizing import SIGN, localize_model
     from evaluation.localization.pictures import localization_plot, localization_sheet
     from evaluation.localization.prompts import read_pairs
     from evaluation.localization.rows import localization_table
@@ -60,8 +68,8 @@ def localize(
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
     folder, loaded, engine = _loaded(model, ocr, data)
-    settings = SweepSettings(steps=steps, guidance=guidance, window=Window(start))
-    found = localize_model(loaded, engine, settings, chosen, num_pairs=num_pairs, template=template)
+    settings = SweepSettings(steps=steps, guidance=guidance, window=Window(start), rows_at_once=rows_at_once)
+    found = localize_model(loaded, engine, settings, chosen, num_pairs=num_pairs, template=template or SIGN)
     if out is not None:
         sheet = io.BytesIO()
         localization_sheet(found).save(sheet, format="PNG")
@@ -146,30 +154,24 @@ def edit_text(
 
 def _loaded(model: str, ocr: str | None, data: str | None) -> tuple[Path, TextModel, OcrEngine]:
     from assets.writing.text_model import TextModel, ocr_of
+    from orchestration.judging import perception_of
     from orchestration.profile import load_profile
     from orchestration.text_models import text_model_folder
 
     place = workspace(data)
     profile = load_profile(place.profile)
     folder = text_model_folder(open_store(data), model)
-    engine = ocr_of(_perception(place, profile, ocr))
+    engine = ocr_of(perception_of(place, _with_engine(profile.perception, ocr)))
     return folder, TextModel.load(folder, profile.text_encoder), engine
 
 
-def _perception(place: Any, profile: Any, ocr: str | None) -> Any:
-    """The profile's perception, with another engine where one is named."""
+def _with_engine(section: PerceptionProfile, ocr: str | None) -> PerceptionProfile:
+    """The profile's section, with another engine where one is named."""
     from evaluation.perception.ocr.model import ENGINES
-    from orchestration.perception_profile import PerceptionProfile
-    from orchestration.resources.perception import ProfilePerception
     from training.recipes.validation import nearest
 
-    section = profile.perception
-    if ocr is not None:
-        if ocr not in ENGINES:
-            raise FoundryError(f"--ocr is '{ocr}'; {nearest(ocr, list(ENGINES))}")
-        named = section.model_dump()
-        named["models"] = {**named["models"], ocr: {"family": ocr}}
-        section = PerceptionProfile(**{**named, "ocr": ocr})
-    return ProfilePerception(
-        section, profile.world_path, place.root / "cache", profile.compute.threads_per_worker
-    )
+    if ocr is None:
+        return section
+    if ocr not in ENGINES:
+        raise FoundryError(f"--ocr is '{ocr}'; {nearest(ocr, list(ENGINES))}")
+    return section.model_copy(update={"models": {**section.models, ocr: {"family": ocr}}, "ocr": ocr})

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Self
 
 from torch import Tensor
 
@@ -62,8 +63,8 @@ class TextCache:
 
 
 @dataclass(frozen=True)
-class Recorded:
-    """A control that changes nothing and keeps what layers compute."""
+class _AtLayers:
+    """A control of layers' sites inside a window; ``rows`` says which pictures of a larger batch these are."""
 
     layers: Sequence[TextLayer]
     cache: TextCache
@@ -79,48 +80,34 @@ class Recorded:
         """See :class:`training.sampling.control.Control`."""
         if not self.window.holds(step, num_steps):
             return nullcontext()
+        return hooked(bare(backbone), self.layers, self.sites, partial(self._meet, step))
 
-        def keep(layer: TextLayer, site: Site, rows: Tensor) -> None:
-            self.cache.keep(self.rows, step, layer, site, rows)
-
-        return hooked(bare(backbone), self.layers, self.sites, keep)
-
-    def part(self, start: int, stop: int) -> Recorded:
+    def part(self, start: int, stop: int) -> Self:
         """See :class:`training.sampling.control.Control`."""
-        return Recorded(self.layers, self.cache, self.sites, self.window, (start, stop))
+        return replace(self, rows=(start, stop))
+
+    def _meet(self, step: int, layer: TextLayer, site: Site, rows: Tensor) -> Tensor | None:
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
-class Patched:
+class Recorded(_AtLayers):
+    """A control that changes nothing and keeps what layers compute."""
+
+    def _meet(self, step: int, layer: TextLayer, site: Site, rows: Tensor) -> None:
+        self.cache.keep(self.rows, step, layer, site, rows)
+
+
+@dataclass(frozen=True)
+class Patched(_AtLayers):
     """A control that puts recorded activations in the place of a sampling's own, in both halves of guidance.
 
     What was recorded without guidance stands in the given's half alone: for cross-attention the null's keys and values are the
-    same in both prompts, so that nothing is lost.
+    same in both prompts, so that nothing is lost. A step raises FoundryError where other rows were recorded, or none.
     """
 
-    layers: Sequence[TextLayer]
-    cache: TextCache
-    sites: Sequence[Site] = KEYS_VALUES
-    window: Window = ALL_STEPS
-    rows: Part = ALL_ROWS
-
-    def condition(self, given: Condition, step: int, num_steps: int) -> Condition:
-        """See :class:`training.sampling.control.Control`."""
-        return given
-
-    def around(self, backbone: Any, step: int, num_steps: int) -> AbstractContextManager[Any]:
-        """See :class:`training.sampling.control.Control`. Raises FoundryError where other rows were recorded."""
-        if not self.window.holds(step, num_steps):
-            return nullcontext()
-
-        def patch(layer: TextLayer, site: Site, rows: Tensor) -> Tensor:
-            return _put(self.cache.take(self.rows, step, layer, site), rows, layer)
-
-        return hooked(bare(backbone), self.layers, self.sites, patch)
-
-    def part(self, start: int, stop: int) -> Patched:
-        """See :class:`training.sampling.control.Control`."""
-        return Patched(self.layers, self.cache, self.sites, self.window, (start, stop))
+    def _meet(self, step: int, layer: TextLayer, site: Site, rows: Tensor) -> Tensor:
+        return _put(self.cache.take(self.rows, step, layer, site), rows, layer)
 
 
 def _put(recorded: Tensor, own: Tensor, layer: TextLayer) -> Tensor:

@@ -14,9 +14,6 @@ from evaluation.perception.role_models import BatchFunction, Nomination, RoleMod
 from training.errors import FoundryError
 from training.recipes.validation import validate
 
-ENGINES = ("rapidocr", "tesseract", "easyocr")
-"""Families of the role, by name."""
-
 
 class RapidSettings(BaseModel):
     """What a profile may set of rapidocr."""
@@ -49,6 +46,8 @@ _SETTINGS: Mapping[str, type[BaseModel]] = {
     "tesseract": TesseractSettings,
     "easyocr": EasySettings,
 }
+ENGINES = tuple(_SETTINGS)
+"""Families of the role, by name."""
 
 
 def embedded_ocr(settings: EmbeddedSettings, workplace: Workplace) -> RoleModel:
