@@ -50,7 +50,6 @@ STAGE_OF_STEP: Mapping[str, str] = {
     "distillation_study": "evaluation",
     "pruning_comparison": "evaluation",
     "layout_evaluation": "evaluation",
-    "text_layer_localization": "writing",
     "judge_clip": "judge",
     "scaling_run": "scaling grid",
     "scaling_scores": "scaling grid",
@@ -257,7 +256,8 @@ def run_demo(
 
 def stages_of(kinds: Iterable[ModelKind]) -> dict[str, str]:
     """The ledger's stage of every step."""
-    return {**STAGE_OF_STEP, **{kind.asset: kind.stage for kind in kinds}}
+    made = {asset.name: kind.stage for kind in kinds for asset in (kind.main, *kind.companions)}
+    return {**made, **STAGE_OF_STEP}
 
 
 def shares(outcomes: Sequence[Outcome], wall_seconds: float, stages: Mapping[str, str]) -> dict[str, float]:

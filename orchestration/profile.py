@@ -225,7 +225,7 @@ def _check_demo_models(profile: Profile, path: Path) -> None:
     made_from = {
         name: model_behind(recipes, kind.asset, name)
         for kind in recipes.kinds
-        if kind.holds_models and STEPS[kind.asset].parents
+        if STEPS[kind.asset].parents
         for name in recipes.of(kind.asset)
     }
     for name in profile.demo_models:

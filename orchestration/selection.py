@@ -13,7 +13,7 @@ from orchestration.profile import Profile
 def wanted_models(profile: Profile, *, everything: bool) -> Mapping[str, list[str]]:
     """Partitions to make of each kind of model, in the order of the profile's files.
 
-    What is no model, such as scores of units, is made for the models that are asked for. ``everything`` adds what a demo
+    What is no model, such as scores of units, is made for the models that are asked for too. ``everything`` adds what a demo
     has no time for, the studies among it.
     """
     recipes, needed = profile.recipes, set[Version]()
@@ -24,7 +24,7 @@ def wanted_models(profile: Profile, *, everything: bool) -> Mapping[str, list[st
             asked = [
                 name
                 for name in names
-                if (name in profile.demo_models if kind.holds_models else (kind.asset, name) in needed)
+                if name in profile.demo_models or (not kind.holds_models and (kind.asset, name) in needed)
             ]
             names = asked
         wanted[kind.asset] = names

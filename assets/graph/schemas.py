@@ -251,6 +251,7 @@ TABLE_KEYS: Mapping[str, tuple[str, ...]] = {
     "scene_truth": ("sample_id",),
     "text_embeddings": ("text_id",),
     "text_layer_localization": ("recipe", "what", "name"),
+    "text_layer_readings": ("recipe", "run", "pair_index"),
 }
 """Columns that tell the rows of a table apart, by the table's name; tables of units (``*_units``) are keyed by ``key``."""
 

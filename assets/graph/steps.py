@@ -242,7 +242,13 @@ _ALL = (
     ),
     Step("shipped_writer", "models", 1, ("autoencoder",), "shipped_writer", ("pytorch", "huggingface")),
     Step(
-        "text_layer_localization", "models", 1, ("shipped_writer",), "shipped_writer", ("pytorch", "parquet")
+        "text_layer_localization",
+        "models",
+        1,
+        TEXT_MODELS,
+        "text_layer_localization",
+        ("pytorch", "parquet"),
+        parents=TEXT_MODELS,
     ),
     Step("layout_evaluation", "models", 1, (*LAYOUT_MODELS, *_KNOWN), None, ("parquet",)),
     Step(

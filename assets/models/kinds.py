@@ -8,7 +8,7 @@ from assets.fine_tuning.kinds import FINE_TUNED
 from assets.graph.model_kinds import ModelKind
 from assets.layout.kinds import LAYOUT_MODEL, SHIPPED_LAYOUT_MODEL
 from assets.pruning.kinds import PRUNED, UNIT_SCORES
-from assets.writing.kinds import SHIPPED_WRITER
+from assets.writing.kinds import SHIPPED_WRITER, TEXT_LAYERS
 
 MODEL_KINDS: tuple[ModelKind, ...] = (
     TEACHER,
@@ -21,4 +21,5 @@ MODEL_KINDS: tuple[ModelKind, ...] = (
     UNIT_SCORES,
     PRUNED,
     FINE_TUNED,
+    TEXT_LAYERS,
 )

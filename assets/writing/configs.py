@@ -14,16 +14,15 @@ class TextLayerLocalizationConfig(dg.Config):
     """Settings of ``text_layer_localization``."""
 
     num_pairs: int = Field(12, description="pairs of words that are exchanged, each from one noise", ge=2)
-    template: str = Field(
-        'a red sign that says "{word}"',
-        description="the prompt, {word} where the word stands",
-        pattern=r".*\{word\}.*",
-    )
     num_steps: int = Field(16, description="evaluations of the scheduler", ge=1)
     guidance: float = Field(1.0, description="away from the empty text, 1 is none", ge=0)
     start: float = Field(0.0, description="share of the steps before the first that is patched", ge=0, lt=1)
     enough: float = Field(
         0.9, description="share of what all layers bring that is enough for a group of them", gt=0, le=1
     )
-    candidates: int = Field(4, description="best single layers that groups are made of", ge=2)
+    candidates: int = Field(
+        4,
+        description="single layers that groups are made of, farthest from the source's word and nearest to the target's",
+        ge=2,
+    )
     largest_group: int = Field(3, description="most layers of a group", ge=1)

@@ -60,25 +60,28 @@ def text_layer_localization(
     Where no layer is enough alone, pairs and triples of the best are tried. The chart names the layers that were chosen; the
     sheet has a row a layer, with the source's and the target's own pictures above (arXiv 2502.09935).
     """
+    from assets.models.parents import named_versions
     from assets.pages.sheets import figure_jpeg
     from assets.writing.localizing import sweep_of_version
     from evaluation.localization.pictures import localization_plot, localization_sheet
-    from evaluation.localization.rows import localization_markdown, localization_table
+    from evaluation.localization.rows import localization_markdown, localization_table, readings_table
     from evaluation.plots.contact_sheets import inline_jpeg
 
     key, step, perception = context.partition_key, STEPS["text_layer_localization"], surroundings.perception
-    provenance = provenance_of(store, step, key, config.model_dump(), model_inputs(perception, "ocr"))
-    found, settings, engine = sweep_of_version(store, models, perception, ("shipped_writer", key), config)
-    about = {
-        "kind": "shipped_writer",
-        "recipe": key,
-        "model_digest": store.require("shipped_writer", key).digest,
-    }
-    table = localization_table(found, settings, engine.name, about)
+    recipe, (version,) = models.of(step.name)[key], named_versions(models.recipes, step.name, key)
+    recorded = resolved_config(step.name, key, config, models)
+    provenance = provenance_of(store, step, key, recorded, model_inputs(perception, "ocr"), [version])
+    sweep = sweep_of_version(store, models, perception, version, recipe, config)
+    found, digest = sweep.found, store.require(*version).digest
+    about = {"recipe": key, "kind": version[0], "model": version[1], "model_digest": digest}
+    table = localization_table(found, sweep.settings, sweep.engine.name, about)
+    readings = readings_table(found, sweep.pairs, sweep.engine.name, about)
+    store.write_table("text_layer_readings", readings, provenance, key)
     manifest = store.write_table(step.name, table, provenance, key)
-    chart, sheet = localization_plot(found, f"Which layers of {key} write"), localization_sheet(found)
+    chart, sheet = localization_plot(found, f"Which layers of {version[1]} write"), localization_sheet(found)
     kept = keep_figures(store, "text_layer_figures", {f"{key}.png": chart}, provenance)
     metadata: dict[str, Any] = {
+        "model": " ".join(version),
         "chosen": ", ".join(found.chosen.layers),
         "share_of_parameters": found.share,
         "why": found.why,

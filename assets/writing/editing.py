@@ -10,18 +10,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import UInt8
 
-from assets.writing.localizing import localize_model
+from assets.writing.localizing import localize_model, prompts_for
+from assets.writing.prompt_sets import PROMPT_SETS
 from assets.writing.text_model import OcrEngine, TextModel
 from evaluation.localization.prompts import WordPair, with_word
-from evaluation.localization.sweep import SweepSettings, prompts_of
-from evaluation.metrics.kept_background import outside, psnr_outside, ssim_outside
+from evaluation.localization.runs import SOURCE, PairRuns
+from evaluation.localization.sweep import SweepSettings
 from evaluation.metrics.written_words import shared_characters
+from training.localization.lockstep import Variant
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 TILE_PX = 384
 PAIRS_OF_A_SWEEP = 12
+EDITED = "edited"
 
 
 @dataclass(frozen=True)
@@ -82,40 +85,30 @@ def edit_word(
     do not fit.
     """
     from training.localization import layers_named, text_layers
-    from training.localization.lockstep import Variant, draw_variants
-    from training.model_folders.denoiser import decode
 
     word, other = words
     pair = WordPair(prompt, with_word(prompt, word, other), word, other, seed)
     told = replace(settings, latent_size=settings.latent_size or model.latent_size)
-    prompts, known = prompts_of([pair], model.encoder), text_layers(model.denoiser.backbone)
+    runs = PairRuns(model.denoiser, model.encoder, [pair], engine.read, told)
+    known = text_layers(model.denoiser.backbone)
     if layers is None:
-        found = localize_model(
-            model, engine, replace(told, window=replace(told.window, start=0.0)), num_pairs=PAIRS_OF_A_SWEEP
-        )
-        layers = found.chosen.layers
+        whole = replace(told, window=replace(told.window, start=0.0))
+        asked = PROMPT_SETS[prompts_for(model)].pairs(PAIRS_OF_A_SWEEP)
+        layers = localize_model(model, engine, whole, asked).chosen.layers
     chosen = layers_named(known, layers)
     began = time.perf_counter()
-    drawn = draw_variants(
-        model.denoiser, prompts, [Variant("edited", chosen, window=told.window)], steps=told.steps, guidance=told.guidance,
-        latent_size=told.latent_size, true_guidance=told.true_guidance,
-    )  # fmt: skip
-    before, target, after = (
-        decode(model.denoiser.autoencoder, rows)[0]
-        for rows in (drawn.source, drawn.target, drawn.variants["edited"])
-    )
+    runs.draw([Variant(EDITED, chosen, window=told.window)])
     seconds = time.perf_counter() - began
-    readings = engine.read(np.stack([before, target, after]))
-    where = outside(before.shape[:2], [box for reading in readings for box in reading.boxes])
+    ssim, psnr, _ = runs.kept(EDITED)
     return EditedPicture(
         pair,
-        before,
-        after,
-        readings[0].text,
-        readings[2].text,
+        runs.images[SOURCE][0],
+        runs.images[EDITED][0],
+        runs.read(SOURCE)[0],
+        runs.read(EDITED)[0],
         tuple(layer.name for layer in chosen),
-        ssim_outside(before, after, where),
-        psnr_outside(before, after, where),
+        float(ssim[0]),
+        float(psnr[0]),
         seconds,
         engine.name,
     )

@@ -1,12 +1,19 @@
-"""Models that write and ship, as a kind of model."""
+"""Models that write and ship, and sweeps over the layers of any model, as kinds of models."""
 
 from __future__ import annotations
 
-from assets.graph.model_kinds import ModelAsset, ModelCheck, ModelKind
+from assets.graph.model_kinds import ModelAsset, ModelCheck, ModelKind, ProfileFiles
 from assets.models.phases import STUDENTS
 from assets.writing.configs import ShippedWriterConfig, TextLayerLocalizationConfig
 from assets.writing.definitions import READ_BY, shipped_writer, text_layer_localization
 from assets.writing.shipped import load_shipped_writers
+from training.recipes.text_layers import LocalizationRecipe, load_localizations
+
+
+def load_sweeps(files: ProfileFiles) -> dict[str, LocalizationRecipe]:
+    """Recipes of ``text_layers.yaml``; none without the file."""
+    return files.read("text_layers.yaml", load_localizations) or {}
+
 
 SHIPPED_WRITER = ModelKind(
     ModelAsset(
@@ -22,9 +29,18 @@ SHIPPED_WRITER = ModelKind(
     source="writers",
     load=load_shipped_writers,
     job="publish_writer",
-    job_about="Publish a model that writes and ships with the project, and find the layers that write.",
+    job_about="Publish a model that writes and ships with the project.",
     stage="writing",
     phases=(STUDENTS,),
     holds_images=False,
-    companions=(ModelAsset(text_layer_localization, TextLayerLocalizationConfig, looks_by=READ_BY),),
+)
+TEXT_LAYERS = ModelKind(
+    ModelAsset(text_layer_localization, TextLayerLocalizationConfig, looks_by=READ_BY, in_pool=True),
+    source="text_layers.yaml",
+    load=load_sweeps,
+    job="localize_text",
+    job_about="Find the layers of one model that write, and edit and guard with them.",
+    stage="writing",
+    phases=("layers that write",),
+    holds_models=False,
 )

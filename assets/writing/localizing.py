@@ -3,36 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from assets.graph.interfaces import Models, Perception, Store
 from assets.writing.configs import TextLayerLocalizationConfig
+from assets.writing.prompt_sets import PROMPT_SETS
 from assets.writing.text_model import OcrEngine, TextModel, ocr_of
-from evaluation.localization.prompts import WordPair, pairs_of_words
+from evaluation.localization.prompts import WordPair
 from evaluation.localization.sweep import Localization, SweepSettings, localize
-from evaluation.localization.word_lists import words_for_pairs
+from training.errors import FoundryError
 from training.sampling.control import Window
 
-SIGN = 'A sign that says "{word}".'
-"""The plainest prompt for text in a picture, and the paper's."""
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from training.recipes.text_layers import LocalizationRecipe, PromptSetName
+
+LAYERS = "text_layer_localization"
+"""Asset and table of sweeps."""
+
+
+def prompts_for(model: TextModel) -> PromptSetName:
+    """The set of prompts that a model is asked unless somebody names one: what it was trained on, or plain sentences."""
+    return "signs" if model.text_family == "bytes" else "simple"
 
 
 def localize_model(
-    model: TextModel,
-    engine: OcrEngine,
-    settings: SweepSettings,
-    pairs: Sequence[WordPair] | None = None,
-    *,
-    num_pairs: int = 16,
-    template: str = SIGN,
+    model: TextModel, engine: OcrEngine, settings: SweepSettings, pairs: Sequence[WordPair]
 ) -> Localization:
-    """Sweep over a model's text layers. Without ``pairs`` words are frequent English ones in capitals.
-
-    Raises FoundryError as :func:`evaluation.localization.sweep.localize` does.
-    """
-    chosen = pairs if pairs is not None else pairs_of_words(template, words_for_pairs(num_pairs))
+    """Sweep over a model's text layers. Raises FoundryError as :func:`evaluation.localization.sweep.localize` does."""
     told = replace(settings, latent_size=settings.latent_size or model.latent_size)
-    return localize(model.denoiser, model.encoder, chosen, engine.read, told)
+    return localize(model.denoiser, model.encoder, pairs, engine.read, told)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep over a stored model, with how and by whom."""
+
+    found: Localization
+    settings: SweepSettings
+    engine: OcrEngine
+    pairs: Sequence[WordPair]
 
 
 def sweep_of_version(
@@ -40,9 +52,10 @@ def sweep_of_version(
     models: Models,
     perception: Perception,
     version: tuple[str, str],
+    recipe: LocalizationRecipe,
     config: TextLayerLocalizationConfig,
-) -> tuple[Localization, SweepSettings, OcrEngine]:
-    """The sweep that a run config asks for, over a stored model: what was found, how, and who read."""
+) -> Sweep:
+    """The sweep that a recipe and a run config ask for."""
     engine = ocr_of(perception)
     model = TextModel.load(store.local_folder(*version, require_gate=True), models.text_encoder)
     settings = SweepSettings(
@@ -54,5 +67,13 @@ def sweep_of_version(
         largest_group=config.largest_group,
         latent_size=model.latent_size,
     )
-    found = localize_model(model, engine, settings, num_pairs=config.num_pairs, template=config.template)
-    return found, settings, engine
+    pairs = PROMPT_SETS[recipe.prompts].pairs(config.num_pairs)
+    return Sweep(localize_model(model, engine, settings, pairs), settings, engine, pairs)
+
+
+def located_layers(table: pa.Table) -> tuple[str, ...]:
+    """Modules that a stored sweep chose, in order of execution. Raises FoundryError where it chose none."""
+    for row in table.to_pylist():
+        if row["chosen"]:
+            return tuple(row["layers"])
+    raise FoundryError("this table of text layers chose none; materialize text_layer_localization again")

@@ -17,18 +17,23 @@ from training.errors import FoundryError
 from training.recipes.text_encoder import EncoderSettings
 
 if TYPE_CHECKING:
-    from evaluation.localization.sweep import Read, Reading
+    from evaluation.localization.runs import Read, Reading
     from training.model_folders.denoiser import Denoiser
     from training.text_encoders import TextEncoder
 
 
 @dataclass(frozen=True)
 class TextModel:
-    """What prompts are drawn with. ``latent_size``: height and width of latents, None for the backbone's own."""
+    """What prompts are drawn with.
+
+    ``latent_size``: height and width of latents, None for the backbone's own. ``text_family``: of the text encoder, as recipes
+    name it.
+    """
 
     denoiser: Denoiser
     encoder: TextEncoder
     latent_size: tuple[int, int] | None
+    text_family: str
 
     @classmethod
     def load(cls, folder: Path, otherwise: EncoderSettings) -> TextModel:
@@ -46,7 +51,7 @@ class TextModel:
         settings = read_text_encoding(folder) or otherwise
         check_text_encoder(folder, encoder_digest(settings), f"{folder}")
         denoiser = Denoiser.load(folder, sampling_device())
-        return cls(denoiser, build_encoder(settings), read_latent_size(folder))
+        return cls(denoiser, build_encoder(settings), read_latent_size(folder), settings.family)
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,7 @@ def ocr_of(perception: Perception) -> OcrEngine:
     answer = worker.factory(**worker.kwargs)
 
     def read(images: UInt8[np.ndarray, "n height width 3"]) -> Sequence[Reading]:
-        from evaluation.localization.sweep import Reading
+        from evaluation.localization.runs import Reading
 
         rows = answer(
             pa.table({"sample_id": [str(n) for n in range(len(images))], "image": [_png(i) for i in images]})

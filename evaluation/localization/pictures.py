@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from evaluation.localization.sweep import ALL, SOURCE, TARGET, Localization
+from evaluation.localization.runs import SOURCE, TARGET
+from evaluation.localization.sweep import ALL, Localization
 from evaluation.plots.basic import COLORS, INK, name_axes, new_figure, png_bytes
 
 if TYPE_CHECKING:

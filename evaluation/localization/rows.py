@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from evaluation.intervals import Interval
+from evaluation.localization.prompts import WordPair
+from evaluation.localization.runs import SOURCE, TARGET
 from evaluation.localization.sweep import ALL, Localization, Row, SweepSettings
-from evaluation.tables.localization import TEXT_LAYER_SCORES
+from evaluation.tables.localization import TEXT_LAYER_READINGS, TEXT_LAYER_SCORES
+
+CHOSEN = "chosen"
+"""Run of the source's prompts with the chosen layers patched."""
 
 
 def localization_table(
@@ -17,7 +22,7 @@ def localization_table(
 ) -> pa.Table:
     """Rows of :data:`evaluation.tables.localization.TEXT_LAYER_SCORES`.
 
-    ``about``: kind, recipe and model_digest of the model.
+    ``about``: recipe of the sweep, and kind, model (its partition) and model_digest.
     """
     same = {
         **about,
@@ -30,6 +35,29 @@ def localization_table(
     }
     rows = [{**_told(row, what, index, found), **same} for row, what, index in _all_rows(found)]
     return pa.Table.from_pylist(rows, schema=TEXT_LAYER_SCORES)
+
+
+def readings_table(
+    found: Localization, pairs: Sequence[WordPair], read_by: str, about: Mapping[str, str]
+) -> pa.Table:
+    """Rows of :data:`evaluation.tables.localization.TEXT_LAYER_READINGS`: what was read of every pair as it is and patched."""
+    runs = {SOURCE: SOURCE, TARGET: TARGET, CHOSEN: found.chosen.name}
+    rows = [
+        {
+            "recipe": about["recipe"],
+            "pair_index": number,
+            "run": run,
+            "prompt": pair.target if run == TARGET else pair.source,
+            "word": pair.source_word if run == SOURCE else pair.target_word,
+            "seed": pair.seed,
+            "read": found.readings[name][number].text,
+            "read_by": read_by,
+            "model_digest": about["model_digest"],
+        }
+        for run, name in runs.items()
+        for number, pair in enumerate(pairs)
+    ]
+    return pa.Table.from_pylist(rows, schema=TEXT_LAYER_READINGS)
 
 
 def _all_rows(found: Localization) -> Iterator[tuple[Row, str, int | None]]:
@@ -56,6 +84,7 @@ def _told(row: Row, what: str, index: int | None, found: Localization) -> dict[s
         **_bounds("to_source", row.to_source),
         **_bounds("ssim", row.ssim),
         **_bounds("psnr_db", row.psnr_db),
+        **_bounds("nearer_source", row.nearer_source),
     }
 
 
@@ -70,6 +99,7 @@ COLUMNS = (
     "F1 towards the source",
     "SSIM outside text",
     "PSNR outside text, dB",
+    "nearer to the source outside text",
 )
 
 
@@ -100,4 +130,5 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
             for key in ("to_target", "to_source", "ssim")
         ),
         f"{row['psnr_db']:.1f}",
+        f"{row['nearer_source']:.2f}",
     ]

@@ -13,8 +13,9 @@ def _measured(name: str, about: str) -> list[pa.Field]:
 
 TEXT_LAYER_SCORES = pa.schema(
     [
+        described("recipe", pa.string(), "recipe of the sweep"),
         described("kind", pa.string(), "asset of the model"),
-        described("recipe", pa.string(), "its partition"),
+        described("model", pa.string(), "its partition"),
         described(
             "what",
             pa.string(),
@@ -36,11 +37,33 @@ TEXT_LAYER_SCORES = pa.schema(
         *_measured("to_source", "the same with the source's word"),
         *_measured("ssim", "structural similarity to the source's picture outside of text, at most 1"),
         *_measured("psnr_db", "peak signal-to-noise ratio to it outside of text, dB, at most 100"),
+        *_measured(
+            "nearer_source",
+            "share of pictures whose rest is nearer to the source's picture than to the target's, in [0, 1]",
+        ),
         described("chance", pa.float64(), "character F1 of unrelated words of the same pairs"),
         described("num_pairs", pa.int32(), "pairs of prompts, each from one noise"),
         described("num_steps", pa.int32(), "evaluations of the scheduler"),
         described("guidance", pa.float64(), "away from the empty text, 1 is none"),
         described("start", pa.float64(), "share of the steps before the first that is patched"),
+        described("read_by", pa.string(), "OCR engine and its settings"),
+        described("model_digest", pa.string(), "content digest of the model's folder"),
+    ]
+)
+
+TEXT_LAYER_READINGS = pa.schema(
+    [
+        described("recipe", pa.string(), "recipe of the sweep"),
+        described("pair_index", pa.int32(), "pair of prompts"),
+        described(
+            "run",
+            pa.string(),
+            "source, target: drawn as they are; chosen: the source with the target's keys and values at the chosen layers",
+        ),
+        described("prompt", pa.string(), "what the picture was to show"),
+        described("word", pa.string(), "what it was to say: of chosen the target's word"),
+        described("seed", pa.int64(), "seed of the starting noise"),
+        described("read", pa.string(), "what OCR read in it"),
         described("read_by", pa.string(), "OCR engine and its settings"),
         described("model_digest", pa.string(), "content digest of the model's folder"),
     ]

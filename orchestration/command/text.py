@@ -14,6 +14,7 @@ from training.errors import FoundryError
 
 if TYPE_CHECKING:
     from assets.writing.text_model import OcrEngine, TextModel
+    from evaluation.localization.prompts import WordPair
     from orchestration.perception_profile import PerceptionProfile
 
 commands = typer.Typer()
@@ -37,11 +38,14 @@ def localize(
     num_pairs: Annotated[
         int, typer.Option(min=2, help="pairs of our own words, where no file is given")
     ] = 16,
-    template: Annotated[
+    prompts: Annotated[
         str | None,
         typer.Option(
-            help='prompt of our own pairs, {word} where the word stands; A sign that says "{word}".'
+            help="our own prompts: simple, creative, or signs; default what the model was trained on, else simple"
         ),
+    ] = None,
+    template: Annotated[
+        str | None, typer.Option(help="a prompt of yours instead, {word} where the word stands")
     ] = None,
     rows_at_once: Annotated[
         int,
@@ -56,20 +60,20 @@ def localize(
     as_json: AsJson = False,
 ) -> None:
     """Find the layers that write: patch each with another word's keys and values and read what comes out."""
-    from assets.writing.localizing import SIGN, localize_model
+    from assets.writing.localizing import localize_model
     from evaluation.localization.pictures import localization_plot, localization_sheet
-    from evaluation.localization.prompts import read_pairs
     from evaluation.localization.rows import localization_table
     from evaluation.localization.sweep import SweepSettings
     from training.run_folder import write_bytes_atomic
     from training.sampling.control import Window
 
-    chosen = read_pairs(pairs) if pairs is not None else None
+    _check_prompts(pairs, prompts, template)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
     folder, loaded, engine = _loaded(model, ocr, data)
+    chosen = _pairs(loaded, pairs, prompts, template, num_pairs)
     settings = SweepSettings(steps=steps, guidance=guidance, window=Window(start), rows_at_once=rows_at_once)
-    found = localize_model(loaded, engine, settings, chosen, num_pairs=num_pairs, template=template or SIGN)
+    found = localize_model(loaded, engine, settings, chosen)
     if out is not None:
         sheet = io.BytesIO()
         localization_sheet(found).save(sheet, format="PNG")
@@ -77,7 +81,7 @@ def localize(
             out / "layers.png", localization_plot(found, f"Which layers of {folder.name} write")
         )
         write_bytes_atomic(out / "pictures.png", sheet.getvalue())
-    about = {"kind": "", "recipe": model, "model_digest": ""}
+    about = {"recipe": "", "kind": "", "model": model, "model_digest": ""}
     rows = localization_table(found, settings, engine.name, about).to_pylist()
     if as_json:
         about_chosen = {"layers": list(found.chosen.layers), "share": found.share, "why": found.why}
@@ -97,6 +101,38 @@ def localize(
     )
 
 
+def _check_prompts(pairs: Path | None, prompts: str | None, template: str | None) -> None:
+    """One way to say what is asked, before a model is loaded."""
+    from assets.writing.prompt_sets import PROMPT_SETS
+    from evaluation.localization.prompts import read_pairs
+    from training.recipes.validation import nearest
+
+    if sum(given is not None for given in (pairs, prompts, template)) > 1:
+        raise FoundryError("--pairs, --prompts and --template each say what is asked; give one of them")
+    if prompts is not None and prompts not in PROMPT_SETS:
+        raise FoundryError(f"--prompts is '{prompts}'; {nearest(prompts, list(PROMPT_SETS))}")
+    if template is not None and "{word}" not in template:
+        raise FoundryError(f"--template is '{template}'; write {{word}} where the word stands")
+    if pairs is not None:
+        read_pairs(pairs)
+
+
+def _pairs(
+    model: TextModel, pairs: Path | None, prompts: str | None, template: str | None, count: int
+) -> list[WordPair]:
+    from assets.writing.localizing import prompts_for
+    from assets.writing.prompt_sets import PROMPT_SETS
+    from evaluation.localization.prompts import pairs_of_words, read_pairs
+    from evaluation.localization.word_lists import words_for_pairs
+
+    if pairs is not None:
+        return read_pairs(pairs)
+    if template is not None:
+        return pairs_of_words(template, words_for_pairs(count))
+    named = next((name for name in PROMPT_SETS if name == prompts), prompts_for(model))
+    return PROMPT_SETS[named].pairs(count)
+
+
 def _short(row: dict[str, Any]) -> dict[str, Any]:
     """A row for a terminal."""
     numbered = row["layer_index"]
@@ -108,6 +144,7 @@ def _short(row: dict[str, Any]) -> dict[str, Any]:
         "F1 source": f"{row['to_source']:.3f}",
         "SSIM": f"{row['ssim']:.3f}",
         "PSNR": f"{row['psnr_db']:.1f}",
+        "nearer source": f"{row['nearer_source']:.2f}",
         "chosen": "yes" if row["chosen"] else "",
     }
 

@@ -17,7 +17,7 @@ from assets.corpus.worlds import load_any_world
 from assets.graph.versions import Provenance
 from assets.writing.text_model import OcrEngine, TextModel, ocr_of
 from evaluation.localization.prompts import WordPair
-from evaluation.localization.sweep import prompts_of
+from evaluation.localization.runs import prompts_of
 from evaluation.metrics.written_words import score_words
 from orchestration.command.main import app
 from orchestration.definitions import build, surroundings_of

@@ -107,10 +107,10 @@ class Patched(_AtLayers):
     """
 
     def _meet(self, step: int, layer: TextLayer, site: Site, rows: Tensor) -> Tensor:
-        return _put(self.cache.take(self.rows, step, layer, site), rows, layer)
+        return put_rows(self.cache.take(self.rows, step, layer, site), rows, layer)
 
 
-def _put(recorded: Tensor, own: Tensor, layer: TextLayer) -> Tensor:
+def put_rows(recorded: Tensor, own: Tensor, layer: TextLayer) -> Tensor:
     """What was recorded, in place of all rows or of the given's half."""
     if recorded.shape == own.shape:
         return recorded

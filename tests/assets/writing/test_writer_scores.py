@@ -12,7 +12,7 @@ from assets.corpus.signs import SignWorld, sign_text
 from assets.corpus.worlds import load_any_world
 from assets.writing.text_model import OcrEngine
 from assets.writing.writer_scores import Signs, nearest_colors, score_signs, writer_markdown
-from evaluation.localization.sweep import Reading
+from evaluation.localization.runs import Reading
 from evaluation.perception.ocr.rapid import RapidReader
 from orchestration.profile import load_profile
 

@@ -14,7 +14,8 @@ from jaxtyping import UInt8
 from evaluation.localization.pictures import localization_plot, localization_sheet
 from evaluation.localization.prompts import WordPair, pairs_of_words
 from evaluation.localization.rows import localization_markdown, localization_table
-from evaluation.localization.sweep import Localization, Reading, SweepSettings, localize, prompts_of
+from evaluation.localization.runs import Reading, prompts_of
+from evaluation.localization.sweep import Localization, SweepSettings, localize
 from evaluation.tables.localization import TEXT_LAYER_SCORES
 from training.diffusion.noise_process import Noising
 from training.errors import FoundryError
@@ -106,7 +107,7 @@ def test_a_group_is_tried_where_one_layer_is_not_enough() -> None:
 
 def test_rows_chart_and_sheet_say_the_same() -> None:
     found = found_by((1,))
-    about = {"kind": "backbone", "recipe": "planted", "model_digest": "d"}
+    about = {"recipe": "planted", "kind": "backbone", "model": "planted", "model_digest": "d"}
     table = localization_table(found, SETTINGS, "an oracle", about)
     assert table.schema == TEXT_LAYER_SCORES
     rows = table.to_pylist()
