@@ -31,6 +31,7 @@ from training.backbones._unets import (
     small_released_sdxl,
     small_unet,
     two_level_if_xl,
+    unet_writer,
 )
 from training.backbones._variant import GPU_LATENT_SIZE, TINY_LATENT_SIZE, Variant
 
@@ -112,6 +113,7 @@ BACKBONES: Mapping[str, Variant] = {
     "PixArt-teacher": small_pixart(192, 7, heads=6),
     "SD3-teacher": small_sd3(6, heads=5, head_width=32),
     "SD3-writer": writer(6, heads=4),
+    "UNet-writer": unet_writer((64, 96), (1, 2)),
     # 16x32x32 latents, 9 to 452 million parameters.
     "UNet-gpu-c32": gpu_unet(32),
     "UNet-gpu-c64": gpu_unet(64),

@@ -6,6 +6,7 @@ Papers: "On the Scalability of Diffusion-based Text-to-Image Generation" (arXiv 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from training.backbones._variant import (
@@ -140,6 +141,13 @@ def small_unet(
         **_text_projection(text_width),
     }
     return Variant("SD2" if attention[0] else "SDXL", "UNet2DConditionModel", config)
+
+
+def unet_writer(widths: tuple[int, int], depth: tuple[int, int]) -> Variant:
+    """A UNet for texts as bytes (:data:`training.recipes.text_encoder.BYTE_WIDTHS`), with attention at the finest level too, for
+    a letter is three latents wide."""
+    made = small_unet(widths, depth, text_width=128)
+    return replace(made, config={**made.config, "encoder_hid_dim": 128})
 
 
 def demo_unet(
