@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from assets.graph.steps import LAYOUT_MODELS
+from assets.graph.step_table import LAYOUT_MODELS
 from orchestration.resources.store import ManifestStore
 from training.errors import FoundryError
 
 
 class StoredModel(NamedTuple):
-    """A partition of one of :data:`assets.graph.steps.LAYOUT_MODELS`."""
+    """A partition of one of :data:`assets.graph.step_table.LAYOUT_MODELS`."""
 
     asset: str
     key: str

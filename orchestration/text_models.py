@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from assets.graph.steps import TEXT_MODELS
+from assets.graph.step_table import TEXT_MODELS
 from orchestration.resources.store import ManifestStore
 from training.errors import FoundryError
 

@@ -17,7 +17,7 @@ from assets.evaluation.evaluation_table import held_out_errors
 from assets.evaluation.held_out import ScoringSettings, errors_among, held_out_samples, measure_errors
 from assets.evaluation.model_scores import ScoredModel
 from assets.graph.interfaces import Models, Perception, Store
-from assets.graph.steps import LAYOUT_MODELS, SCORED_MODELS
+from assets.graph.step_table import LAYOUT_MODELS, SCORED_MODELS
 from assets.graph.versions import Manifest, Provenance
 from assets.layout.scores import truth_of_scenes
 from assets.layout.seen import DrawnLayouts, any_wanted, told_boxes

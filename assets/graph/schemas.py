@@ -250,6 +250,8 @@ TABLE_KEYS: Mapping[str, tuple[str, ...]] = {
     "scaling_scores": ("recipe", "metric", "images_seen"),
     "scene_truth": ("sample_id",),
     "text_embeddings": ("text_id",),
+    "localized_lora_comparison": ("recipe", "other", "metric"),
+    "localized_lora_scores": ("recipe", "metric", "what"),
     "text_layer_localization": ("recipe", "what", "name"),
     "text_layer_readings": ("recipe", "run", "pair_index"),
 }

@@ -12,7 +12,7 @@ import pyarrow as pa
 from jaxtyping import Int
 
 from assets.graph.interfaces import Perception, Store
-from assets.graph.steps import LAYOUT_MODELS
+from assets.graph.step_table import LAYOUT_MODELS
 from assets.graph.versions import Provenance
 from assets.layout.held_out import branch_of_folder
 from assets.layout.judging import judge_of

@@ -8,7 +8,7 @@ from assets.fine_tuning.kinds import FINE_TUNED
 from assets.graph.model_kinds import ModelKind
 from assets.layout.kinds import LAYOUT_MODEL, SHIPPED_LAYOUT_MODEL
 from assets.pruning.kinds import PRUNED, UNIT_SCORES
-from assets.writing.kinds import SHIPPED_WRITER, TEXT_LAYERS
+from assets.writing.kinds import LOCALIZED_LORA, SHIPPED_WRITER, TEXT_LAYERS
 
 MODEL_KINDS: tuple[ModelKind, ...] = (
     TEACHER,
@@ -22,4 +22,5 @@ MODEL_KINDS: tuple[ModelKind, ...] = (
     PRUNED,
     FINE_TUNED,
     TEXT_LAYERS,
+    LOCALIZED_LORA,
 )

@@ -3,7 +3,7 @@
 import dagster as dg
 from pydantic import Field
 
-from assets.models.configs import ShippedConfig
+from assets.models.configs import BackboneConfig, ShippedConfig
 
 
 class ShippedWriterConfig(ShippedConfig):
@@ -26,3 +26,15 @@ class TextLayerLocalizationConfig(dg.Config):
         ge=2,
     )
     largest_group: int = Field(3, description="most layers of a group", ge=1)
+
+
+class LocalizedLoraConfig(BackboneConfig):
+    """Settings of ``localized_lora``. A changed recipe value is another specification and so another run."""
+
+    num_prompts: int = Field(64, description="words that parent and adapted model are asked to write", ge=4)
+    num_steps: int = Field(16, description="evaluations of the scheduler when the two are compared", ge=1)
+    guidance: float = Field(1.0, description="away from the empty text, 1 is none", ge=0)
+
+
+class LocalizedLoraComparisonConfig(dg.Config):
+    """Settings of ``localized_lora_comparison``, of which there are none."""

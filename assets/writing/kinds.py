@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from assets.graph.model_kinds import ModelAsset, ModelCheck, ModelKind, ProfileFiles
+from assets.graph.model_kinds import RELOADS, ModelAsset, ModelCheck, ModelKind, ProfileFiles
 from assets.models.phases import STUDENTS
-from assets.writing.configs import ShippedWriterConfig, TextLayerLocalizationConfig
+from assets.writing.configs import (
+    LocalizedLoraComparisonConfig,
+    LocalizedLoraConfig,
+    ShippedWriterConfig,
+    TextLayerLocalizationConfig,
+)
 from assets.writing.definitions import READ_BY, shipped_writer, text_layer_localization
+from assets.writing.localized import load_localized_loras, sweep_version
+from assets.writing.lora_definitions import localized_lora, localized_lora_comparison
 from assets.writing.shipped import load_shipped_writers
 from training.recipes.text_layers import LocalizationRecipe, load_localizations
 
@@ -43,4 +50,16 @@ TEXT_LAYERS = ModelKind(
     stage="writing",
     phases=("layers that write",),
     holds_models=False,
+)
+LOCALIZED_LORA = ModelKind(
+    ModelAsset(localized_lora, LocalizedLoraConfig, (RELOADS,), in_pool=True),
+    source="localized_loras.yaml",
+    load=load_localized_loras,
+    job="train_localized_lora",
+    job_about="Train adapters on the layers of one model that write, or on more, and hold the two side by side.",
+    stage="writing",
+    phases=("adapters on layers that write",),
+    also_reads=sweep_version,
+    trained=True,
+    companions=(ModelAsset(localized_lora_comparison, LocalizedLoraComparisonConfig),),
 )

@@ -68,3 +68,48 @@ TEXT_LAYER_READINGS = pa.schema(
         described("model_digest", pa.string(), "content digest of the model's folder"),
     ]
 )
+
+LOCALIZED_LORA_SCORES = pa.schema(
+    [
+        described("recipe", pa.string(), "recipe of the adapters"),
+        described("parent", pa.string(), "model that they sit on"),
+        described("targets", pa.string(), "what they sit on: located, attention, linear, or names"),
+        described("layers", pa.list_(pa.string()), "modules of the located layers; empty for other targets"),
+        described("trainable_parameters", pa.int64(), "parameters of the adapters"),
+        described("share", pa.float64(), "the same over the model's parameters"),
+        described("images_seen", pa.int64(), "images that the adapters were trained on"),
+        described(
+            "metric",
+            pa.string(),
+            "written_f1 and written_exact (OCR), image_text (the judge's cosine), fidelity and diversity (manifolds of features)",
+        ),
+        described("what", pa.string(), "parent, adapted, or difference: adapted minus parent, paired"),
+        *_measured("value", "mean of the metric"),
+        described(
+            "by_unit",
+            pa.list_(pa.list_(pa.float64())),
+            "values a prompt, for diversity a real picture; of written_f1 precision and recall; null for differences",
+            nullable=True,
+        ),
+        described("num_prompts", pa.int32(), "prompts that were drawn"),
+        described("prompts", pa.string(), "digest of prompts and noise: what may be compared"),
+        described("num_steps", pa.int32(), "evaluations of the scheduler"),
+        described("guidance", pa.float64(), "away from the empty text, 1 is none"),
+        described("read_by", pa.string(), "OCR engine and its settings"),
+        described("model_digest", pa.string(), "content digest of the adapted model's folder"),
+    ]
+)
+LOCALIZED_LORA_COMPARISON = pa.schema(
+    [
+        described("recipe", pa.string(), "recipe of the first adapters"),
+        described("other", pa.string(), "recipe of the others, on the same parent"),
+        described("targets", pa.string(), "what the first sit on"),
+        described("other_targets", pa.string(), "what the others sit on"),
+        described("metric", pa.string(), "as in localized_lora_scores"),
+        *_measured("value", "first minus other, paired by prompt (diversity: by real picture)"),
+        described("status", pa.string(), "whether the first is above: holds, fails, inside the noise"),
+        described(
+            "num_units", pa.int32(), "prompts, or real pictures, that the difference was computed from"
+        ),
+    ]
+)

@@ -13,7 +13,7 @@ import pytest
 from assets.evaluation.held_out import ScoringSettings
 from assets.evaluation.model_scores import score_models
 from assets.evaluation.published_models import Published
-from assets.graph.steps import LAYOUT_MODELS, SCORED_MODELS, STEPS
+from assets.graph.step_table import LAYOUT_MODELS, SCORED_MODELS, STEPS
 from assets.models.drawing import PICTURES, drawing_place, drawing_resources
 from evaluation.metrics.alignment import JUDGE_COSINE
 from evaluation.metrics.held_out_errors import DENOISING_ERROR

@@ -33,14 +33,14 @@ _SINGLE_BLOCK_FEED_FORWARD = ("proj_mlp", "proj_out")  # FLUX's single blocks ke
 
 
 def target_layers(backbone: nn.Module, targets: Sequence[str]) -> list[str]:
-    """Names of the linear layers that targets mean: a kind, or the end of a module's name.
+    """Names of the linear layers that targets mean: a kind, the end of a layer's name, or a module that holds layers.
 
     Raises FoundryError for a target that matches nothing, with the candidates.
     """
     linears = {name: layer for name, layer in backbone.named_modules() if isinstance(layer, nn.Linear)}
     chosen: set[str] = set()
     for target in targets:
-        found = _layers_of_kind(backbone, target, linears) if target in _KINDS else _ending(linears, target)
+        found = _layers_of_kind(backbone, target, linears) if target in _KINDS else _named(linears, target)
         if not found:
             raise FoundryError(
                 f"'lora.targets' has '{target}', which matches no linear layer of {type(backbone).__name__}; "
@@ -76,6 +76,12 @@ def add_adapters(backbone: nn.Module, options: LoraOptions, seed: int) -> None:
         inject_adapter_in_model(config, backbone, ADAPTER)
     for name, parameter in backbone.named_parameters():
         parameter.requires_grad_(f".{ADAPTER}." in name and ".lora_" in name)
+
+
+def num_adapter_parameters(backbone: nn.Module, options: LoraOptions) -> int:
+    """Parameters of the adapters that :func:`add_adapters` puts in: rank times in and out of every target."""
+    widths: list[Any] = [backbone.get_submodule(name) for name in target_layers(backbone, options.targets)]
+    return sum(options.rank * (layer.in_features + layer.out_features) for layer in widths)
 
 
 def has_adapters(backbone: nn.Module) -> bool:
@@ -141,8 +147,10 @@ def _is_single_block_feed_forward(name: str) -> bool:
     )
 
 
-def _ending(linears: Mapping[str, nn.Module], target: str) -> set[str]:
-    return {name for name in linears if name == target or name.endswith(f".{target}")}
+def _named(linears: Mapping[str, nn.Module], target: str) -> set[str]:
+    """Layers whose names end so, or else those inside the module of that name."""
+    ending = {name for name in linears if name == target or name.endswith(f".{target}")}
+    return ending or {name for name in linears if name.startswith(f"{target}.")}
 
 
 def _candidates(linears: Mapping[str, nn.Module]) -> list[str]:

@@ -23,7 +23,8 @@ class LoraOptions(Section):
     targets: tuple[Target, ...] = Field(
         default=("attention",),
         min_length=1,
-        description="attention, feed_forward, linear (all), or ends of module names such as to_q",
+        description="attention, feed_forward, linear (all), ends of module names such as to_q, or modules; in "
+        "localized_loras.yaml also located, the layers that write",
     )
     dropout: Fraction = Field(default=0.0, description="share of an adapter's input dropped while training")
     init: Literal["kaiming", "gaussian"] = Field(

@@ -92,7 +92,7 @@ def _slowly(
     with torch.no_grad():
         start = start_sampling(denoiser, source, SEEDS, STEPS, guidance, SIZE)
         due = {STEPS * n // refreshes for n in range(refreshes)}
-        caches = {}
+        caches: dict[Any, Tensor] = {}
 
         class Slow(Watched):
             def condition(self, given: Condition, step: int, num_steps: int) -> Condition:
