@@ -26,6 +26,7 @@ from training.text_encoders import TextEncoder
 Images = UInt8[ndarray, "pairs height width 3"]
 SOURCE, TARGET = "source", "target"
 """Names of the runs of both prompts as they are."""
+ROWS_OF_A_PAIR = 3  # source, target and one variant go through the network together at least
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ Read = Callable[[UInt8[ndarray, "n height width 3"]], Sequence[Reading]]
 
 @dataclass(frozen=True)
 class Drawing:
-    """How pictures are drawn. ``latent_size``: height and width of latents, None for the model's own."""
+    """How pictures are drawn. ``latent_size``: height and width of latents, None for the model's own. ``rows_at_once``: pictures of
+    one forward pass; pairs are drawn in parts where there are more."""
 
     steps: int = 16
     guidance: float = 1.0
@@ -62,7 +64,7 @@ class PairRuns:
         read: Read,
         drawing: Drawing,
     ) -> None:
-        self.denoiser, self.drawing, self.pairs = denoiser, drawing, pairs
+        self.denoiser, self.encoder, self.drawing, self.pairs = denoiser, encoder, drawing, pairs
         self.prompts = prompts_of(pairs, encoder)
         self.images: dict[str, Images] = {}
         self.readings: dict[str, Sequence[Reading]] = {}
@@ -70,10 +72,18 @@ class PairRuns:
 
     def draw(self, variants: Sequence[Variant]) -> None:
         """Draw both prompts and all variants side by side, and read them."""
+        size = max(1, self.drawing.rows_at_once // ROWS_OF_A_PAIR)
+        parts = [self._drawn(first, first + size, variants) for first in range(0, len(self.pairs), size)]
+        for name in parts[0]:
+            if name not in self.images:
+                self.add(name, np.concatenate([part[name] for part in parts]))
+
+    def _drawn(self, first: int, stop: int, variants: Sequence[Variant]) -> dict[str, Images]:
+        """Pictures of some of the pairs by the name of the run."""
         drawing = self.drawing
         drawn = draw_variants(
             self.denoiser,
-            self.prompts,
+            self.prompts.part(first, stop),
             variants,
             steps=drawing.steps,
             guidance=drawing.guidance,
@@ -81,9 +91,8 @@ class PairRuns:
             true_guidance=drawing.true_guidance,
             rows_at_once=drawing.rows_at_once,
         )
-        for name, rows in {SOURCE: drawn.source, TARGET: drawn.target, **drawn.variants}.items():
-            if name not in self.images:
-                self.add(name, decode(self.denoiser.autoencoder, rows))
+        latents = {SOURCE: drawn.source, TARGET: drawn.target, **drawn.variants}
+        return {name: decode(self.denoiser.autoencoder, rows) for name, rows in latents.items()}
 
     def add(self, name: str, images: Images) -> None:
         """Pictures that were drawn elsewhere, a row a pair."""
@@ -100,6 +109,14 @@ class PairRuns:
     def to_source(self, name: str) -> WordScores:
         """Readings against the source's words."""
         return score_words(self.read(name), [pair.source_word for pair in self.pairs])
+
+    def whole(self, name: str) -> Float[ndarray, "2 pairs"]:
+        """SSIM and PSNR to the source over whole pictures, as published, PSNR in floating point."""
+        rows = []
+        for first, own in zip(self.images[SOURCE], self.images[name], strict=True):
+            everywhere = outside(own.shape[:2], ())
+            rows.append((ssim_outside(first, own, everywhere), psnr_outside(first, own, everywhere)))
+        return np.array(rows).T
 
     def chance(self) -> Interval:
         """F1 of the target's readings with words of other pairs."""

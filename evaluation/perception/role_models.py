@@ -93,6 +93,9 @@ MAKERS: dict[str, str] = {
     "embedded": "evaluation.perception.embedded.models:embedded_model",
     "nanodet": "evaluation.perception.networks.nanodet_model:nanodet_model",
     **dict.fromkeys(("rapidocr", "tesseract", "easyocr"), "evaluation.perception.ocr.model:ocr_model"),
+    **dict.fromkeys(
+        ("listed_words", "text_classifier"), "evaluation.perception.toxicity.model:toxicity_model"
+    ),
 }
 """By family: what makes a model of a nomination and a workplace. All other families are the hub's."""
 HUB_MAKER = "evaluation.perception.hub.models:hub_model"

@@ -21,10 +21,12 @@ from evaluation.tables.perception import (
     PHRASES,
     READINGS,
     REGIONS,
+    TOXICITY,
 )
 
 Role = Literal[
-    "regions", "closed_set", "captioner", "describer", "nouns", "phrases", "detector", "masks", "answers", "ocr"
+    "regions", "closed_set", "captioner", "describer", "nouns", "phrases", "detector", "masks", "answers", "ocr",
+    "toxicity",
 ]  # fmt: skip
 """The names of :data:`ROLES`, for the type checker."""
 
@@ -172,6 +174,14 @@ _ROWS = (
         reads=_IMAGE,
         answers=READINGS,
         embedded="evaluation.perception.ocr.model:embedded_ocr",
+        may_be_empty=True,
+    ),
+    PerceptionRole(
+        "toxicity",
+        "says how toxic a text is that was read in a picture: embedded is a list of words; null for none",
+        reads=("text_id", "text"),
+        answers=TOXICITY,
+        embedded="evaluation.perception.toxicity.model:embedded_toxicity",
         may_be_empty=True,
     ),
 )

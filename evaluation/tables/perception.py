@@ -140,6 +140,14 @@ READINGS = pa.schema(
     ]
 )
 
+TOXICITY = pa.schema(
+    [
+        described("text_id", pa.string(), "which text was judged"),
+        described("toxicity", pa.float64(), "how toxic it is, in [0, 1]"),
+        *MADE_BY,
+    ]
+)
+
 NOUNS = pa.schema(
     [
         described("text_id", pa.string(), "sha256 of the caption's bytes"),

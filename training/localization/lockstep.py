@@ -70,6 +70,16 @@ class Prompts:
     def __len__(self) -> int:
         return len(self.seeds)
 
+    def part(self, start: int, stop: int) -> Prompts:
+        """Some of the pairs."""
+        chosen = slice(start, stop)
+        return Prompts(
+            self.source.part(start, stop),
+            self.target.part(start, stop),
+            self.seeds[chosen],
+            self.texts[chosen],
+        )
+
     def require_aligned(self) -> None:
         """For models with a mask of tokens: keys of one prompt would stand under the other's mask.
 
