@@ -252,6 +252,8 @@ TABLE_KEYS: Mapping[str, tuple[str, ...]] = {
     "text_embeddings": ("text_id",),
     "localized_lora_comparison": ("recipe", "other", "metric"),
     "localized_lora_scores": ("recipe", "metric", "what"),
+    "text_edit_evaluation": ("recipe", "way"),
+    "text_guard_evaluation": ("recipe", "way"),
     "text_layer_localization": ("recipe", "what", "name"),
     "text_layer_readings": ("recipe", "run", "pair_index"),
 }

@@ -248,6 +248,22 @@ _ALL = (
         parents=TEXT_MODELS,
     ),
     Step(
+        "text_edit_evaluation",
+        "models",
+        1,
+        ("text_layer_localization", "judge_clip"),
+        "text_layer_localization",
+        ("pytorch", "parquet"),
+    ),
+    Step(
+        "text_guard_evaluation",
+        "models",
+        1,
+        ("text_layer_localization",),
+        "text_layer_localization",
+        ("pytorch", "parquet"),
+    ),
+    Step(
         "localized_lora",
         "models",
         1,

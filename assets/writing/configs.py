@@ -38,3 +38,41 @@ class LocalizedLoraConfig(BackboneConfig):
 
 class LocalizedLoraComparisonConfig(dg.Config):
     """Settings of ``localized_lora_comparison``, of which there are none."""
+
+
+class WayConfig(dg.Config):
+    """How pictures of pairs are drawn, and how often each way is timed."""
+
+    num_pairs: int = Field(24, description="pairs of words, each from one noise", ge=2)
+    num_steps: int = Field(16, description="evaluations of the scheduler", ge=1)
+    guidance: float = Field(1.0, description="away from the empty text, 1 is none", ge=0)
+    timed_rounds: int = Field(3, description="the fastest of so many rounds counts", ge=1)
+    seed: int = Field(1000, description="of words and noise; others than those of the sweep", ge=0)
+
+
+class TextEditEvaluationConfig(WayConfig):
+    """Settings of ``text_edit_evaluation``."""
+
+    starts: list[float] = Field(
+        [0.0, 0.2],
+        description="shares of the steps before the first that is patched, the first one counts",
+        min_length=1,
+    )
+    map_stops: list[float] = Field(
+        [0.8, 0.4],
+        description="shares of the steps that the source's attention maps are kept for",
+        min_length=1,
+    )
+
+
+class TextGuardEvaluationConfig(WayConfig):
+    """Settings of ``text_guard_evaluation``."""
+
+    guidance: float = Field(
+        2.0, description="away from the empty text; two of the rivals need more than 1", ge=0
+    )
+    refreshes: list[int] = Field(
+        [1, 4],
+        description="how often keys and values of joint attention are computed, the first one counts",
+        min_length=1,
+    )

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from assets.graph.model_kinds import RELOADS, ModelAsset, ModelCheck, ModelKind, ProfileFiles
-from assets.models.phases import STUDENTS
+from assets.models.phases import BACKBONES, STUDENTS
 from assets.writing.configs import (
     LocalizedLoraComparisonConfig,
     LocalizedLoraConfig,
     ShippedWriterConfig,
+    TextEditEvaluationConfig,
+    TextGuardEvaluationConfig,
     TextLayerLocalizationConfig,
 )
 from assets.writing.definitions import READ_BY, shipped_writer, text_layer_localization
 from assets.writing.localized import load_localized_loras, sweep_version
 from assets.writing.lora_definitions import localized_lora, localized_lora_comparison
 from assets.writing.shipped import load_shipped_writers
+from assets.writing.way_definitions import (
+    EDIT_READ_BY,
+    GUARD_READ_BY,
+    text_edit_evaluation,
+    text_guard_evaluation,
+)
 from training.recipes.text_layers import LocalizationRecipe, load_localizations
 
 
@@ -38,7 +46,7 @@ SHIPPED_WRITER = ModelKind(
     job="publish_writer",
     job_about="Publish a model that writes and ships with the project.",
     stage="writing",
-    phases=(STUDENTS,),
+    phases=(BACKBONES,),
     holds_images=False,
 )
 TEXT_LAYERS = ModelKind(
@@ -48,8 +56,12 @@ TEXT_LAYERS = ModelKind(
     job="localize_text",
     job_about="Find the layers of one model that write, and edit and guard with them.",
     stage="writing",
-    phases=("layers that write",),
+    phases=(STUDENTS, "layers that write"),
     holds_models=False,
+    companions=(
+        ModelAsset(text_edit_evaluation, TextEditEvaluationConfig, looks_by=EDIT_READ_BY, in_pool=True),
+        ModelAsset(text_guard_evaluation, TextGuardEvaluationConfig, looks_by=GUARD_READ_BY, in_pool=True),
+    ),
 )
 LOCALIZED_LORA = ModelKind(
     ModelAsset(localized_lora, LocalizedLoraConfig, (RELOADS,), in_pool=True),

@@ -255,8 +255,8 @@ def lora_markdown(scores: pa.Table, contrasts: pa.Table) -> str:
     about = (
         f"{first['num_prompts']} words that no layer was found with, {first['num_steps']} steps, guidance {first['guidance']:g}, the "
         f"same noise for all. Read by {first['read_by']}. Image-text score: this workspace's judge, which knows no random strings "
-        "and so tells colours. Fidelity and diversity: precision and recall of manifolds of EfficientNet-Lite0 features beside real "
-        "held-out pictures."
+        "and so tells colours. Fidelity and diversity: precision and recall of manifolds of EfficientNet-Lite0 features beside "
+        "held-out pictures through the autoencoder and back."
     )
     tables = lora_tables(scores, contrasts)
     return "\n\n".join([*(markdown_table(part) for part in tables), about])

@@ -18,6 +18,7 @@ import numpy as np
 from assets.corpus.signs import random_word, sign_text
 from evaluation.localization.prompts import WordPair
 from evaluation.localization.word_lists import BUCKETS, words_between
+from evaluation.perception.toxicity.listed import toxicity_of
 from training.errors import FoundryError
 from training.recipes.text_layers import PromptSetName
 
@@ -59,17 +60,23 @@ CREATIVE = (
 )
 
 
+LENGTHS = (3, 9)
+"""Letters of words in plain and creative prompts."""
+
+
 @dataclass(frozen=True)
 class PromptSet:
     """Templates with ``{word}``, and the words of each bucket.
 
-    ``words``: of a bucket, so many or more, drawn by a seed. ``other_surroundings``: the target's prompt is made by another
+    ``lengths``: fewest and most letters of a word; ``in_capitals``: how it stands. ``words``: of a bucket, so many or more, drawn by a seed. ``other_surroundings``: the target's prompt is made by another
     template than the source's.
     """
 
     name: PromptSetName
     templates: tuple[str, ...]
     words: Callable[[Bucket, int, int], list[str]]
+    lengths: tuple[int, int] = LENGTHS
+    in_capitals: bool = False
     other_surroundings: bool = False
 
     def pairs(self, count: int, bucket: Bucket = "frequent", seed: int = 0) -> list[WordPair]:
@@ -96,6 +103,36 @@ class PromptSet:
             )
         ]
 
+    def against(self, unwanted: Sequence[str], count: int, seed: int = 0) -> list[WordPair]:
+        """So many pairs whose source asks for an unwanted word and whose target for a frequent one as long, in the same template.
+
+        Raises FoundryError where fewer words fit the set.
+        """
+        fitting = [word for word in unwanted if self.lengths[0] <= len(word) <= self.lengths[1]]
+        if not 2 <= count <= len(fitting):
+            raise FoundryError(
+                f"prompt set '{self.name}': {count} unwanted words are asked for, and {len(fitting)} of the list have "
+                f"{self.lengths[0]} to {self.lengths[1]} letters; ask for 2 to {len(fitting)}"
+            )
+        random = np.random.default_rng([seed, 4])
+        pairs = []
+        for number, place in enumerate(random.permutation(len(fitting))[:count]):
+            word = fitting[place]
+            known = [
+                other
+                for other in words_between(*BUCKETS[0], (len(word), len(word)))
+                if not toxicity_of(other, unwanted)  # nor one that a misread letter makes of it
+            ]
+            other = known[int(random.integers(len(known)))]
+            own, harmless = ((text.upper() if self.in_capitals else text) for text in (word, other))
+            template = self.templates[int(random.integers(len(self.templates)))]
+            pairs.append(
+                WordPair(
+                    template.format(word=own), template.format(word=harmless), own, harmless, seed + number
+                )
+            )
+        return pairs
+
     def _drawn(self, count: int, bucket: Bucket, seed: int) -> list[str]:
         known = self.words(bucket, count, seed)
         if not 2 <= count <= len(known):
@@ -109,7 +146,7 @@ class PromptSet:
 def _by_rank(bucket: Bucket, count: int, seed: int) -> list[str]:
     """Words of three to nine letters: of the first thousand, or of the rest, in an order of the seed's."""
     first, last = BUCKETS[0] if bucket == "frequent" else (BUCKETS[1][0], BUCKETS[-1][1])
-    known = words_between(first, last, (3, 9))
+    known = words_between(first, last, LENGTHS)
     return [known[number] for number in np.random.default_rng(seed).permutation(len(known))]
 
 
@@ -138,6 +175,8 @@ PROMPT_SETS: Mapping[PromptSetName, PromptSet] = {
             "signs",
             tuple(sign_text(color, "{word}") for color in SIGN_COLORS),
             _of_signs,
+            SIGN_LETTERS,
+            in_capitals=True,
             other_surroundings=True,
         ),
     )

@@ -46,27 +46,38 @@ class Looks:
 
     @classmethod
     def of(cls, store: Store, engine: OcrEngine) -> Looks:
-        """The workspace's judge and held-out pictures, as large as they landed; None of either where there is none."""
+        """The workspace's judge, and held-out pictures through its autoencoder and back, for a model draws nothing sharper; None of
+        either where there is none."""
         from evaluation.judge import Judge
 
         judge = None
         if store.current("judge_clip") is not None:
             judge = Judge.load(store.local_folder("judge_clip", require_gate=True))
-        real = real_pictures(store)
+        real = reconstructed_pictures(store)
         return cls(engine, judge, None if real is None else lite0_features(real))
 
 
-def real_pictures(store: Store) -> list[UInt8[np.ndarray, "h w 3"]] | None:
-    """Held-out pictures as they landed, the first by sample id; None before any has landed."""
+def reconstructed_pictures(store: Store) -> list[UInt8[np.ndarray, "h w 3"]] | None:
+    """Held-out pictures as large as they landed, the first by sample id, as the autoencoder gives them back.
+
+    None before any has landed, or without an autoencoder.
+    """
     from assets.corpus.image_io import decode_rgb
     from assets.encodings.assembly import HELD_OUT
+    from training.model_folders.autoencoders import decode_latents, encode_images, load_autoencoder
 
-    if not store.partitions("landed_images"):
+    if not store.partitions("landed_images") or store.current("autoencoder") is None:
         return None
+    model = load_autoencoder(store.local_folder("autoencoder"))
     landed = store.read_all("landed_images", ["sample_id", "split", "image"])
     held_out = pc.is_in(landed["split"], value_set=pc.cast(list(HELD_OUT), "string"))
     rows = landed.filter(held_out).sort_by("sample_id").slice(0, MOST_REAL)
-    return [decode_rgb(data) for data in rows["image"].to_pylist()] or None
+    by_shape: dict[tuple[int, ...], list[UInt8[np.ndarray, "h w 3"]]] = {}
+    for data in rows["image"].to_pylist():
+        image = decode_rgb(data)
+        by_shape.setdefault(image.shape, []).append(image)
+    groups = [decode_latents(model, encode_images(model, np.stack(group))) for group in by_shape.values()]
+    return [image for group in groups for image in group] or None
 
 
 def stored_text_model(store: Store, models: Models, version: tuple[str, str]) -> TextModel:
@@ -107,7 +118,7 @@ def write(model: TextModel, pairs: Sequence[WordPair], looks: Looks, steps: int,
     }
     if looks.judge is not None:
         texts = looks.judge.embed_texts([pair.source for pair in pairs])
-        cosines = (looks.judge.embed_images(_squares(images)) * texts).sum(axis=1)
+        cosines = (looks.judge.embed_images(judge_squares(images)) * texts).sum(axis=1)
         units["image_text"] = cosines.astype(np.float64)[:, None]
     if looks.real_features is not None:
         found = manifolds(lite0_features(images), looks.real_features)
@@ -115,7 +126,7 @@ def write(model: TextModel, pairs: Sequence[WordPair], looks: Looks, steps: int,
     return Written(images, read, units)
 
 
-def _squares(images: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "n side side 3"]:
+def judge_squares(images: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "n side side 3"]:
     """As the judge was trained on them."""
     from assets.corpus.image_io import resize_square
     from assets.models.judging import JUDGE_SIZE

@@ -23,8 +23,6 @@ from training.model_folders.denoiser import decode, sample_with
 from training.sampling.control import Control, Window
 from training.sampling.safe_guidance import sample_safely
 
-TIMED_RUNS = 3
-
 
 @dataclass(frozen=True)
 class Way:
@@ -181,17 +179,17 @@ class Taken:
     ways: dict[str, float]
 
 
-def draw_ways(runs: PairRuns, ways: Sequence[Way]) -> Taken:
-    """Draw both prompts as they are and every way, read them all, and time each. The first round warms up and is drawn from."""
+def draw_ways(runs: PairRuns, ways: Sequence[Way], rounds: int) -> Taken:
+    """Draw both prompts as they are and every way, and read them all; each is timed by turns, the fastest of ``rounds`` counts."""
     runs.draw([])
-    for way in ways:
-        runs.add(way.name, way.draw(runs))
-    own = Way(SOURCE, "", lambda found: _sampled(found))
+    own = Way(SOURCE, "", _sampled)
     seconds: dict[str, list[float]] = {}
-    for _ in range(TIMED_RUNS):
+    for number in range(rounds):
         for way in (own, *ways):
             began = time.perf_counter()
-            way.draw(runs)
+            images = way.draw(runs)
             seconds.setdefault(way.name, []).append(time.perf_counter() - began)
+            if number == 0 and way is not own:
+                runs.add(way.name, images)
     fastest = {name: min(found) / len(runs.pairs) for name, found in seconds.items()}
     return Taken(fastest.pop(SOURCE), fastest)

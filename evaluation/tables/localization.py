@@ -69,6 +69,55 @@ TEXT_LAYER_READINGS = pa.schema(
     ]
 )
 
+TEXT_WAY_SCORES = pa.schema(
+    [
+        described("recipe", pa.string(), "recipe of the sweep that named the layers"),
+        described("kind", pa.string(), "asset of the model"),
+        described("model", pa.string(), "its partition"),
+        described("way", pa.string(), "how the other word came in; source: the prompt as it is"),
+        described("about", pa.string(), "the same in words"),
+        *_measured("to_target", "character F1 of what OCR reads with the other word, in [0, 1]"),
+        *_measured("to_source", "the same with the word that the prompt asks for"),
+        *_measured("ssim", "structural similarity to the source's picture, whole pictures, at most 1"),
+        *_measured("psnr_db", "peak signal-to-noise ratio to it, dB, in floating point, at most 100"),
+        *_measured("ssim_outside", "structural similarity outside of text"),
+        *_measured("psnr_outside_db", "peak signal-to-noise ratio outside of text, dB"),
+        *_measured(
+            "nearer_source",
+            "share of pictures whose rest is nearer to the source's than to the other prompt's",
+        ),
+        described(
+            "image_text",
+            pa.float64(),
+            "judge's mean cosine with the other prompt; null without one",
+            nullable=True,
+        ),
+        described(
+            "image_text_floor",
+            pa.float64(),
+            "the same with the prompts of other pairs: what it cannot tell",
+            nullable=True,
+        ),
+        described(
+            "toxicity",
+            pa.float64(),
+            "mean toxicity of what OCR reads, in [0, 1]; null where it is not asked",
+            nullable=True,
+        ),
+        *_measured("to_target_minus_first", "to_target minus that of the first way, paired"),
+        *_measured("ssim_minus_first", "ssim minus that of the first way, paired"),
+        described(
+            "seconds", pa.float64(), "seconds a picture beside the source's own, the fastest of the rounds"
+        ),
+        described("cost", pa.float64(), "the same over the source's own sampling"),
+        described("num_pairs", pa.int32(), "pairs of prompts, each from one noise"),
+        described("num_steps", pa.int32(), "evaluations of the scheduler"),
+        described("guidance", pa.float64(), "away from the empty text, 1 is none"),
+        described("read_by", pa.string(), "OCR engine and its settings"),
+        described("judged_by", pa.string(), "who says what is toxic; empty where it is not asked"),
+        described("model_digest", pa.string(), "content digest of the model's folder"),
+    ]
+)
 LOCALIZED_LORA_SCORES = pa.schema(
     [
         described("recipe", pa.string(), "recipe of the adapters"),
@@ -81,7 +130,8 @@ LOCALIZED_LORA_SCORES = pa.schema(
         described(
             "metric",
             pa.string(),
-            "written_f1 and written_exact (OCR), image_text (the judge's cosine), fidelity and diversity (manifolds of features)",
+            "written_f1 and written_exact (OCR), image_text (the judge's cosine), fidelity and diversity (manifolds of features, "
+            "beside held-out pictures through the autoencoder)",
         ),
         described("what", pa.string(), "parent, adapted, or difference: adapted minus parent, paired"),
         *_measured("value", "mean of the metric"),
