@@ -33,6 +33,7 @@ from assets.models.drawing import (
 from assets.models.judging import decoded, held_out_pairs
 from assets.models.looking import look_at
 from assets.models.parents import named_versions
+from assets.writing.scored import swept_models
 from evaluation.metrics.metric import Evidence, HeldOutErrors, Pictures, Settings
 from training.digests import canonical_json, sha256_bytes
 
@@ -72,6 +73,7 @@ class Published:
                     kind, key, manifest.digest, self._settings(kind, key), partial(self._evidence, manifest)
                 )
         yield from self._layout_models()
+        yield from swept_models(self.store)
         yield from self._runs()
 
     def _layout_models(self) -> Iterator[ScoredModel]:

@@ -36,7 +36,9 @@ _MODELS = ("backbone", "teacher_backbone", "step_distilled_backbone", "distilled
 """What holds models that can be cut."""
 _TUNED = ("backbone", "teacher_backbone", "distilled_backbone", "pruned_backbone")
 """What holds models that can be trained on; few-step ones cannot."""
-SCORED_MODELS = (*_MODELS, "pruned_backbone", "fine_tuned_backbone")
+SWEPT_MODELS = (*_MODELS, "pruned_backbone", "fine_tuned_backbone", "shipped_writer")
+"""What holds models whose layers that write may be looked for."""
+SCORED_MODELS = (*_MODELS, "pruned_backbone", "fine_tuned_backbone", "localized_lora")
 """What holds models that draw."""
 LAYOUT_MODELS = ("shipped_layout_model", "layout_model")
 """What holds models that are told where things stand."""
@@ -242,10 +244,10 @@ _ALL = (
         "text_layer_localization",
         "models",
         1,
-        TEXT_MODELS,
+        SWEPT_MODELS,
         "text_layer_localization",
         ("pytorch", "parquet"),
-        parents=TEXT_MODELS,
+        parents=SWEPT_MODELS,
     ),
     Step(
         "text_edit_evaluation",
@@ -333,6 +335,8 @@ _ALL = (
         (
             *SCORED_MODELS,
             *LAYOUT_MODELS,
+            "shipped_writer",
+            "text_layer_localization",
             "generated_samples",
             "evaluation_table",
             "scaling_scores",
@@ -361,6 +365,10 @@ _ALL = (
             "distillation_study",
             "pruning_comparison",
             "layout_evaluation",
+            "text_layer_localization",
+            "text_edit_evaluation",
+            "text_guard_evaluation",
+            "localized_lora_comparison",
             "caption_statistics",
             "entity_annotations",
             "layout_benchmark",

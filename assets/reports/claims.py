@@ -7,9 +7,10 @@ from assets.layout import report_section as layout
 from assets.pages.claims import claims_table
 from assets.pages.sections import Section, Sources
 from assets.scaling import report_section as scaling
+from assets.writing import report_section as writing
 from evaluation.claims.registry import ClaimResult, claim_results
 
-MEASUREMENTS = (scaling.measurements, evaluation.measurements, layout.measurements)
+MEASUREMENTS = (scaling.measurements, evaluation.measurements, layout.measurements, writing.measurements)
 """What each system measured, by name of the claim; a system that measures claims adds its function here."""
 
 

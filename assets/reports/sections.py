@@ -28,6 +28,7 @@ from assets.reports.claims import claims_section
 from assets.reports.ledger import ledger_section
 from assets.reports.lineage import lineage_section
 from assets.scaling.report_section import grid_section, laws_section
+from assets.writing.report_section import writing_section
 
 REPORT_FILE = "report.html"
 LABEL = (
@@ -60,6 +61,7 @@ SECTIONS: tuple[Callable[[Sources], Section | None], ...] = (
     study_section,
     pruned_section,
     layouts_section,
+    writing_section,
     samples_section,
     training_section,
     laws_section,

@@ -10,7 +10,15 @@ from types import MappingProxyType
 from evaluation.analysis.printed import PRINTED_SIZES
 from evaluation.analysis.sizes import BackboneSize, agreement, backbone_size
 from evaluation.claims.registry import Measurement, Status
-from training.backbones import LayerCost, blueprint, build_on_meta, count_parameters, variant, variant_costs
+from training.backbones import (
+    LayerCost,
+    blueprint,
+    build_on_meta,
+    count_parameters,
+    model_parameters,
+    variant,
+    variant_costs,
+)
 
 PROFILE = "counting"
 
@@ -20,6 +28,15 @@ OVER_WIDTH = ("SDXL-C128", "SDXL-C192", "SDXL", "SDXL-C384")
 OVER_DEPTH = ("SDXL-TD2", "SDXL-TD4", "SDXL", "SDXL-TD12", "SDXL-TD14")
 DEPTH_SHARES = (44, 52, 64, 66, 68)  # percent, from the printed GMACs
 LATENTS = (32, 64, 128)
+LAYERS_THAT_WRITE: Mapping[str, tuple[tuple[str, ...], tuple[str, str]]] = {
+    "SDXL-stock": (
+        tuple(f"up_blocks.0.attentions.2.transformer_blocks.{number}.attn2" for number in (1, 2, 3)),
+        ("to_k", "to_v"),
+    ),
+    "IF-I-XL": (("up_blocks.1.attentions.3",), ("add_k_proj", "add_v_proj")),
+    "SD3-medium": (("transformer_blocks.10.attn",), ("add_k_proj", "add_v_proj")),
+}
+"""By registered shape the attentions that the paper located (arXiv 2502.09935), and their projections of text."""
 ORIGINAL_TOKENS = 120  # of PixArt-alpha's T5
 
 
@@ -34,6 +51,7 @@ def counted_measurements() -> Mapping[str, Measurement]:
             "transformer_sizes": _transformers(),
             "td4_4_savings": _savings(),
             "attention_share": _attention_share(),
+            "text_layers_share": _text_layers_share(),
         }
     )
 
@@ -134,6 +152,23 @@ def _attention_share() -> Measurement:
     return Measurement(
         f"over TD {texts[0]} %; over C {texts[1]} %", _outcome(holds), PROFILE, len(widths) + len(depths)
     )
+
+
+def text_layers_share(name: str) -> float:
+    """Keys and values of the layers that the paper located, over all parameters of a registered shape."""
+    modules, projections = LAYERS_THAT_WRITE[name]
+    model = blueprint(name)
+    parts = [model.get_submodule(f"{module}.{part}") for module in modules for part in projections]
+    return sum(weight.numel() for part in parts for weight in part.parameters()) / model_parameters(model)
+
+
+def _text_layers_share() -> Measurement:
+    found = {name: text_layers_share(name) for name in LAYERS_THAT_WRITE}
+    text = ", ".join(f"{name} {share:.2%}" for name, share in found.items())
+    remark = (
+        "of DeepFloyd IF the paper counts the image's own projections; with those of the text it is 0.28 %"
+    )
+    return Measurement(text, _outcome(max(found.values()) < 0.01), PROFILE, len(found), remark=remark)
 
 
 def _outcome(holds: bool) -> Status:

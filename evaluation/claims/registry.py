@@ -16,6 +16,7 @@ from training.errors import FoundryError
 Status = Literal["holds", "fails", "inside the noise", "not run"]
 SCALABILITY = "Scalability, arXiv 2404.02883"
 CREATILAYOUT = "CreatiLayout, arXiv 2412.03859"
+TEXT_LAYERS = "Localization of text, arXiv 2502.09935"
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,48 @@ CLAIMS: tuple[Claim, ...] = (
     _empirical("more_data", "at equal compute more images beat a part of them", "LensArt + SSTK over each"),
     _empirical("td4_4_equals_sdxl", "SDXL-TD4_4 about equals SDXL per step", "the same TIFA curve"),
     *_of_layouts(),
+    Claim(
+        "text_layers_share",
+        TEXT_LAYERS,
+        "exact",
+        "keys and values of the layers that write are under 1 % of the parameters of SDXL, DeepFloyd IF and SD3",
+        "0.61 %, 0.21 %, 0.23 %",
+    ),
+    Claim(
+        "text_layers_few",
+        TEXT_LAYERS,
+        "empirical",
+        "one to three layers write: they bring 90 % of what all layers bring of the other word",
+        "SDXL 3 of 70, IF 1 of 22, SD3 1 of 24 layers",
+    ),
+    Claim(
+        "localized_lora_writes",
+        TEXT_LAYERS,
+        "empirical",
+        "adapters on the layers that write alone read better than adapters on all layers, at equal images",
+        "F1 .560 against .523, SDXL, epoch 100",
+    ),
+    Claim(
+        "localized_lora_keeps_diversity",
+        TEXT_LAYERS,
+        "empirical",
+        "adapters on the layers that write alone keep more diversity than adapters on all layers",
+        "recall .805 against .70, SDXL, epoch 100",
+    ),
+    Claim(
+        "editing_beats_injection",
+        TEXT_LAYERS,
+        "empirical",
+        "patching the layers that write puts in the other word better than injecting the source's attention maps",
+        "F1 .34 against .29 SDXL, .70 against .27 IF, .53 against .31 SD3",
+    ),
+    Claim(
+        "guard_beats_negative_prompt",
+        TEXT_LAYERS,
+        "empirical",
+        "a harmless word at the layers that write leaves less of the toxic word than a negative prompt",
+        "F1 .20 against .23 SDXL, .32 against .59 IF, .32 against .77 SD3",
+    ),
 )
 
 

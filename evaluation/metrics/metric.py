@@ -22,11 +22,20 @@ from training.errors import FoundryError
 if TYPE_CHECKING:
     from evaluation.judge import Embedder
     from evaluation.metrics.alignment import PairScores
+    from evaluation.metrics.asked_words import AskedWords
     from evaluation.metrics.objects_in_box import ToldBoxes
     from evaluation.metrics.objects_shown import LookedFor
 
 Need = Literal[
-    "pictures", "judge", "distractors", "real_pictures", "reference", "held_out_errors", "objects", "layouts"
+    "pictures",
+    "judge",
+    "distractors",
+    "real_pictures",
+    "reference",
+    "held_out_errors",
+    "objects",
+    "layouts",
+    "words",
 ]
 """What a metric may look at.
 
@@ -39,6 +48,7 @@ reference       what the model that this one was made from draws for the same pr
 held_out_errors the model's denoising error of each held-out sample, mean over noise levels
 objects         what prompts name of their scenes, by hidden truth, and what perception finds in the pictures
 layouts         what was told to stand where, and what perception finds in the pictures of it
+words           what pictures were asked to say, and what OCR reads in them
 =============== =====================================================================================
 """
 Unit = Literal["prompt", "held-out sample"]
@@ -112,6 +122,11 @@ class Evidence:
     def layouts(self) -> ToldBoxes:
         """What was told to stand where, and what perception finds."""
         return self._get("layouts")
+
+    @property
+    def words(self) -> AskedWords:
+        """What pictures were asked to say, and what OCR reads."""
+        return self._get("words")
 
     @property
     def alignment(self) -> PairScores:

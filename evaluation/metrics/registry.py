@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from evaluation.metrics.alignment import JUDGE_COSINE, JUDGE_FLOOR, JUDGE_TOP1
+from evaluation.metrics.asked_words import LOCATED_F1, WRITTEN_F1
 from evaluation.metrics.held_out_errors import DENOISING_ERROR
 from evaluation.metrics.kid import KID
 from evaluation.metrics.metric import Metric
@@ -22,6 +23,8 @@ METRICS: Mapping[str, Metric] = {
         OBJECTS_SHOWN,
         OBJECTS_IN_BOX,
         OBJECTS_FOLLOW,
+        WRITTEN_F1,
+        LOCATED_F1,
         KID,
         SSIM,
     )

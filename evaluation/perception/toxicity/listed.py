@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation.metrics.written_words import edit_distance, normalized
+from evaluation.language.spelling import edit_distance, normalized
 from training.digests import canonical_json, sha256_bytes
 from training.errors import FoundryError
 

@@ -9,13 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.metrics.written_words import (
-    chance_level,
-    edit_distance,
-    normalized,
-    score_words,
-    shared_characters,
-)
+from evaluation.language.spelling import edit_distance, normalized
+from evaluation.metrics.written_words import chance_level, score_words, shared_characters
 from training.errors import FoundryError
 
 GOLDEN = [  # read, wanted, precision, recall, accuracy of the published code
