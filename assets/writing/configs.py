@@ -37,7 +37,13 @@ class LocalizedLoraConfig(BackboneConfig):
 
 
 class LocalizedLoraComparisonConfig(dg.Config):
-    """Settings of ``localized_lora_comparison``, of which there are none."""
+    """Settings of ``localized_lora_comparison``."""
+
+    metrics: list[str] = Field(
+        ["written_f1", "written_exact", "image_text", "fidelity", "diversity"],
+        description="metrics by which every two adapters are held together",
+        min_length=1,
+    )
 
 
 class WayConfig(dg.Config):

@@ -39,6 +39,7 @@ from evaluation.tables.localization import LOCALIZED_LORA_COMPARISON, LOCALIZED_
 from training.errors import FoundryError
 from training.recipes.specification import Recipe
 from training.recipes.text_layers import LOCATED
+from training.recipes.validation import nearest
 
 LORA, SCORES = "localized_lora", "localized_lora_scores"
 SHEET_PICTURES = 8
@@ -170,15 +171,22 @@ def _bounds(found: Interval) -> dict[str, float]:
     return {"value": found.value, "value_low": found.low, "value_high": found.high}
 
 
-def compare_loras(store: Store) -> tuple[pa.Table, pa.Table]:
-    """All scores of adapters that there are, and every two on the same parent held together by the same prompts."""
+def compare_loras(store: Store, metrics: Sequence[str] = tuple(METRICS)) -> tuple[pa.Table, pa.Table]:
+    """All scores of adapters that there are, and every two on the same parent held together by the same prompts.
+
+    Raises FoundryError for a metric that is not measured.
+    """
+    for metric in metrics:
+        if metric not in METRICS:
+            raise FoundryError(f"'metrics' names '{metric}'; {nearest(metric, list(METRICS))}")
     tables = [store.read_table(SCORES, key) for key in store.partitions(SCORES)]
     scores = pa.concat_tables(tables) if tables else LOCALIZED_LORA_SCORES.empty_table()
     adapted = [row for row in scores.to_pylist() if row["what"] == "adapted"]
     rows = [
         _contrast(first, second)
         for first, second in combinations(adapted, 2)
-        if all(first[field] == second[field] for field in ("metric", "parent", "prompts"))
+        if first["metric"] in metrics
+        and all(first[field] == second[field] for field in ("metric", "parent", "prompts"))
     ]
     return scores, pa.Table.from_pylist(rows, schema=LOCALIZED_LORA_COMPARISON)
 

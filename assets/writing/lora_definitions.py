@@ -76,7 +76,7 @@ def localized_lora_comparison(
 
     step = STEPS["localized_lora_comparison"]
     provenance = provenance_of(store, step, None, config.model_dump())
-    scores, contrasts = compare_loras(store)
+    scores, contrasts = compare_loras(store, config.metrics)
     manifest = store.write_table(step.name, contrasts, provenance)
     metadata = {"comparison": dg.MetadataValue.md(lora_markdown(scores, contrasts))}
     return materialized(store, manifest, metadata, schema=LOCALIZED_LORA_COMPARISON)

@@ -190,16 +190,17 @@ def edit_text(
 
 
 def _loaded(model: str, ocr: str | None, data: str | None) -> tuple[Path, TextModel, OcrEngine]:
-    from assets.writing.text_model import TextModel, ocr_of
+    from assets.writing.text_model import ocr_of
     from orchestration.judging import perception_of
     from orchestration.profile import load_profile
-    from orchestration.text_models import text_model_folder
+    from orchestration.text_models import load_text_model, text_model_folder
 
     place = workspace(data)
     profile = load_profile(place.profile)
-    folder = text_model_folder(open_store(data), model)
+    store = open_store(data)
+    folder = text_model_folder(store, model)
     engine = ocr_of(perception_of(place, _with_engine(profile.perception, ocr)))
-    return folder, TextModel.load(folder, profile.text_encoder), engine
+    return folder, load_text_model(store, model, profile.text_encoder), engine
 
 
 def _with_engine(section: PerceptionProfile, ocr: str | None) -> PerceptionProfile:

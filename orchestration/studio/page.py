@@ -12,10 +12,12 @@ from typing import Any
 
 from nicegui import events, run, ui
 
-from orchestration.studio.drawing import Artist, Job, Outcome, StoppedError, Wish, max_boxes_of
+from orchestration.studio.drawing import Artist, Outcome, Wish, max_boxes_of
 from orchestration.studio.overlay import SIDE, color_of, overlay
 from orchestration.studio.results import Results
 from orchestration.studio.state import RANGES, Board, asked_of
+from orchestration.studio.text_panel import TextPanel, TextStudio
+from orchestration.studio.worker import Job, StoppedError
 from training.errors import FoundryError
 from training.layout.entities import Entity
 
@@ -42,13 +44,15 @@ EXAMPLE = "a red car: 0.1,0.5,0.4,0.9"
 class Studio:
     """What all pages of a server share.
 
-    ``names`` are the models that can be chosen now, ``folder`` says where one lies; ``pictures`` takes what is drawn.
+    ``names`` are the models that can be chosen now, ``folder`` says where one lies; ``pictures`` takes what is drawn. ``text``:
+    the same for words in pictures.
     """
 
     artist: Artist
     names: Callable[[], Sequence[str]]
     folder: Callable[[str], Path]
     pictures: Path
+    text: TextStudio
 
 
 class Page:
@@ -58,21 +62,27 @@ class Page:
         self.studio, self.board = studio, Board()
         self._pictures = Path(tempfile.mkdtemp(dir=studio.pictures))
         self.fields: dict[str, Any] = {}
-        self.job: Job | None = None
+        self.job: Job[Outcome] | None = None
         self._left = False
         ui.add_css(STYLE)
-        ui.page_title("Layout studio")
+        ui.page_title("Foundry studio")
         ui.on_exception(self._unexpected)
         ui.context.client.on_delete(self._leave)
         with ui.column().classes("w-full max-w-screen-2xl mx-auto p-2 gap-4"):
             self._complaint = (
                 ui.label().classes("w-full rounded bg-red-100 text-red-900 p-3").mark("complaint")
             )
-            with ui.row().classes("w-full gap-6 items-start"):
-                self._canvas_column()
-                self._boxes_column()
-                self._settings_column()
-            self._results = Results(self._pictures)
+            with ui.tabs().props("dense no-caps align=left") as tabs:
+                layout, text = ui.tab("Layout").mark("tab-layout"), ui.tab("Text").mark("tab-text")
+            with ui.tab_panels(tabs, value=layout, animated=False, keep_alive=True).classes("w-full"):
+                with ui.tab_panel(layout).classes("p-0 gap-4"):
+                    with ui.row().classes("w-full gap-6 items-start"):
+                        self._canvas_column()
+                        self._boxes_column()
+                        self._settings_column()
+                    self._results = Results(self._pictures)
+                with ui.tab_panel(text).classes("p-0 gap-4"):
+                    self.text = TextPanel(studio.text, self._pictures, self._complain)
         self._complain(None)
         self._redraw()
 
@@ -295,7 +305,7 @@ class Page:
         layout = self.board.layout(max_boxes_of(folder))
         return Wish(name, folder, layout, asked, beside_base=self._beside.value)
 
-    async def _followed(self, job: Job) -> Outcome:
+    async def _followed(self, job: Job[Outcome]) -> Outcome:
         while not job.future.done():
             self._busy(job.words, job.progress)
             await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
@@ -316,6 +326,7 @@ class Page:
         """The tab is closed: nobody would see what is drawn for it."""
         self._left = True
         self._stopped()
+        self.text.stop()
         shutil.rmtree(self._pictures)
 
     # -- what went wrong -------------------------------------------------------------------------------
@@ -337,7 +348,7 @@ def serve(studio: Studio, host: str, port: int) -> None:
         lambda: Page(studio),
         host=host,
         port=port,
-        title="Layout studio",
+        title="Foundry studio",
         favicon=FAVICON,
         reconnect_timeout=SECONDS_TO_RECONNECT,
         reload=False,

@@ -6,12 +6,14 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from assets.layout.prompted import Asked
-from orchestration.studio.drawing import Artist, Job, PipelineModel, StoppedError, max_boxes_of
+from orchestration.studio.drawing import Artist, PipelineModel, max_boxes_of
+from orchestration.studio.worker import Job, StoppedError
 from tests.orchestration.studio.stand_ins import CAT, SECONDS, Painter, wish
 from training.backbones import build_backbone
 from training.diffusion.noise_process import Noising
@@ -37,7 +39,7 @@ def artist(painter: Painter) -> Iterator[Artist]:
     artist.close()
 
 
-def until_drawing(job: Job) -> None:
+def until_drawing(job: Job[Any]) -> None:
     deadline = time.monotonic() + SECONDS
     while job.state != "drawing":
         assert time.monotonic() < deadline, job.words

@@ -16,11 +16,13 @@ from nicegui.elements.upload_files import SmallFileUpload
 from nicegui.testing import User, user_simulation
 
 from orchestration.studio.drawing import Artist
+from orchestration.studio.editing import Editor
 from orchestration.studio.overlay import SIDE
 from orchestration.studio.page import NO_LAYOUT_FILE, Page, Studio
 from orchestration.studio.results import MOST_CARDS
 from orchestration.studio.state import Point
-from tests.orchestration.studio.stand_ins import Painter
+from orchestration.studio.text_panel import TextStudio
+from tests.orchestration.studio.stand_ins import Painter, Scribe
 from training.errors import FoundryError
 from training.layout.entities import parse_layout
 
@@ -35,6 +37,7 @@ class Person:
     user: User
     painter: Painter
     pages: list[Page] = field(default_factory=list)
+    scribe: Scribe = field(default_factory=Scribe)
 
     def element(self, marker: str) -> Any:
         (element,) = self.user.find(marker=marker).elements
@@ -76,11 +79,15 @@ def visit(
 
     async def opened(pictures: Path) -> None:
         painter = Painter()
-        studio = Studio(Artist(painter.load), lambda: names, folder, pictures)
+        artist, written = Artist(painter.load), Scribe()
+        text = TextStudio(
+            Editor(written.load, artist.worker), lambda: {"writer": "blocks.2, blocks.3", "other": ""}
+        )
+        studio = Studio(artist, lambda: names, folder, pictures, text)
         pages: list[Page] = []
         async with user_simulation(root=lambda: pages.append(Page(studio))) as user:
             await user.open("/")
-            await use(Person(user, painter, pages))
+            await use(Person(user, painter, pages, written))
             assert not [record for record in caplog.records if record.levelname == "ERROR"]
         painter.let.set()
         studio.artist.close()
@@ -263,3 +270,56 @@ def test_what_nobody_foresaw_is_told_and_logged(caplog: pytest.LogCaptureFixture
         caplog.clear()
 
     visit(use, caplog, folder=broken)
+
+
+def test_a_word_is_exchanged_in_the_other_tab(caplog: pytest.LogCaptureFixture) -> None:
+    async def use(person: Person) -> None:
+        person.click("tab-text")
+        await person.sees("Becomes")
+        assert person.element("text-layers").value == "blocks.2, blocks.3"  # as the stored sweep chose
+        person.type("text-prompt", 'a blue sign that says "GO"')
+        person.type("text-from", "GO")
+        person.type("text-to", "NO")
+        person.set("text-start", 0.1)
+        person.set("text-seed", 7)
+        person.click("text-go")
+        await person.sees("NO: read 'no'")
+        await person.sees(
+            "GO to NO · layers blocks.2, blocks.3 · from 10% of 16 steps on · guidance 1 · seed 7 · writer"
+        )
+        assert len(person.user.find(marker="text-picture").elements) == 2
+        (asked,) = person.scribe.edited
+        assert asked.named_layers == ["blocks.2", "blocks.3"]
+        person.element("text-model").value = "other"
+        await asyncio.sleep(0.2)
+        assert person.element("text-layers").value == ""
+        person.click("text-go")
+        await asyncio.sleep(1)
+        assert person.scribe.edited[1].named_layers is None
+        assert person.scribe.loaded == ["writer", "other"]
+        await person.user.should_not_see(marker="complaint")
+
+    visit(use, caplog)
+
+
+def test_mistakes_about_words_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    async def use(person: Person) -> None:
+        person.click("tab-text")
+        person.type("text-from", "SHUT")
+        person.click("text-go")
+        await person.sees("holds 'SHUT' 0 times")
+        person.type("text-from", "STOP")
+        person.user.find(marker="text-to").clear()
+        person.click("text-go")
+        await person.sees("both words are needed")
+        person.set("text-seed", None)
+        person.type("text-to", "OPEN")
+        person.click("text-go")
+        await person.sees("'seed' is empty")
+        person.set("text-seed", 0)
+        person.scribe.error = "text layer 'blocks.9' is not in this model"
+        person.click("text-go")
+        await person.sees("text layer 'blocks.9' is not in this model")
+        assert person.scribe.edited == []
+
+    visit(use, caplog)
