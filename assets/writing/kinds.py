@@ -12,16 +12,19 @@ from assets.writing.configs import (
     TextGuardEvaluationConfig,
     TextLayerLocalizationConfig,
 )
-from assets.writing.definitions import READ_BY, shipped_writer, text_layer_localization
-from assets.writing.localized import load_localized_loras, sweep_version
-from assets.writing.lora_definitions import localized_lora, localized_lora_comparison
-from assets.writing.shipped import load_shipped_writers
-from assets.writing.way_definitions import (
+from assets.writing.definitions import (
     EDIT_READ_BY,
     GUARD_READ_BY,
+    READ_BY,
+    localized_lora,
+    localized_lora_comparison,
+    shipped_writer,
     text_edit_evaluation,
     text_guard_evaluation,
+    text_layer_localization,
 )
+from assets.writing.lora_recipes import load_localized_loras, sweep_version
+from assets.writing.shipped import load_shipped_writers
 from training.recipes.text_layers import LocalizationRecipe, load_localizations
 
 

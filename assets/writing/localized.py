@@ -11,15 +11,14 @@ import numpy as np
 import pyarrow as pa
 
 from assets.graph.interfaces import Models, Perception, Store
-from assets.graph.model_kinds import ModelRecipes, ProfileFiles, Version
 from assets.models.children import Child
-from assets.models.recipe_files import recipes_of_children
 from assets.models.training_runs import TrainedRun
 from assets.pages.markdown import markdown_table
 from assets.pages.measures import interval_of
 from assets.pages.tables import Column, Table
 from assets.writing.configs import LocalizedLoraConfig
 from assets.writing.localizing import LAYERS, located_layers
+from assets.writing.lora_recipes import resolved_targets, sweep_version
 from assets.writing.prompt_sets import PROMPT_SETS
 from assets.writing.text_model import TextModel, ocr_of
 from assets.writing.written import (
@@ -37,50 +36,11 @@ from evaluation.intervals import Interval, status_of
 from evaluation.localization.prompts import WordPair
 from evaluation.tables.localization import LOCALIZED_LORA_COMPARISON, LOCALIZED_LORA_SCORES
 from training.errors import FoundryError
-from training.recipes.specification import Recipe
 from training.recipes.text_layers import LOCATED
 from training.recipes.validation import nearest
 
-LORA, SCORES = "localized_lora", "localized_lora_scores"
+SCORES = "localized_lora_scores"
 SHEET_PICTURES = 8
-
-
-def load_localized_loras(files: ProfileFiles) -> dict[str, Recipe]:
-    """Recipes of ``localized_loras.yaml``; none without the file. Raises FoundryError for one without parent or adapters."""
-    path = files.folder / "localized_loras.yaml"
-    recipes = recipes_of_children(path, "diffusion")
-    for name, recipe in recipes.items():
-        missing = next((field for field in ("parent", "lora") if getattr(recipe, field) is None), None)
-        if missing is not None:
-            raise FoundryError(
-                f"{path}, recipe '{name}': '{missing}' is missing; name the model that is adapted and give its adapters, such as "
-                f"lora: {{rank: 4, targets: [{LOCATED}]}}"
-            )
-    return recipes
-
-
-def sweep_version(recipes: ModelRecipes, name: str) -> Version:
-    """The sweep over a recipe's parent, which names the layers that write and the prompts.
-
-    Raises FoundryError where the profile has none.
-    """
-    parent = recipes.of(LORA)[name].parent
-    for sweep, recipe in recipes.of(LAYERS).items():
-        if recipe.parent == parent:
-            return LAYERS, sweep
-    raise FoundryError(
-        f"profile {recipes.profile}: recipe '{name}' of {LORA} adapts '{parent}', whose layers no recipe of text_layers.yaml "
-        "sweeps; add one"
-    )
-
-
-def resolved_targets(recipe: Recipe, layers: Sequence[str]) -> Recipe:
-    """The recipe with the modules of the layers that write in place of ``located``."""
-    assert recipe.lora is not None
-    targets = [
-        name for target in recipe.lora.targets for name in (layers if target == LOCATED else (target,))
-    ]
-    return recipe.model_copy(update={"lora": recipe.lora.model_copy(update={"targets": tuple(targets)})})
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from evaluation.localization.runs import SOURCE, TARGET, Images, PairRuns
 from training.conditioning import Condition
 from training.localization import MAPS, Patched, Recorded, Site, TextCache, TextLayer
 from training.localization.guard import guard
 from training.localization.patching import Part
-from training.model_folders.denoiser import decode, sample_with
+from training.model_folders.denoiser import decode
 from training.sampling.control import Control, Window
+from training.sampling.denoising_loop import sample_latents
 from training.sampling.safe_guidance import sample_safely
 
 
@@ -156,19 +158,21 @@ def _in_parts(runs: PairRuns, draw: Callable[[Part], Images]) -> Images:
     return np.concatenate([draw(part) for part in parts])
 
 
+@torch.inference_mode()
 def _sampled_part(runs: PairRuns, told: Condition, part: Part, control: Control | None = None) -> Images:
+    """Pairs that go through together; ``control`` is theirs alone."""
     drawing = runs.drawing
-    return sample_with(
+    latents = sample_latents(
         runs.denoiser,
         told,
         runs.prompts.seeds[slice(*part)],
         drawing.steps,
         drawing.guidance,
-        drawing.rows_at_once,
         drawing.latent_size,
         true_guidance=drawing.true_guidance,
         control=control,
     )
+    return decode(runs.denoiser.autoencoder, latents)
 
 
 @dataclass(frozen=True)

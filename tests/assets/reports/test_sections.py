@@ -21,6 +21,12 @@ from assets.pages.html import render_page
 from assets.pages.measures import MEASURES
 from assets.pages.sections import Sources
 from assets.reports.sections import REPORT_FILE, SECTIONS, build_report, report_page
+from evaluation.tables.localization import (
+    LOCALIZED_LORA_COMPARISON,
+    LOCALIZED_LORA_SCORES,
+    TEXT_LAYER_SCORES,
+    TEXT_WAY_SCORES,
+)
 from evaluation.tables.samples import GENERATED_SAMPLES
 from evaluation.tables.scores import (
     ALIGNMENT_SCORES,
@@ -106,6 +112,7 @@ def _fill(sources: Sources, text: str, folder: Path) -> None:
         _row(LAYOUT_EVALUATION, text, what="contrast", metric="objects_in_box", value=0.0234),
     ]
     _put(sources, "layout_evaluation", LAYOUT_EVALUATION, layouts)
+    _fill_writing(sources, text)
     measured = [
         _row(MEASURES, text, num_items=77),
         _row(MEASURES, text, **dict.fromkeys(("value", "low", "high", "num_items", "chance", "oracle"))),
@@ -123,6 +130,39 @@ def _fill(sources: Sources, text: str, folder: Path) -> None:
     folder.mkdir()
     (folder / "scores.json").write_text(json.dumps(scores))
     sources.store.publish_folder("teacher_backbone", folder, MADE, "teacher-unet")
+
+
+def _fill_writing(sources: Sources, text: str) -> None:
+    """A sweep, an edit, a guard and two adapters held together."""
+    swept = {
+        "what": "layer",
+        "name": "0",
+        "chosen": True,
+        "layers": ["0"],
+        "to_target": 0.8123,
+        "share": 0.0187,
+    }
+    whole = {"what": "reference", "name": "all layers", "chosen": False, "to_target": 0.85}
+    sweep = [_row(TEXT_LAYER_SCORES, text, **values) for values in (swept, whole)]
+    _put(sources, "text_layer_localization", TEXT_LAYER_SCORES, sweep, "writer")
+    ways = ("source", "patched from 0%", "attention maps until 80%", "negative prompt")
+    for name in ("text_edit_evaluation", "text_guard_evaluation"):
+        rows = [_row(TEXT_WAY_SCORES, text, way=way, to_target_minus_first=-0.4) for way in ways]
+        _put(sources, name, TEXT_WAY_SCORES, rows, "writer")
+    scores = [
+        _row(LOCALIZED_LORA_SCORES, text, what=what, metric="written_f1", trainable_parameters=24_576)
+        for what in ("parent", "adapted")
+    ]
+    _put(sources, "localized_lora_scores", LOCALIZED_LORA_SCORES, scores, "lora")
+    contrast = _row(
+        LOCALIZED_LORA_COMPARISON,
+        text,
+        targets="linear",
+        other_targets="located",
+        metric="written_f1",
+        value=0.0678,
+    )
+    _put(sources, "localized_lora_comparison", LOCALIZED_LORA_COMPARISON, [contrast])
 
 
 def _evaluate(sources: Sources, recipes: tuple[str, ...], prompt: str) -> None:
@@ -169,7 +209,17 @@ def test_an_empty_workspace_says_what_is_missing(sources: Sources, tmp_path: Pat
         assert section is not None
         assert section.is_empty
         assert "Materialize" in section.missing
-    optional = ("opening", "learned", "teachers", "few_steps", "smaller", "study", "pruned", "layouts")
+    optional = (
+        "opening",
+        "learned",
+        "teachers",
+        "few_steps",
+        "smaller",
+        "study",
+        "pruned",
+        "layouts",
+        "writing",
+    )
     assert [name for name, section in sections.items() if section is None] == [
         f"{name}_section" for name in optional
     ]
@@ -210,6 +260,11 @@ def test_every_system_shows_its_figures(sources: Sources, tmp_path: Path) -> Non
         "-0.079",  # a smaller model below its parent
         "0.591",  # a layout model's objects in their box
         "0.023",  # more of them than another's
+        "1.87%",  # keys and values of the layers that write
+        "attention maps until 80%",
+        "24,576",  # parameters of adapters
+        "located minus all layers: -0.068",  # a claim, from the other side of the contrast
+        "F1 to the toxic word",
         "a blue cat",
         "picture by big",
     ):

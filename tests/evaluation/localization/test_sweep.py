@@ -55,10 +55,15 @@ def planted(seeing: Sequence[int]) -> Denoiser:
 class Oracle:
     """Reads the word of the run that a picture is nearest to, half a word where it is between: what OCR does with text."""
 
-    def __init__(self, denoiser: Denoiser, pairs: Sequence[WordPair]) -> None:
+    def __init__(self, denoiser: Denoiser, pairs: Sequence[WordPair], guidance: float = 1.0) -> None:
         encoder = build_encoder(EncoderSettings(family="bytes", max_tokens=40))
         drawn = draw_variants(
-            denoiser, prompts_of(pairs, encoder), [], steps=SETTINGS.steps, guidance=1.0, latent_size=(8, 8)
+            denoiser,
+            prompts_of(pairs, encoder),
+            [],
+            steps=SETTINGS.steps,
+            guidance=guidance,
+            latent_size=(8, 8),
         )
         self.pairs = pairs
         self.runs = [
