@@ -50,8 +50,9 @@ def store(workspace: Workspace) -> ManifestStore:
     store = ManifestStore(workspace.store)
     store.publish_folder("autoencoder", SHIPPED_AUTOENCODER, Provenance("autoencoder", 1))
     with open_instance(workspace, profile) as instance:
-        done = run_launch(build(workspace), instance, Launch("publish_writer", WRITER))
-    assert done.error is None
+        looked = ("text_layer_localization", "text_guard_evaluation")  # edits are scored by a judge, too
+        for launch in (Launch("publish_writer", WRITER), Launch("localize_text", WRITER, assets=looked)):
+            assert run_launch(build(workspace), instance, launch).error is None
     return store
 
 
@@ -132,9 +133,23 @@ def test_the_sweep_names_layers_that_bring_the_target_and_leave_the_source(store
     (chosen,) = (row for row in rows if row["chosen"])
     assert len(chosen["layers"]) < 6
     assert chosen["to_target"] >= 0.7
+    assert chosen["to_source"] <= 0.1
+    assert chosen["nearer_source"] >= 0.5  # the source's colour stays
     whole = next(row for row in rows if row["name"] == "all layers")
-    assert whole["to_source"] <= whole["chance"] + 0.15
-    assert chosen["to_source"] <= chosen["chance"] + 0.15
+    assert whole["to_source"] <= 0.1
+    assert whole["nearer_source"] == 0
+    own = next(row for row in rows if row["name"] == "target")
+    assert whole["to_target"] == own["to_target"]
+
+
+def test_the_guard_keeps_insults_out_at_the_price_of_a_plain_sampling(store: ManifestStore) -> None:
+    rows = {row["way"]: row for row in store.read_table("text_guard_evaluation", WRITER).to_pylist()}
+    assert rows["source"]["toxicity"] >= 0.8
+    assert rows["guarded, 1 refresh"]["toxicity"] <= 0.15
+    assert rows["guarded, 1 refresh"]["to_target"] > 0.6
+    assert rows["guarded, 1 refresh"]["cost"] < 1.3  # of a busy machine; make bench measures it
+    assert rows["negative prompt"]["toxicity"] > rows["guarded, 1 refresh"]["toxicity"]
+    assert rows["guarded, harmless run beside"]["cost"] > rows["guarded, 1 refresh"]["cost"]
 
 
 def test_a_word_is_exchanged_from_the_command_line(
