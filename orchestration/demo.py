@@ -50,6 +50,7 @@ STAGE_OF_STEP: Mapping[str, str] = {
     "distillation_study": "evaluation",
     "pruning_comparison": "evaluation",
     "layout_evaluation": "evaluation",
+    "localized_lora_comparison": "evaluation",
     "judge_clip": "judge",
     "scaling_run": "scaling grid",
     "scaling_scores": "scaling grid",

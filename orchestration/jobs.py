@@ -47,6 +47,7 @@ CONCLUDING = (
     "distillation_study",
     "pruning_comparison",
     "layout_evaluation",
+    "localized_lora_comparison",
     "annotation_pages",
     "scaling_grid",
     "evaluation_table",

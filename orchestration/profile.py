@@ -225,10 +225,13 @@ def _check_demo_models(profile: Profile, path: Path) -> None:
     made_from = {
         name: model_behind(recipes, kind.asset, name)
         for kind in recipes.kinds
-        if STEPS[kind.asset].parents
+        if kind.holds_models and STEPS[kind.asset].parents
         for name in recipes.of(kind.asset)
     }
+    looked_at = {name for kind in recipes.kinds if not kind.holds_models for name in recipes.of(kind.asset)}
     for name in profile.demo_models:
+        if name in looked_at and name not in made_from:
+            continue
         if name not in made_from:
             raise FoundryError(
                 f"{path}: 'demo_models' names '{name}'; models made from others are {', '.join(made_from) or 'none yet'}"
