@@ -21,26 +21,26 @@ class Stage:
 
 
 DEMO_LEDGER: tuple[Stage, ...] = (
-    Stage("start-up", "start-up of the orchestrator and its overhead", 18.0),
+    Stage("start-up", "start-up of the orchestrator and its overhead", 17.0),
     Stage("scenes", "build, land and curate scenes", 8.0),
-    Stage("embeddings", "autoencoder, text embeddings and latents", 38.0),
+    Stage("embeddings", "autoencoder, text embeddings and latents", 35.0),
     Stage(
         "perception",
         "about 1,500 scenes, at most 4 crops at 128 px each, OCR on candidates at side 256",
-        70.0,
+        67.0,
     ),
-    Stage("judge", "the judge that scores alignment", 34.0),
-    Stage("backbones", "five transformers, three UNets, two more seeds", 78.0),
+    Stage("judge", "the judge that scores alignment", 32.0),
+    Stage("backbones", "five transformers, three UNets, two more seeds", 72.0),
     Stage(
         "students",
         "shipped teachers, a few-step and a smaller student of them, a pruned model; beside the scaling grid",
-        90.0,
+        84.0,
     ),
-    Stage("layout", "the shipped layout model: 24 held-out layouts drawn three ways, and looked at", 25.0),
-    Stage("writing", "the shipped writer, and the sweep over its layers; none ships yet", 0.0),
-    Stage("scaling grid", "runs of the scaling grid and their scores", 44.0),
-    Stage("evaluation", "generated samples, denoising errors, alignment, KID, layouts", 60.0),
-    Stage("report", "tables, plots and this report", 10.0),
+    Stage("layout", "the shipped layout model: 24 held-out layouts drawn three ways, and looked at", 16.0),
+    Stage("writing", "the shipped writer: its layers swept, 8 words edited and 8 kept out in every way", 24.0),
+    Stage("scaling grid", "runs of the scaling grid and their scores", 46.0),
+    Stage("evaluation", "generated samples, denoising errors, alignment, KID, layouts", 62.0),
+    Stage("report", "tables, plots and this report", 12.0),
 )
 LEDGER_PROFILE = "demo"
 LEDGER_FILE = "ledger.json"
