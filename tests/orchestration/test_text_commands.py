@@ -141,7 +141,13 @@ def test_a_word_is_exchanged_by_named_layers(folder: Path, tmp_path: Path) -> No
         (("localize", "nowhere"), "'nowhere' is no folder of a pipeline and no model of this workspace"),
         (("localize", "{folder}", "--ocr", "rapid"), "--ocr is 'rapid'.*rapidocr"),
         (("localize", "{folder}", "--ocr", "easyocr"), "easyocr.*(not installed|no weights)"),
-        (("localize", "{folder}", "--template", "a sign"), "has no place for the word"),
+        (("localize", "{folder}", "--template", "a sign"), "--template is 'a sign'; write {word}"),
+        (("localize", "{folder}", "--prompts", "sings"), "--prompts is 'sings'; did you mean 'signs'"),
+        (
+            ("localize", "{folder}", "--prompts", "simple", "--template", '"{word}"'),
+            "each say what is asked; give one of them",
+        ),
+        (("studio", "--text-model", "nowhere"), "'nowhere' is no folder of a pipeline"),
         (("localize", "{folder}", "--pairs", "{folder}/none.json"), "none.json: cannot be read as JSON"),
         (
             ("localize", "{folder}", "--template", 'a very long sign that says "{word}"'),
