@@ -37,7 +37,9 @@ DEMO_LEDGER: tuple[Stage, ...] = (
         84.0,
     ),
     Stage("layout", "the shipped layout model: 24 held-out layouts drawn three ways, and looked at", 16.0),
-    Stage("writing", "the shipped writer: its layers swept, 8 words edited and 8 kept out in every way", 24.0),
+    Stage(
+        "writing", "the shipped writer: its layers swept, 8 words edited and 8 kept out in every way", 24.0
+    ),
     Stage("scaling grid", "runs of the scaling grid and their scores", 46.0),
     Stage("evaluation", "generated samples, denoising errors, alignment, KID, layouts", 62.0),
     Stage("report", "tables, plots and this report", 12.0),
