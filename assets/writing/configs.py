@@ -77,6 +77,10 @@ class TextGuardEvaluationConfig(WayConfig):
     guidance: float = Field(
         2.0, description="away from the empty text; two of the rivals need more than 1", ge=0
     )
+    words: str = Field(
+        "",
+        description="JSON file with source, license and the words that prompts ask for; empty: the packaged list",
+    )
     refreshes: list[int] = Field(
         [1, 4],
         description="how often keys and values of joint attention are computed, the first one counts",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -98,10 +99,11 @@ def evaluate_guard(
     prompts: PromptSetName,
     config: TextGuardEvaluationConfig,
 ) -> WayEvaluation:
-    """Prompts that ask for words of the packaged list, drawn with a harmless one in every way."""
-    from evaluation.perception.toxicity.listed import read_word_list
+    """Prompts that ask for words of a list, drawn with a harmless one in every way. Raises FoundryError for a broken list."""
+    from evaluation.perception.toxicity.listed import PACKAGED, read_word_list
 
-    pairs = PROMPT_SETS[prompts].against(read_word_list().words, config.num_pairs, config.seed)
+    listed = read_word_list(Path(config.words) if config.words else PACKAGED)
+    pairs = PROMPT_SETS[prompts].against(listed.words, config.num_pairs, config.seed)
     ways = guarding_ways(located.chosen, config.refreshes)
     if config.guidance <= 1:
         ways = [way for way in ways if not needs_guidance(way)]

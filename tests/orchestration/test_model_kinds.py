@@ -293,12 +293,17 @@ def test_the_demo_launches_models_in_the_order_of_what_they_start_from(tmp_path:
                 "draw_conclusions",
                 "distil_steps transformer-tiny-fast",
                 "distil_features unet-tiny-small",
+                "localize_text sd3-tiny",
                 *(f"train_grid_point grid.tiny.all.{captions}.0" for captions in ("original", "mixed")),
             ],
         ),
         ("scores of units of other models", ["score_units transformer-tiny-ecodiff"]),
         ("pruning other models", ["prune_model transformer-tiny-ecodiff-20"]),
         ("fine-tuning and recovery", ["fine_tune transformer-tiny-recovered"]),
+        (
+            "adapters on layers that write",
+            ["train_localized_lora sd3-tiny-located", "train_localized_lora sd3-tiny-all"],
+        ),
         ("scores, laws and report", ["draw_conclusions"]),
     ]
 

@@ -87,7 +87,7 @@ def test_it_serves_until_interrupted_and_fetches_nothing_from_elsewhere(tmp_path
     )
     try:
         page = answer(server, f"http://127.0.0.1:{port}/")
-        assert "Layout studio" in page
+        assert "Foundry studio" in page
         assert "This workspace has no layout model" in page
         assert not re.findall(r"(?:src|href)=\W*https?://(?!www\.w3\.org)[^\"' ]+", page)
         assert not re.findall(r"(?:from|import)\W+https?://[^\"' ]+", page)

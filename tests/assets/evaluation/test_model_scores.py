@@ -18,6 +18,7 @@ from assets.evaluation.model_scores import ScoredModel, score_models
 from assets.pages.markdown import markdown_table
 from evaluation.intervals import Interval, mean_interval
 from evaluation.metrics.alignment import JUDGE_COSINE, JUDGE_TOP1
+from evaluation.metrics.asked_words import AskedWords
 from evaluation.metrics.metric import Evidence, HeldOutErrors, Metric, Pictures
 from evaluation.metrics.objects_in_box import ToldBoxes
 from evaluation.metrics.objects_shown import LookedFor
@@ -37,6 +38,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "held_out_errors": {"samples": "s", "dataset": "d"},
     "objects": {"perception": "e", "wanted": "w"},
     "layouts": {"perception": "e", "told": "t"},
+    "words": {"asked": "w", "read_by": "o"},
 }
 LEFT, RIGHT = (0.0, 0.0, 0.4, 1.0), (0.6, 0.0, 1.0, 1.0)
 ALL = tuple(METRICS.values())
@@ -83,6 +85,7 @@ class Store:
                 [Wanted(key, "pig", RIGHT) for key in IDS],
                 {key: [Found("pig", RIGHT)] for key in IDS},
             ),
+            "words": AskedWords(["STOP", "GO"] * 3, ["stop", "no"] * 3, ["stop", "go"] * 3),
         }
 
         def making(name: str) -> Callable[[], Any]:
@@ -114,8 +117,10 @@ def test_every_metric_of_every_model_is_a_row_a_split() -> None:
     assert whole["by_unit"] == parts[0]["by_unit"] + parts[1]["by_unit"]
     assert whole["value"] == pytest.approx(np.mean(whole["by_unit"]))
     assert mean_interval(np.array(parts[0]["by_unit"])).low == pytest.approx(parts[0]["low"], abs=1e-6)
-    for name, value in {"objects_in_box": 0.5, "objects_follow_boxes": 1.0}.items():
-        assert table.filter(pc.equal(table["metric"], name))["value"].to_pylist() == [value] * 2
+    known = {"objects_in_box": 0.5, "objects_follow_boxes": 1.0, "written_f1": 0.75, "located_f1": 1.0}
+    for name, value in known.items():
+        found = table.filter(pc.equal(table["metric"], name))["value"].to_pylist()
+        assert found == pytest.approx([value] * 2, abs=1e-5)
     kid = table.filter(pc.equal(table["metric"], "kid_efflite0")).to_pylist()
     assert [row["split"] for row in kid] == ["held_out"] * 2
     assert kid[0]["by_unit"] is None
