@@ -107,7 +107,9 @@ TEXT_WAY_SCORES = pa.schema(
         *_measured("to_target_minus_first", "to_target minus that of the first way, paired"),
         *_measured("ssim_minus_first", "ssim minus that of the first way, paired"),
         described(
-            "seconds", pa.float64(), "seconds a picture beside the source's own, the fastest of the rounds"
+            "seconds",
+            pa.float64(),
+            "seconds a picture beside the source's own, of this process on CPUs, the fastest of the rounds",
         ),
         described("cost", pa.float64(), "the same over the source's own sampling"),
         described("num_pairs", pa.int32(), "pairs of prompts, each from one noise"),

@@ -38,7 +38,9 @@ from training.run_folder import RunFolder
 FROZEN = workspace.read_facts()
 ASSETS: Mapping[str, list[str | None]] = FROZEN["assets"]
 """The assets of the graph when the workspace was frozen, and the partitions that it holds of them."""
-MEANT_TO_CHANGE: Mapping[str, str] = {"model_scores": "two more metrics: words as asked, words by located layers"}
+MEANT_TO_CHANGE: Mapping[str, str] = {
+    "model_scores": "two more metrics: words as asked, words by located layers"
+}
 """Assets whose results a change was meant to change since then, and what changed in a few words."""
 
 
