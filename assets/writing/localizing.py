@@ -10,6 +10,7 @@ from assets.graph.interfaces import Models, Perception, Store
 from assets.writing.configs import TextLayerLocalizationConfig
 from assets.writing.prompt_sets import PROMPT_SETS
 from assets.writing.text_model import OcrEngine, TextModel, ocr_of
+from assets.writing.written import stored_text_model
 from evaluation.localization.prompts import WordPair
 from evaluation.localization.sweep import Localization, SweepSettings, localize
 from training.errors import FoundryError
@@ -57,7 +58,7 @@ def sweep_of_version(
 ) -> Sweep:
     """The sweep that a recipe and a run config ask for."""
     engine = ocr_of(perception)
-    model = TextModel.load(store.local_folder(*version, require_gate=True), models.text_encoder)
+    model = stored_text_model(store, models, version)
     settings = SweepSettings(
         steps=config.num_steps,
         guidance=config.guidance,
