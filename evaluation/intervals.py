@@ -36,6 +36,11 @@ class Interval:
         return self.low > 0 or self.high < 0
 
 
+def bounded(name: str, found: Interval) -> dict[str, float]:
+    """An interval as columns of a table: ``name``, ``name_low`` and ``name_high``."""
+    return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+
+
 def mean_interval(
     values: Float[ndarray, " n"], *, level: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> Interval:

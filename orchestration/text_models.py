@@ -14,8 +14,6 @@ from training.recipes.text_encoder import EncoderSettings
 if TYPE_CHECKING:
     from assets.writing.text_model import TextModel
 
-LAYERS = "text_layer_localization"
-
 
 def text_model_folder(store: ManifestStore, name: str) -> Path:
     """The pipeline folder of that path, or of a partition of any kind of model that draws by prompts alone.
@@ -48,6 +46,7 @@ def load_text_model(store: ManifestStore, name: str, otherwise: EncoderSettings)
 def located_by_model(store: ManifestStore) -> Mapping[str, str]:
     """Models of the workspace that passed their gate, those that were swept first, each with the layers that write."""
     from assets.writing.localizing import located_layers
+    from assets.writing.lora_recipes import LAYERS
 
     layers: dict[str, str] = {}
     for key in store.partitions(LAYERS):

@@ -17,8 +17,8 @@ from assets.pages.markdown import markdown_table
 from assets.pages.measures import interval_of
 from assets.pages.tables import Column, Table
 from assets.writing.configs import LocalizedLoraConfig
-from assets.writing.localizing import LAYERS, located_layers
-from assets.writing.lora_recipes import resolved_targets, sweep_version
+from assets.writing.localizing import located_layers
+from assets.writing.lora_recipes import LAYERS, resolved_targets, sweep_version
 from assets.writing.prompt_sets import PROMPT_SETS
 from assets.writing.text_model import TextModel, ocr_of
 from assets.writing.written import (
@@ -32,7 +32,7 @@ from assets.writing.written import (
     with_size_of_data,
     write,
 )
-from evaluation.intervals import Interval, status_of
+from evaluation.intervals import bounded, status_of
 from evaluation.localization.prompts import WordPair
 from evaluation.tables.localization import LOCALIZED_LORA_COMPARISON, LOCALIZED_LORA_SCORES
 from training.errors import FoundryError
@@ -124,11 +124,7 @@ def _rows(metric: str, parent: Written, child: Written) -> Iterator[dict[str, An
         ("difference", difference_of(metric, mine, other), None),
     ):
         by_unit = None if units is None else units.tolist()
-        yield {"metric": metric, "what": what, **_bounds(found), "by_unit": by_unit}
-
-
-def _bounds(found: Interval) -> dict[str, float]:
-    return {"value": found.value, "value_low": found.low, "value_high": found.high}
+        yield {"metric": metric, "what": what, **bounded("value", found), "by_unit": by_unit}
 
 
 def compare_loras(store: Store, metrics: Sequence[str] = tuple(METRICS)) -> tuple[pa.Table, pa.Table]:
@@ -160,7 +156,7 @@ def _contrast(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, 
         "targets": first["targets"],
         "other_targets": second["targets"],
         "metric": first["metric"],
-        **_bounds(found),
+        **bounded("value", found),
         "status": status_of(found),
         "num_units": len(units[0]),
     }

@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
     from training.recipes.text_layers import LocalizationRecipe, PromptSetName
 
-LAYERS = "text_layer_localization"
-"""Asset and table of sweeps."""
-
 
 def prompts_for(model: TextModel) -> PromptSetName:
     """The set of prompts that a model is asked unless somebody names one: what it was trained on, or plain sentences."""

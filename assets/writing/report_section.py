@@ -11,7 +11,7 @@ from assets.pages.measures import interval_of
 from assets.pages.sections import Section, Sources
 from assets.pages.tables import Column, Table
 from assets.writing.localized import SCORES, lora_tables
-from assets.writing.localizing import LAYERS
+from assets.writing.lora_recipes import LAYERS
 from evaluation.claims.registry import Measurement
 from evaluation.intervals import Interval, status_of
 from evaluation.localization.runs import SOURCE

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from assets.evaluation.model_scores import ScoredModel
 from assets.graph.interfaces import Store
-from assets.writing.localizing import LAYERS
+from assets.writing.lora_recipes import LAYERS
 from evaluation.localization.rows import CHOSEN
 from evaluation.localization.runs import TARGET
 from evaluation.metrics.asked_words import AskedWords

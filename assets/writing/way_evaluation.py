@@ -14,7 +14,8 @@ from jaxtyping import Float
 from assets.graph.interfaces import Models, Perception, Store
 from assets.graph.model_kinds import Version
 from assets.writing.configs import TextEditEvaluationConfig, TextGuardEvaluationConfig, WayConfig
-from assets.writing.localizing import LAYERS, located_layers
+from assets.writing.localizing import located_layers
+from assets.writing.lora_recipes import LAYERS
 from assets.writing.prompt_sets import PROMPT_SETS
 from assets.writing.text_model import TextModel, ocr_of
 from assets.writing.written import judge_squares, stored_text_model

@@ -136,19 +136,14 @@ def judge_squares(images: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "n 
 
 def mean_of(metric: str, units: Units) -> Interval:
     """A metric's value with its interval over units."""
-    return _words(units).f1() if metric == WRITTEN else mean_interval(units[:, 0])
+    return WordScores.of_shares(units).f1() if metric == WRITTEN else mean_interval(units[:, 0])
 
 
 def difference_of(metric: str, first: Units, second: Units) -> Interval:
     """First minus second, of the same units."""
     if metric == WRITTEN:
-        return _words(first).f1_minus(_words(second))
+        return WordScores.of_shares(first).f1_minus(WordScores.of_shares(second))
     return paired_difference(first[:, 0], second[:, 0])
-
-
-def _words(units: Units) -> WordScores:
-    nothing = np.zeros(len(units))
-    return WordScores(units[:, 0], units[:, 1], nothing, nothing, nothing)
 
 
 def prompts_digest(pairs: Sequence[WordPair], steps: int, guidance: float) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from evaluation.intervals import Interval
+from evaluation.intervals import bounded
 from evaluation.localization.prompts import WordPair
 from evaluation.localization.runs import SOURCE, TARGET
 from evaluation.localization.sweep import ALL, Localization, Row, SweepSettings
@@ -80,16 +80,12 @@ def _told(row: Row, what: str, index: int | None, found: Localization) -> dict[s
         "chosen": what in ("layer", "group") and row.layers == found.chosen.layers,
         "key_value_parameters": row.parameters,
         "share": row.parameters / found.num_parameters,
-        **_bounds("to_target", row.to_target),
-        **_bounds("to_source", row.to_source),
-        **_bounds("ssim", row.ssim),
-        **_bounds("psnr_db", row.psnr_db),
-        **_bounds("nearer_source", row.nearer_source),
+        **bounded("to_target", row.to_target),
+        **bounded("to_source", row.to_source),
+        **bounded("ssim", row.ssim),
+        **bounded("psnr_db", row.psnr_db),
+        **bounded("nearer_source", row.nearer_source),
     }
-
-
-def _bounds(name: str, found: Interval) -> dict[str, float]:
-    return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
 
 
 COLUMNS = (

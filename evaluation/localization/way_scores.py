@@ -11,7 +11,7 @@ import pyarrow as pa
 from jaxtyping import Float
 from numpy import ndarray
 
-from evaluation.intervals import Interval, paired_difference
+from evaluation.intervals import bounded, paired_difference
 from evaluation.localization.runs import SOURCE, PairRuns, mean_of_finite
 from evaluation.localization.ways import Taken, Way
 from evaluation.tables.localization import TEXT_WAY_SCORES
@@ -83,12 +83,8 @@ def _row(runs: PairRuns, way: Way, first: Way) -> dict[str, Any]:
     }
     told = {"way": way.name, "about": way.about}
     return told | {
-        key: value for name, found in measured.items() for key, value in _bounds(name, found).items()
+        key: value for name, found in measured.items() for key, value in bounded(name, found).items()
     }
-
-
-def _bounds(name: str, found: Interval) -> dict[str, float]:
-    return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
 
 
 def _opinions(opinions: Opinions, name: str) -> dict[str, float | None]:
@@ -139,7 +135,7 @@ def way_markdown(table: pa.Table) -> str:
 def _cells(row: Mapping[str, Any], extra: Sequence[str]) -> list[str]:
     cells = [
         row["way"],
-        *(_with_bounds(row, name) for name in ("to_target", "to_source", "ssim")),
+        *(_withbounded(row, name) for name in ("to_target", "to_source", "ssim")),
         f"{row['psnr_db']:.1f}",
         f"{row['ssim_outside']:.3f}",
         f"{row['nearer_source']:.2f}",
@@ -156,8 +152,8 @@ def _cells(row: Mapping[str, Any], extra: Sequence[str]) -> list[str]:
 def _contrasts(row: Mapping[str, Any], first: str) -> list[str]:
     if row["way"] in (SOURCE, first):
         return ["", ""]
-    return [_with_bounds(row, name, "+") for name in ("to_target_minus_first", "ssim_minus_first")]
+    return [_withbounded(row, name, "+") for name in ("to_target_minus_first", "ssim_minus_first")]
 
 
-def _with_bounds(row: Mapping[str, Any], name: str, sign: str = "") -> str:
+def _withbounded(row: Mapping[str, Any], name: str, sign: str = "") -> str:
     return f"{row[name]:{sign}.3f} ({row[f'{name}_low']:{sign}.3f} to {row[f'{name}_high']:{sign}.3f})"

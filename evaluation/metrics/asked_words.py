@@ -35,8 +35,7 @@ def shares(read: Sequence[str], words: Sequence[str]) -> Float[ndarray, "n 2"]:
 
 def f1_of_shares(values: Float[ndarray, "n 2"], evidence: Any = None) -> Interval:
     """F1 of mean precision and mean recall, as published, with its interval over pictures."""
-    nothing = np.zeros(len(values))
-    return WordScores(values[:, 0], values[:, 1], nothing, nothing, nothing).f1()
+    return WordScores.of_shares(values).f1()
 
 
 def _own(evidence: Evidence) -> Float[ndarray, "n 2"]:

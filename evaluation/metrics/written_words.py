@@ -58,6 +58,12 @@ class WordScores:
     exact: Float[ndarray, " n"]
     distance: Float[ndarray, " n"]
 
+    @classmethod
+    def of_shares(cls, shares: Float[ndarray, "n 2"]) -> WordScores:
+        """Precision and recall a row a picture, as stored: enough for F1, nothing is known of the rest."""
+        unknown = np.full(len(shares), np.nan)
+        return cls(shares[:, 0], shares[:, 1], unknown, unknown, unknown)
+
     def f1(self, seed: int = 0) -> Interval:
         """F1 of the mean precision and the mean recall, as published (not a mean of F1s); pictures are resampled."""
         return self._interval(self._resampled_f1(seed), self._f1())

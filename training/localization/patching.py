@@ -2,7 +2,7 @@
 
 A sampling of the target prompt is :class:`Recorded`; one of the source prompt from the same noise is :class:`Patched` with what
 was recorded, at chosen layers and steps. Both are controls of the sampler. Queries, pooled text and conditions of time stay the
-source's. To patch many layers at once, see :mod:`training.localization.sweep`.
+source's. To patch many layers at once, see :mod:`training.localization.lockstep`.
 """
 
 from __future__ import annotations
