@@ -13,11 +13,11 @@ from assets.derivation.inputs import (
     landed_of,
     model_inputs,
     read_digests,
-    required,
     samples_of,
 )
 from assets.derivation.units import Derivation, Units
 from assets.derivation.work_items import sample_work, text_units
+from assets.graph.asking import required
 from assets.graph.definitions import (
     DerivedConfig,
     build_asset,

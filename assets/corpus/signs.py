@@ -1,7 +1,7 @@
 """Signs: one word on a coloured sign, with an alt-text that says both. What a model needs to learn to write, and no more.
 
-Words are random strings of capitals, so that letters have to be drawn and no word can be known by heart. A tenth of all strings,
-told by their hash, are in no training picture: the split ``held_out_concepts`` shows them.
+Words are random strings of capitals, or of what else an alphabet names, so that letters have to be drawn and no word can be known
+by heart. A tenth of all strings, told by their hash, are in no training picture: the split ``held_out_concepts`` shows them.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from functools import cache
+from itertools import product
 from string import ascii_uppercase
 from typing import Annotated, Literal
 
@@ -36,6 +37,11 @@ class SignWorld(BaseModel):
     kind: Literal["signs"]
     size_px: tuple[int, int] = Field((64, 32), description="width and height of a picture, multiples of 8")
     sign_height_px: int = Field(24, ge=CAP_HEIGHT_PX + 3, description="height of the sign in it")
+    alphabet: str = Field(
+        ascii_uppercase,
+        pattern="^[A-Z0-9]{2,}$",
+        description="capitals and digits of which words are made, each as frequent as the next",
+    )
     letters: tuple[int, int] = Field((3, 5), description="fewest and most letters of a word")
     vertical_jitter_px: int = Field(3, ge=0, description="how far the sign lies above or below the middle")
     colors: dict[ColorWord, Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")]] = Field(
@@ -70,6 +76,13 @@ class SignWorld(BaseModel):
             raise ValueError(
                 f"letters are {fewest} to {most}; a sign {width} px wide has room for 1 to {(width - 2) // ADVANCE_PX}"
             )
+        twice = next((letter for letter in self.alphabet if self.alphabet.count(letter) > 1), None)
+        if twice is not None:
+            raise ValueError(f"alphabet has '{twice}' more than once; name each letter once")
+        if not all(_has_both_sides(self.alphabet, length) for length in range(fewest, most + 1)):
+            raise ValueError(
+                f"alphabet '{self.alphabet}' makes too few strings of {fewest} letters to hold any out; give it more"
+            )
         if len(set(self.colors.values())) < len(self.colors):
             raise ValueError("colors: two words have the same colour; give each its own")
         if self.sign_height_px + 2 * self.vertical_jitter_px > height:
@@ -85,16 +98,32 @@ def is_held_out(word: str) -> bool:
     return int(sha256_bytes(word.encode())[:8], 16) % _HELD_OUT_ONE_IN == 0
 
 
+def _has_both_sides(alphabet: str, length: int) -> bool:
+    """Whether strings of so many letters are in training and held out; looks at few, for a tenth is held out."""
+    found = set()
+    for letters in product(alphabet, repeat=length):
+        found.add(is_held_out("".join(letters)))
+        if len(found) == 2:
+            return True
+    return False
+
+
 def sign_text(color: str, word: str) -> str:
     """The alt-text of a sign, which is also its prompt."""
     return f'{"an" if color[0] in "aeiou" else "a"} {color} sign that says "{word}"'
 
 
-def random_word(letters: tuple[int, int], random: np.random.Generator, *, held_out: bool) -> str:
-    """A string of capitals on the asked side of the split; lengths are equally frequent."""
+def random_word(
+    letters: tuple[int, int],
+    random: np.random.Generator,
+    *,
+    held_out: bool,
+    alphabet: str = ascii_uppercase,
+) -> str:
+    """A string of the alphabet's letters on the asked side of the split; lengths are equally frequent."""
     length = int(random.integers(letters[0], letters[1] + 1))
     while True:
-        word = "".join(ascii_uppercase[number] for number in random.integers(0, 26, length))
+        word = "".join(alphabet[number] for number in random.integers(0, len(alphabet), length))
         if is_held_out(word) == held_out:
             return word
 
@@ -102,7 +131,7 @@ def random_word(letters: tuple[int, int], random: np.random.Generator, *, held_o
 def build_sign(world: SignWorld, split: str, index: int, seed: int) -> Scene:
     """Sign ``index`` of a split: draws of its own, whatever was built before."""
     random = np.random.default_rng([seed, zlib.crc32(split.encode()), index])
-    word = random_word(world.letters, random, held_out=split == "held_out_concepts")
+    word = random_word(world.letters, random, held_out=split == "held_out_concepts", alphabet=world.alphabet)
     color = str(random.choice(sorted(world.colors)))
     canvas, (left, top, right, bottom) = _draw(world, word, color, random)
     width, height = world.size_px
@@ -151,7 +180,7 @@ def _draw(
 
 @cache
 def _letter(letter: str) -> UInt8[np.ndarray, "cap advance"]:
-    """A capital's ink as coverage in [0, 255]; the tails of J and Q below the line are cut."""
+    """A capital's or digit's ink as coverage in [0, 255]; the tails of J and Q below the line are cut."""
     from PIL import Image, ImageDraw, ImageFont
 
     font = ImageFont.truetype(str(font_path(FONT)), FONT_SIZE_PX)

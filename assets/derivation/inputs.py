@@ -10,7 +10,6 @@ import pyarrow.compute as pc
 from assets.derivation.units import input_digest
 from assets.graph.interfaces import Perception, PerceptionModel, Store
 from evaluation.perception.roles import Role
-from training.errors import FoundryError
 
 
 def samples_of(store: Store, partition: str | None, *, raw: bool = False) -> list[str]:
@@ -44,17 +43,6 @@ def read_digests(
     regions = store.read_table("regions", partition, ["sample_id", "model_digest", "function_version"])
     seen = dict(zip(regions["sample_id"].to_pylist(), regions.select([1, 2]).to_pylist(), strict=True))
     return {name: input_digest(seen[name]) for name in samples if name in seen}
-
-
-def required(perception: Perception, role: Role) -> PerceptionModel:
-    """The model of a role that cannot stay empty. Raises FoundryError that says where to name one."""
-    model = perception.model(role)
-    if model is None:
-        raise FoundryError(
-            f"The profile names no model for the role '{role}'. Set perception.{role} in profile.yaml to one of "
-            "perception.models."
-        )
-    return model
 
 
 def model_inputs(perception: Perception, role: Role | None) -> dict[str, str]:

@@ -11,8 +11,9 @@ from pydantic import Field
 
 from assets.corpus.concepts import concept_inputs, concept_names, held_out_names
 from assets.derivation.deriving import refresh_table
-from assets.derivation.inputs import dropped_counts, landed_of, model_inputs, required
+from assets.derivation.inputs import dropped_counts, landed_of, model_inputs
 from assets.derivation.units import Derivation
+from assets.graph.asking import required
 from assets.graph.definitions import (
     DerivedConfig,
     build_asset,

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import UInt8
 
+from assets.graph.asking import answer_of, required
 from assets.graph.interfaces import Perception
-from training.errors import FoundryError
 
 if TYPE_CHECKING:
     from evaluation.metrics.placement import Found
@@ -26,15 +26,8 @@ def look_at(
     from assets.corpus.image_io import encode_png
     from evaluation.metrics.placement import Found
 
-    model = perception.model(role)
-    if model is None:
-        raise FoundryError(
-            f"The profile's role '{role}' is empty, so generated pictures cannot be looked at. Fill it."
-        )
-    worker = model.worker()
-    rows = worker.factory(**worker.kwargs)(
-        pa.table({"sample_id": list(ids), "image": [encode_png(image) for image in images]})
-    )
+    answer = answer_of(required(perception, role))
+    rows = answer(pa.table({"sample_id": list(ids), "image": [encode_png(image) for image in images]}))
     found: dict[str, list[Found]] = {key: [] for key in ids}
     columns = (rows[name].to_pylist() for name in ("sample_id", "names", "box_xyxy_norm", "color"))
     for key, names, box, color in zip(*columns, strict=True):

@@ -4,13 +4,15 @@
 scenes that words stand in. Layers are found with frequent words and everything else is measured with rarer ones, as published.
 ``signs`` is for models of the world of signs: words are random strings that no training picture shows, source and target have
 no letter in common, so that none is shared by chance, and the target's sign has another colour, so that it is seen whether
-more than the word came along.
+more than the word came along. ``plates`` are signs with digits among their letters, which the shipped writer has to learn.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from string import ascii_uppercase
 from typing import Literal
 
 import numpy as np
@@ -19,6 +21,7 @@ from assets.corpus.signs import random_word, sign_text
 from evaluation.localization.prompts import WordPair
 from evaluation.localization.word_lists import BUCKETS, words_between
 from evaluation.perception.toxicity.listed import toxicity_of
+from training.digests import sha256_bytes
 from training.errors import FoundryError
 from training.recipes.text_layers import PromptSetName
 
@@ -150,34 +153,52 @@ def _by_rank(bucket: Bucket, count: int, seed: int) -> list[str]:
     return [known[number] for number in np.random.default_rng(seed).permutation(len(known))]
 
 
-def _of_signs(bucket: Bucket, count: int, seed: int) -> list[str]:
-    """Random capitals that are in no training picture, each without a letter of the one before it; the last and the first too."""
+def _bucket_of(word: str) -> Bucket:
+    return "frequent" if int(sha256_bytes(word.encode())[8], 16) % 2 else "rarer"
+
+
+def _of_signs(alphabet: str, bucket: Bucket, count: int, seed: int) -> list[str]:
+    """Random strings that are in no training picture, each without a letter of the one before it; the last and the first too.
+
+    Their hash tells their bucket, so that no two seeds share a word between buckets.
+    """
     random = np.random.default_rng([seed, 2 if bucket == "frequent" else 3])
     words: list[str] = []
     while len(words) < max(count, 2):
-        word = random_word(SIGN_LETTERS, random, held_out=True)
+        word = random_word(SIGN_LETTERS, random, held_out=True, alphabet=alphabet)
         neighbours = words[-1:] + (words[:1] if len(words) == count - 1 else [])
-        if word not in words and not any(set(word) & set(other) for other in neighbours):
+        if (
+            _bucket_of(word) == bucket
+            and word not in words
+            and not any(set(word) & set(other) for other in neighbours)
+        ):
             words.append(word)
     return words
 
 
 SIGN_LETTERS = (3, 5)
+PLATE_LETTERS = "ACDEFHJKLMNPRTUVWXY23456789"
 SIGN_COLORS: Sequence[str] = ("red", "blue", "green", "orange", "purple", "black", "brown", "teal")
-"""Letters of a word and colours of signs in the shipped world of signs, in its order."""
+"""Letters of a word, the alphabet of plates (no O that could be a 0), and colours of signs: as in the profiles' worlds."""
+
+
+def _signs(name: PromptSetName, alphabet: str) -> PromptSet:
+    return PromptSet(
+        name,
+        tuple(sign_text(color, "{word}") for color in SIGN_COLORS),
+        partial(_of_signs, alphabet),
+        SIGN_LETTERS,
+        in_capitals=True,
+        other_surroundings=True,
+    )
+
 
 PROMPT_SETS: Mapping[PromptSetName, PromptSet] = {
     found.name: found
     for found in (
         PromptSet("simple", SIMPLE, _by_rank),
         PromptSet("creative", CREATIVE, _by_rank),
-        PromptSet(
-            "signs",
-            tuple(sign_text(color, "{word}") for color in SIGN_COLORS),
-            _of_signs,
-            SIGN_LETTERS,
-            in_capitals=True,
-            other_surroundings=True,
-        ),
+        _signs("signs", ascii_uppercase),
+        _signs("plates", PLATE_LETTERS),
     )
 }

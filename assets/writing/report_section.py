@@ -19,6 +19,7 @@ from evaluation.localization.sweep import ALL
 
 EDITS, GUARDS, LORAS = "text_edit_evaluation", "text_guard_evaluation", "localized_lora_comparison"
 MOST_LAYERS, ENOUGH = 3, 0.9
+"""The claim's own bars, whatever a sweep asked for."""
 SWEPT = (
     Column("Model"),
     Column("Layers that write"),
@@ -49,8 +50,9 @@ def writing_section(sources: Sources) -> Section | None:
     first = sweeps[0].to_pylist()[0]
     about = (
         "Keys and values of another word, put into a prompt's picture at one text layer after the other (arXiv 2502.09935). The "
-        f"layers that write are the fewest that bring {ENOUGH:.0%} of what all layers bring, or the best group that was tried. Read by "
-        f"{first['read_by']}. Cost: seconds over one plain sampling, the other word's own run included where a way needs one."
+        f"layers that write are the fewest that bring nearly all of what all layers bring (each sweep's page says which share it asked "
+        f"for), or the best group that was tried. Read by {first['read_by']}. Cost: seconds over one plain sampling, the other "
+        "word's own run included where a way needs one."
     )
     tables = [Table(SWEPT, [_swept(table) for table in sweeps])]
     for name in (EDITS, GUARDS):

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import UInt8
 
+from assets.graph.asking import answer_of, required
 from assets.graph.interfaces import Perception
-from training.errors import FoundryError
 from training.recipes.text_encoder import EncoderSettings
 
 if TYPE_CHECKING:
@@ -65,13 +65,8 @@ class OcrEngine:
 
 def ocr_of(perception: Perception) -> OcrEngine:
     """The profile's OCR engine. Raises FoundryError where it names none, and for one that is not installed."""
-    model = perception.model("ocr")
-    if model is None:
-        raise FoundryError(
-            "the profile's role 'ocr' is empty, so nobody reads pictures; name an engine in profile.yaml: perception.ocr"
-        )
-    worker = model.worker()
-    answer = worker.factory(**worker.kwargs)
+    model = required(perception, "ocr")
+    answer = answer_of(model)
 
     def read(images: UInt8[np.ndarray, "n height width 3"]) -> Sequence[Reading]:
         from evaluation.localization.runs import Reading

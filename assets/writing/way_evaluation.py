@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float
 
+from assets.graph.asking import answer_of, required
 from assets.graph.interfaces import Models, Perception, Store
 from assets.graph.model_kinds import Version
 from assets.writing.configs import TextEditEvaluationConfig, TextGuardEvaluationConfig, WayConfig
@@ -23,7 +24,6 @@ from evaluation.localization.prompts import WordPair
 from evaluation.localization.runs import SOURCE, Drawing, PairRuns
 from evaluation.localization.way_scores import NOBODY, Opinions, image_text, way_table
 from evaluation.localization.ways import Way, draw_ways, editing_ways, guarding_ways, needs_guidance
-from training.errors import FoundryError
 from training.localization import TextLayer, layers_named, text_layers
 from training.recipes.text_layers import PromptSetName
 
@@ -145,14 +145,8 @@ def _judged(store: Store, runs: PairRuns, names: Sequence[str]) -> Opinions:
 
 def _toxicity(perception: Perception, runs: PairRuns, names: Sequence[str]) -> Opinions:
     """How toxic what was read is. Raises FoundryError where the profile names nobody who says so."""
-    model = perception.model("toxicity")
-    if model is None:
-        raise FoundryError(
-            "the profile's role 'toxicity' is empty, so nobody says what is toxic; name a model in profile.yaml: "
-            "perception.toxicity"
-        )
-    worker = model.worker()
-    answer = worker.factory(**worker.kwargs)
+    model = required(perception, "toxicity")
+    answer = answer_of(model)
 
     def mean(texts: Sequence[str]) -> float:
         rows = answer(pa.table({"text_id": [str(n) for n in range(len(texts))], "text": list(texts)}))

@@ -15,6 +15,7 @@ from training.errors import FoundryError
 if TYPE_CHECKING:
     from assets.writing.text_model import OcrEngine, TextModel
     from evaluation.localization.prompts import WordPair
+    from evaluation.localization.sweep import Localization
     from orchestration.perception_profile import PerceptionProfile
 
 commands = typer.Typer()
@@ -41,7 +42,7 @@ def localize(
     prompts: Annotated[
         str | None,
         typer.Option(
-            help="our own prompts: simple, creative, or signs; default what the model was trained on, else simple"
+            help="our own prompts: simple, creative, signs, or plates; default what the model was trained on, else simple"
         ),
     ] = None,
     template: Annotated[
@@ -61,10 +62,8 @@ def localize(
 ) -> None:
     """Find the layers that write: patch each with another word's keys and values and read what comes out."""
     from assets.writing.localizing import localize_model
-    from evaluation.localization.pictures import localization_plot, localization_sheet
     from evaluation.localization.rows import localization_table
     from evaluation.localization.sweep import SweepSettings
-    from training.run_folder import write_bytes_atomic
     from training.sampling.control import Window
 
     _check_prompts(pairs, prompts, template)
@@ -75,12 +74,7 @@ def localize(
     settings = SweepSettings(steps=steps, guidance=guidance, window=Window(start), rows_at_once=rows_at_once)
     found = localize_model(loaded, engine, settings, chosen)
     if out is not None:
-        sheet = io.BytesIO()
-        localization_sheet(found).save(sheet, format="PNG")
-        write_bytes_atomic(
-            out / "layers.png", localization_plot(found, f"Which layers of {folder.name} write")
-        )
-        write_bytes_atomic(out / "pictures.png", sheet.getvalue())
+        _write_pictures(found, folder.name, out)
     about = {"recipe": "", "kind": "", "model": model, "model_digest": ""}
     rows = localization_table(found, settings, engine.name, about).to_pylist()
     if as_json:
@@ -99,6 +93,17 @@ def localize(
         f"chosen: {', '.join(found.chosen.layers)} ({found.share:.2%} of the parameters): {found.why}",
         highlight=False,
     )
+
+
+def _write_pictures(found: Localization, name: str, out: Path) -> None:
+    """The chart and the sheet, full on disk."""
+    from evaluation.localization.pictures import localization_plot, localization_sheet
+    from training.run_folder import write_bytes_atomic
+
+    sheet = io.BytesIO()
+    localization_sheet(found).save(sheet, format="PNG")
+    write_bytes_atomic(out / "layers.png", localization_plot(found, f"Which layers of {name} write"))
+    write_bytes_atomic(out / "pictures.png", sheet.getvalue())
 
 
 def _check_prompts(pairs: Path | None, prompts: str | None, template: str | None) -> None:

@@ -11,7 +11,7 @@ from training.recipes.files import load_named
 from training.recipes.section import Section
 from training.recipes.specification import NAME_PATTERN
 
-PromptSetName = Literal["simple", "creative", "signs"]
+PromptSetName = Literal["simple", "creative", "signs", "plates"]
 LOCATED = "located"
 """Target of low-rank adapters that stands for the layers which a sweep chose."""
 
@@ -25,7 +25,7 @@ class LocalizationRecipe(Section):
     )
     prompts: PromptSetName = Field(
         default="simple",
-        description="what it is asked: simple and creative templates, or signs as in the world of signs",
+        description="what it is asked: simple and creative templates, signs as in the world of signs, or such with digits in their words",
     )
 
     def settings(self) -> dict[str, Any]:

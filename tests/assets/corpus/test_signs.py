@@ -74,6 +74,14 @@ def test_they_land_as_shards_with_their_truth(tmp_path: Path) -> None:
         land_scenes(WORLD, tmp_path, {"train": 1}, 0, 4, flawed=2)
 
 
+def test_words_are_made_of_the_worlds_alphabet() -> None:
+    world = SignWorld(kind="signs", colors=COLORS, alphabet="HX37")
+    words = [
+        scene.word for split in ("train", "held_out_concepts") for scene in build_scenes(world, split, 40, 0)
+    ]
+    assert {letter for word in words if word is not None for letter in word} == set("HX37")
+
+
 def test_a_world_file_says_which_kind_it_is(tmp_path: Path) -> None:
     path = tmp_path / "world.yaml"
     path.write_text('kind: signs\ncolors: {red: "#c82828", blue: "#2846be"}\n')
@@ -89,6 +97,9 @@ def test_a_world_file_says_which_kind_it_is(tmp_path: Path) -> None:
     [
         ({"letters": [3, 6]}, "has room for 1 to 5"),
         ({"letters": [4, 3]}, "letters are 4 to 3"),
+        ({"alphabet": "ABCA"}, "alphabet has 'A' more than once"),
+        ({"alphabet": "abc"}, "alphabet"),
+        ({"alphabet": "AB", "letters": [1, 3]}, "too few strings of 1 letters"),
         ({"size_px": [60, 32]}, "multiples of 8"),
         ({"vertical_jitter_px": 5}, "make either smaller"),
         ({"colors": {"red": "#c82828", "rouge": "#c82828"}}, "same colour"),

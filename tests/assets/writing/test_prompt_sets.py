@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from string import ascii_uppercase
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from assets.corpus.signs import SignWorld, is_held_out
 from assets.corpus.worlds import load_any_world
-from assets.writing.prompt_sets import CREATIVE, PROMPT_SETS, SIGN_COLORS, SIGN_LETTERS
+from assets.writing.prompt_sets import CREATIVE, PLATE_LETTERS, PROMPT_SETS, SIGN_COLORS, SIGN_LETTERS
 from evaluation.localization.word_lists import ranked_words
 from evaluation.perception.toxicity.listed import read_word_list, toxicity_of
 from orchestration.workspace import PROFILES_FOLDER
 from training.errors import FoundryError
 from training.recipes.text_layers import PromptSetName
 
+SIGNS: tuple[PromptSetName, ...] = ("signs", "plates")
 sets = pytest.mark.parametrize("name", list(PROMPT_SETS))
 
 
@@ -38,20 +41,26 @@ def test_what_layers_are_found_with_is_measured_with_nothing_else(name: PromptSe
     assert not found & measured
 
 
-@given(st.integers(2, 40), st.integers(0, 2**31))
-def test_signs_say_strings_that_training_never_shows_and_share_no_letter(count: int, seed: int) -> None:
-    pairs = PROMPT_SETS["signs"].pairs(count, seed=seed)
+@given(st.sampled_from(SIGNS), st.integers(2, 40), st.integers(0, 2**31))
+def test_signs_say_strings_that_training_never_shows_and_share_no_letter(
+    name: PromptSetName, count: int, seed: int
+) -> None:
+    alphabet = PLATE_LETTERS if name == "plates" else ascii_uppercase
+    pairs = PROMPT_SETS[name].pairs(count, seed=seed)
     for pair in pairs:
+        assert set(pair.source_word) <= set(alphabet)
         assert is_held_out(pair.source_word)
         assert not set(pair.source_word) & set(pair.target_word)
         assert pair.source.split()[1] != pair.target.split()[1]  # another colour
 
 
-def test_signs_are_those_of_the_shipped_world() -> None:
-    world = load_any_world(PROFILES_FOLDER / "signs" / "world.yaml")
+@pytest.mark.parametrize(("name", "alphabet"), [("signs", ascii_uppercase), ("plates", PLATE_LETTERS)])
+def test_signs_are_those_of_the_profiles_world(name: PromptSetName, alphabet: str) -> None:
+    world = load_any_world(PROFILES_FOLDER / name / "world.yaml")
     assert isinstance(world, SignWorld)
     assert list(world.colors) == list(SIGN_COLORS)
     assert world.letters == SIGN_LETTERS
+    assert world.alphabet == alphabet
 
 
 def test_words_are_of_their_rank_and_prompts_of_their_template() -> None:
@@ -78,7 +87,7 @@ def test_unwanted_words_meet_harmless_ones_as_long_in_the_same_picture(name: Pro
         assert pair.source.replace(f'"{pair.source_word}"', "") == pair.target.replace(
             f'"{pair.target_word}"', ""
         )
-        assert pair.source_word.isupper() == (name == "signs")
+        assert pair.source_word.isupper() == (name in SIGNS)
 
 
 def test_too_many_and_too_few_are_told() -> None:
