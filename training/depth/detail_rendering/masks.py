@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from training.depth.detail_rendering.rules import Mode, Rules
 from training.depth.detail_rendering.texts import ABSENT, GLOBAL, TokenLayout
+from training.errors import FoundryError
 
 
 class Kinds(NamedTuple):
@@ -94,6 +95,23 @@ class RegionMasks:
         self.layout, self.rules = layout, rules
         self._masks: dict[Mode, Bool[Tensor, "b 1 queries keys"]] = {}
         self._blocks: dict[Mode, list[list[Block]]] = {}
+        self._beside_nulls: RegionMasks | None = None
+
+    def of_rows(self, rows: int) -> RegionMasks:
+        """The same for so many rows of a forward pass: the pictures, or as many nulls before them (classifier-free guidance).
+
+        Raises FoundryError for another number.
+        """
+        pictures = len(self.layout.owner)
+        if rows == pictures:
+            return self
+        if rows != 2 * pictures:
+            raise FoundryError(
+                f"{rows} rows attend and the layout tells of {pictures} pictures; make it for as many, one row a picture"
+            )
+        if self._beside_nulls is None:
+            self._beside_nulls = RegionMasks(self.layout.beside_nulls(), self.rules)
+        return self._beside_nulls
 
     def mask(self, step: int, layer: int) -> Bool[Tensor, "b 1 queries keys"]:
         """For attention, heads broadcast: the same tensor as long as the mode is the same."""

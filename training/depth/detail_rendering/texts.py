@@ -68,6 +68,10 @@ class TokenLayout:
             self.image_first,
         )
 
+    def to(self, device: str | torch.device) -> TokenLayout:
+        """The same elsewhere, where masks of it lie too."""
+        return TokenLayout(self.inside.to(device), self.owner.to(device), self.image_first)
+
     def part(self, start: int, stop: int) -> TokenLayout:
         """Some of the pictures."""
         return TokenLayout(self.inside[start:stop], self.owner[start:stop], self.image_first)
