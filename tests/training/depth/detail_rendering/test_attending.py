@@ -222,7 +222,7 @@ def test_models_that_cannot_are_refused(model: Callable[[], nn.Module], layout: 
 
 def test_fused_projections_and_backends_without_masks_are_refused() -> None:
     model = made("FLUX")
-    attention = model.get_submodule("single_transformer_blocks.1.attn")
+    attention: Any = model.get_submodule("single_transformer_blocks.1.attn")
     attention.processor._attention_backend = "flash"
     with (
         pytest.raises(FoundryError, match="attends by 'flash', which takes no mask"),
