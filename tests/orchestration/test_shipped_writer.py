@@ -1,4 +1,4 @@
-"""The writer that ships: published and swept by a real run, in a workspace that it never saw."""
+"""The writers that ship: published by real runs in a workspace that they never saw, and the one of the demo swept there."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from typer.testing import CliRunner
 from assets.corpus.signs import SignWorld, is_held_out, random_word, sign_text
 from assets.corpus.worlds import load_any_world
 from assets.graph.versions import Provenance
+from assets.writing.prompt_sets import PROMPT_SETS
 from assets.writing.text_model import OcrEngine, TextModel, ocr_of
 from evaluation.localization.prompts import WordPair
-from evaluation.localization.runs import prompts_of
+from evaluation.localization.runs import Drawing, PairRuns, prompts_of
 from evaluation.metrics.written_words import score_words
 from orchestration.command.main import app
 from orchestration.definitions import build, surroundings_of
@@ -26,15 +27,17 @@ from orchestration.launching import Launch, run_launch
 from orchestration.profile import load_profile
 from orchestration.resources.store import ManifestStore
 from orchestration.workspace import PROFILES_FOLDER, Workspace
+from training.backbones import model_parameters
 from training.digests import folder_digest
-from training.localization import Patched, Recorded, TextCache, text_layers
+from training.localization import Patched, Recorded, TextCache, layers_named, text_layers
+from training.localization.lockstep import Variant
 from training.model_folders.denoiser import decode
 from training.model_folders.teachers import BESIDE, WRITERS, read_scores
 from training.packaged_models import SHIPPED_AUTOENCODER, writer_digests
 from training.sampling.denoising_loop import sample_latents
 
-WRITER, STEPS = "writer", 16
-pytestmark = pytest.mark.skipif(WRITER not in writer_digests(), reason="no writer ships yet")
+WRITER, UNET, STEPS = "writer", "writer-unet", 16
+writers = pytest.mark.parametrize("name", [WRITER, UNET])
 
 
 @pytest.fixture(scope="module")
@@ -51,17 +54,17 @@ def store(workspace: Workspace) -> ManifestStore:
     store.publish_folder("autoencoder", SHIPPED_AUTOENCODER, Provenance("autoencoder", 1))
     with open_instance(workspace, profile) as instance:
         looked = ("text_layer_localization", "text_guard_evaluation")  # edits are scored by a judge, too
-        for launch in (Launch("publish_writer", WRITER), Launch("localize_text", WRITER, assets=looked)):
+        publishing = [Launch("publish_writer", name) for name in (WRITER, UNET)]
+        for launch in (*publishing, Launch("localize_text", WRITER, assets=looked)):
             assert run_launch(build(workspace), instance, launch).error is None
     return store
 
 
 @pytest.fixture(scope="module")
-def model(store: ManifestStore) -> TextModel:
-    """The published writer with its encoder."""
-    return TextModel.load(
-        store.local_folder("shipped_writer", WRITER, require_gate=True), load_profile("demo").text_encoder
-    )
+def models(store: ManifestStore) -> dict[str, TextModel]:
+    """The published writers with their encoders."""
+    folders = {name: store.local_folder("shipped_writer", name, require_gate=True) for name in (WRITER, UNET)}
+    return {name: TextModel.load(path, load_profile("demo").text_encoder) for name, path in folders.items()}
 
 
 @pytest.fixture(scope="module")
@@ -90,9 +93,10 @@ def held_out_pairs(count: int) -> list[WordPair]:
     ]
 
 
-def test_what_ships_is_small_whole_and_scored_above_its_bar() -> None:
-    folder, scores = WRITERS / WRITER, read_scores(WRITER, WRITERS)
-    assert folder_digest(folder, BESIDE) == writer_digests()[WRITER]
+@writers
+def test_what_ships_is_small_whole_and_scored_above_its_bar(name: str) -> None:
+    folder, scores = WRITERS / name, read_scores(name, WRITERS)
+    assert folder_digest(folder, BESIDE) == writer_digests()[name]
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 9e6
     assert scores["drawn"]["f1"]["low"] > 0.9
     assert scores["reconstructed"]["f1"]["value"] > 0.97
@@ -101,8 +105,11 @@ def test_what_ships_is_small_whole_and_scored_above_its_bar() -> None:
     assert lineage[0]["spec_hash"] == scores["spec_hash"]
 
 
-def test_it_writes_strings_that_it_never_saw(model: TextModel, engine: OcrEngine) -> None:
-    pairs = held_out_pairs(12)
+@writers
+def test_it_writes_strings_that_it_never_saw(
+    models: dict[str, TextModel], engine: OcrEngine, name: str
+) -> None:
+    model, pairs = models[name], held_out_pairs(12)
     told = model.encoder.prompts([pair.source for pair in pairs])
     with torch.inference_mode():
         latents = sample_latents(model.denoiser, told, list(range(12)), STEPS, 1.0, model.latent_size)
@@ -110,7 +117,11 @@ def test_it_writes_strings_that_it_never_saw(model: TextModel, engine: OcrEngine
     assert score_words(read, [pair.source_word for pair in pairs]).f1().value > 0.85
 
 
-def test_own_cache_is_the_identity_and_all_layers_are_the_target(model: TextModel) -> None:
+@writers
+def test_own_cache_is_the_identity_and_all_layers_are_the_target(
+    models: dict[str, TextModel], name: str
+) -> None:
+    model = models[name]
     prompts, layers = prompts_of(held_out_pairs(4), model.encoder), text_layers(model.denoiser.backbone)
 
     def drawn(condition: Any, control: Any = None) -> torch.Tensor:
@@ -140,6 +151,24 @@ def test_the_sweep_names_layers_that_bring_the_target_and_leave_the_source(store
     assert whole["nearer_source"] == 0
     own = next(row for row in rows if row["name"] == "target")
     assert whole["to_target"] == own["to_target"]
+
+
+def test_one_layer_of_the_unet_writes_and_the_next_carries_the_colour(
+    models: dict[str, TextModel], engine: OcrEngine
+) -> None:
+    model, writing, colour = models[UNET], "up_blocks.1.attentions.0", "up_blocks.1.attentions.1"
+    named = [f"{block}.transformer_blocks.0.attn2" for block in (writing, colour)]
+    layers = layers_named(text_layers(model.denoiser.backbone), named)
+    pairs = PROMPT_SETS["signs"].pairs(12)
+    drawing = Drawing(steps=8, guidance=1.0, latent_size=model.latent_size)
+    runs = PairRuns(model.denoiser, model.encoder, pairs, engine.read, drawing)
+    runs.draw([Variant(layer.name, (layer,)) for layer in layers])
+    assert layers[0].num_parameters < 0.005 * model_parameters(model.denoiser.backbone)
+    assert runs.to_target(named[0]).f1().value > 0.6
+    assert runs.to_source(named[0]).f1().value < 0.2
+    assert runs.to_source(named[1]).f1().value > 0.8
+    nearer_source = {name: runs.kept(name)[2].mean() for name in named}
+    assert nearer_source[named[0]] > 0.6 > nearer_source[named[1]]
 
 
 def test_the_guard_keeps_insults_out_at_the_price_of_a_plain_sampling(store: ManifestStore) -> None:
