@@ -73,8 +73,9 @@ def test_a_page_names_engine_and_ceilings(signs: Signs, engine: OcrEngine) -> No
     assert "16 signs with strings that no training picture shows" in text
 
 
-def test_the_profile_encodes_signs_as_wide_as_they_are() -> None:
-    profile = load_profile("signs")
+@pytest.mark.parametrize("name", ["signs", "plates"])
+def test_profiles_encode_signs_as_wide_as_they_are(name: str) -> None:
+    profile = load_profile(name)
     world = load_any_world(profile.world_path)
     assert isinstance(world, SignWorld)
     width, height = world.size_px
