@@ -1,8 +1,8 @@
 """COCO-MIG (arXiv 2402.05408, as 3DIS-FLUX scores by it): is every instance in its place, and in its colour?
 
 Of each instance a detector is asked for its class; the found box that overlaps the wanted one most has to reach an IoU of .5. A
-segmenter is asked at the *wanted* box; a fifth of the pixels of its mask have to be in the wanted colour's range. A wrong colour makes
-the IoU 0; a wrong place does not, and nothing found is 0. Scores depend on who detects and segments, so that their names stand beside
+segmenter is asked at the *wanted* box; a fifth of the pixels of its mask have to be in the wanted colour's range. In its place a wrong
+colour makes the IoU 0; out of its place the IoU counts as it is, whatever the colour, and nothing found is 0. Scores depend on who detects and segments, so that their names stand beside
 every number.
 """
 
@@ -99,8 +99,8 @@ class InstanceFound:
 
     @property
     def counted_iou(self) -> float:
-        """The IoU that counts: 0 in a wrong colour, and whatever it is in a wrong place."""
-        return self.best_iou if self.in_color else 0.0
+        """The IoU that counts in the mean: 0 in its place in a wrong colour, and out of its place whatever it is."""
+        return 0.0 if self.in_place and not self.in_color else self.best_iou
 
 
 def found_of(

@@ -82,6 +82,8 @@ def test_the_best_box_decides_and_a_wrong_place_still_counts_for_the_mean() -> N
     off = found_of(WANTED, "red", [LESS], image, EVERYWHERE)
     assert not off.in_place
     assert off.counted_iou == pytest.approx(0.48)
+    wrong_color_too = found_of(WANTED, "blue", [LESS], image, EVERYWHERE)
+    assert wrong_color_too.counted_iou == pytest.approx(0.48)  # whose colour nobody looks at
     assert found_of(WANTED, "red", [], image, EVERYWHERE).counted_iou == 0.0
 
 
