@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from assets.layout.judging import detector_of, judge_of
+from assets.layout.judging import detector_of, judge_of, segmenter_of
 from evaluation.benchmarks.detections import Detector
 from evaluation.benchmarks.layoutsam_eval import Judge
+from evaluation.benchmarks.mig_scoring import Segmenter
 from orchestration.perception_profile import PerceptionProfile
 from orchestration.profile import load_profile
 from orchestration.resources.perception import ProfilePerception
@@ -26,7 +27,7 @@ def perception_of(place: Workspace, section: PerceptionProfile) -> ProfilePercep
 
 
 class Judging:
-    """A profile's judge and detector.
+    """A profile's judge, detector and segmenter.
 
     Args:
         place: whose profile, and whose cache of fitted banks and digests.
@@ -35,7 +36,9 @@ class Judging:
         dtype: of a judge by path.
     """
 
-    def __init__(self, place: Workspace, judge: str | None, family: str, dtype: str) -> None:
+    def __init__(
+        self, place: Workspace, judge: str | None = None, family: str = "qwen2_5_vl", dtype: str = "bf16"
+    ) -> None:
         named = load_profile(place.profile).perception
         section, self._settings = _section(named, judge, family, dtype)
         self._perception = perception_of(place, section)
@@ -47,6 +50,10 @@ class Judging:
     def detector(self) -> Detector:
         """What finds boxes, loaded, with what looks for it where it reads regions: by the closest concept, if there is such."""
         return detector_of(self._perception)
+
+    def segmenter(self) -> Segmenter:
+        """What draws masks, loaded. Raises FoundryError where the profile names nobody."""
+        return segmenter_of(self._perception)
 
 
 def _section(

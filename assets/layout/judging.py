@@ -9,6 +9,7 @@ from assets.graph.asking import answer_of, required
 from assets.graph.interfaces import Perception
 from evaluation.benchmarks.detections import Detector
 from evaluation.benchmarks.layoutsam_eval import Judge
+from evaluation.benchmarks.mig_scoring import Segmenter
 
 
 def judge_of(perception: Perception, settings: Mapping[str, Any] | None = None) -> Judge:
@@ -18,6 +19,14 @@ def judge_of(perception: Perception, settings: Mapping[str, Any] | None = None) 
     """
     model = required(perception, "answers", "name one with --judge, or in profile.yaml: perception.answers")
     return Judge(model.name, model.digest, answer_of(model), settings or {})
+
+
+def segmenter_of(perception: Perception) -> Segmenter:
+    """What draws masks, with what looks for it where it reads regions. Raises FoundryError where there is none."""
+    model = required(perception, "masks")
+    if "regions" not in model.reads:
+        return Segmenter(model.name, answer_of(model))
+    return Segmenter(model.name, answer_of(model), answer_of(required(perception, "regions")))
 
 
 def detector_of(perception: Perception) -> Detector:

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from evaluation.boxes import MIN_IOU, iou_matrix
+from evaluation.boxes import MIN_IOU, Box, iou_matrix
 from evaluation.intervals import Interval
 from evaluation.metrics.placement import ratio_over_pictures
 from training.errors import FoundryError
-from training.layout.boxes import BoxNorm
 
 IN_PLACE, IN_COLOR = MIN_IOU, 0.2
 """Least IoU, and least share of the mask's pixels in the colour's range."""
@@ -104,9 +103,9 @@ class InstanceFound:
 
 
 def found_of(
-    wanted: BoxNorm,
+    wanted: Box,
     color: str,
-    boxes: Sequence[BoxNorm],
+    boxes: Sequence[Box],
     image: UInt8[np.ndarray, "height width 3"],
     mask: Bool[np.ndarray, "height width"],
 ) -> InstanceFound:
@@ -116,7 +115,7 @@ def found_of(
 
 
 def without_overlaps(
-    boxes: Sequence[BoxNorm], scores: Sequence[float], most_iou: float = NO_OVERLAP_NMS
+    boxes: Sequence[Box], scores: Sequence[float], most_iou: float = NO_OVERLAP_NMS
 ) -> list[int]:
     """Numbers of the boxes that non-maximum suppression keeps, the highest score first."""
     overlaps = _overlaps(boxes, boxes)
@@ -127,7 +126,7 @@ def without_overlaps(
     return kept
 
 
-def _overlaps(some: Sequence[BoxNorm], others: Sequence[BoxNorm]) -> Float[np.ndarray, "n m"]:
+def _overlaps(some: Sequence[Box], others: Sequence[Box]) -> Float[np.ndarray, "n m"]:
     first, second = (np.array(boxes, np.float64).reshape(-1, 4) for boxes in (some, others))
     return iou_matrix(first, second)
 

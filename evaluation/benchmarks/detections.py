@@ -73,8 +73,18 @@ def _detect(samples: Sequence[LayoutSample], pictures: Mapping[str, bytes], dete
     rows = pa.table({"sample_id": ids, "image": images, "phrases": phrases})
     if detector.regions is None:
         return detector.find(rows)
-    looked = detector.regions(rows.select(["sample_id", "image"])).to_pylist()
-    by_id: dict[str, list[dict[str, object]]] = {image_id: [] for image_id in ids}
-    for region in looked:
+    by_id = regions_by_id(rows.select(["sample_id", "image"]), detector.regions)
+    return detector.find(rows.append_column("regions", as_regions([by_id[name] for name in ids])))
+
+
+def regions_by_id(pictures: pa.Table, look: BatchFunction) -> dict[str, list[dict[str, object]]]:
+    """What is seen in pictures (``sample_id``, ``image``), as models that read regions take it."""
+    by_id: dict[str, list[dict[str, object]]] = {name: [] for name in pictures["sample_id"].to_pylist()}
+    for region in look(pictures).to_pylist():
         by_id[region.pop("sample_id")].append(region)
-    return detector.find(rows.append_column("regions", pa.array([by_id[name] for name in ids], _REGION)))
+    return by_id
+
+
+def as_regions(rows: Sequence[Sequence[Mapping[str, object]]]) -> pa.Array:
+    """The column ``regions`` of a worker's rows."""
+    return pa.array(rows, _REGION)

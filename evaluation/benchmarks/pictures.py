@@ -36,16 +36,18 @@ class FolderPictures(Mapping[str, bytes]):
         return self._files[image_id]
 
 
-def pictures_of(folder: Path, samples: Sequence[LayoutSample]) -> FolderPictures:
+def pictures_of(folder: Path, samples: Sequence[LayoutSample], *, last_part: bool = False) -> FolderPictures:
     """The picture of every sample: the file of the folder (or below it) whose name without its suffix is the
     sample's ``image_id``, or its file name's. Every picture is opened once, so that no judging ends in the middle.
+
+    ``last_part``: what stands before a name's last "_" does not count, as in COCO-MIG.
 
     Raises FoundryError for a folder that is not there, two files of one name, a file of two samples, samples without a picture and pictures that
     cannot be decoded, counted, with the first of them.
     """
     if not folder.is_dir():
         raise FoundryError(f"images {folder}: no such folder. Name the folder of the generated pictures.")
-    by_stem = _by_stem(folder)
+    by_stem = _by_stem(folder, last_part=last_part)
     files = {sample.image_id: _file_of(sample, by_stem) for sample in samples}
     missing = [sample for sample in samples if files[sample.image_id] is None]
     if missing:
@@ -61,11 +63,12 @@ def pictures_of(folder: Path, samples: Sequence[LayoutSample]) -> FolderPictures
     return FolderPictures(found)
 
 
-def _by_stem(folder: Path) -> dict[str, list[Path]]:
+def _by_stem(folder: Path, *, last_part: bool) -> dict[str, list[Path]]:
     by_stem: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in SUFFIXES and path.is_file():
-            by_stem.setdefault(path.stem, []).append(path)
+            name = path.stem.rpartition("_")[2] if last_part else path.stem
+            by_stem.setdefault(name, []).append(path)
     return by_stem
 
 

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orchestration.command.arguments import AsJson, workspace
-from orchestration.command.output import console, print_rows
+from orchestration.command.output import console, print_rows, write_table
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from evaluation.benchmarks.pictures import FolderPictures
     from evaluation.benchmarks.samples import LayoutSample
     from orchestration.judging import Judging
@@ -64,7 +62,7 @@ def layout_eval(
     answers = ask(samples, pictures, who)
     scored = scores(answers)
     if out is not None:
-        _write(out, answers)
+        write_table(out, answers)
     found = _boxes(judging, samples, pictures) if boxes else []
     summary = {
         "judge": who.name, "judge_digest": who.digest, "judge_settings": dict(who.settings),
@@ -77,18 +75,6 @@ def layout_eval(
     if found or whole:
         print_rows([*found, *whole], as_json=False, title="Beside it")
     _say(summary)
-
-
-def _write(out: Path, answers: pa.Table) -> None:
-    import io
-
-    import pyarrow.parquet as pq
-
-    from training.run_folder import write_bytes_atomic
-
-    buffer = io.BytesIO()
-    pq.write_table(answers, buffer, compression="zstd")
-    write_bytes_atomic(out, buffer.getvalue())
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from rich.markup import escape
 from orchestration.collector import collect_seldom
 from orchestration.command import (
     backbones,
+    coco_mig,
     grid,
     history,
     layout,
@@ -38,6 +39,7 @@ app = typer.Typer(
 )
 
 app.add_typer(backbones.commands)
+app.add_typer(coco_mig.commands)
 app.add_typer(history.commands)
 app.add_typer(layout.commands)
 app.add_typer(layout_eval.commands)

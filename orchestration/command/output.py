@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from assets.graph.interfaces import Store
 from training.run_folder import write_bytes_atomic
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 # Where output goes to a file or a pipe there is no width to keep to: tables stay whole.
 console = Console(width=None if sys.stdout.isatty() else 150)
@@ -58,6 +62,15 @@ def shown(value: Any) -> str:
         return f"{len(value):,} bytes"
     text = str(value)
     return escape(text if len(text) <= 200 else text[:197] + "...")
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """A table as Parquet, whole or not at all."""
+    import pyarrow.parquet as pq
+
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    write_bytes_atomic(path, buffer.getvalue())
 
 
 def size_text(size_bytes: int) -> str:
