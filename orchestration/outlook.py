@@ -82,7 +82,11 @@ def _foreseen(profile: Profile, surroundings: Surroundings) -> Callable[[str, st
 def _seconds_of(profile: Profile) -> Callable[[str], float]:
     """What one version of a step takes by the ledger: its stage's seconds, shared by all versions of the stage."""
     asked, stages = wanted_models(profile, everything=False), stages_of(profile.recipes.kinds)
-    versions = Counter(stages[name] for name in STEPS for _ in asked.get(name, partition_keys(profile, name)))
+    versions = Counter(
+        stages[name]
+        for name, step in STEPS.items()
+        for _ in asked.get(step.partitioned_by or "", partition_keys(profile, name))
+    )
     budgets = {stage.name: stage.budget_seconds for stage in DEMO_LEDGER}
     return lambda name: budgets[stages[name]] / versions[stages[name]]
 

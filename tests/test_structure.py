@@ -13,8 +13,8 @@ ROOMS = ("training", "evaluation", "assets", "orchestration")
 DECLARES = {"definitions.py", "partitions.py", "checks.py", "configs.py"}
 """Files of an asset group that may know Dagster."""
 LONGEST_BODY, LONG_BODY, LONGEST_FILE = 60, 20, 400
-MOST_ARROWS = 136
-"""Between rooms of training: half of the 238 that its flat modules had, the twelve of layout and the five of localisation."""
+MOST_ARROWS = 142
+"""Between rooms of training: half of the 238 that its flat modules had, the twelve of layout, the five of localisation and the six of depth."""
 
 
 def _modules(room: str) -> list[Path]:

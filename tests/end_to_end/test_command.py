@@ -135,7 +135,7 @@ def test_doctor_looks_at_this_machine(smoke: Workspace) -> None:
 def test_an_unknown_profile_names_the_known_ones(tmp_path: Path) -> None:
     failed = foundry(Workspace(tmp_path, "dmeo", "scenes"), "doctor")
     assert failed.code == 1
-    assert "the profiles are: demo, gpu, signs, smoke" in failed.err
+    assert "the profiles are: demo, gpu, plates, signs, smoke" in failed.err
 
 
 def test_a_taken_port_is_named(smoke: Workspace) -> None:

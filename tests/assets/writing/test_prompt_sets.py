@@ -5,7 +5,7 @@ from __future__ import annotations
 from string import ascii_uppercase
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assets.corpus.signs import SignWorld, is_held_out
@@ -42,6 +42,7 @@ def test_what_layers_are_found_with_is_measured_with_nothing_else(name: PromptSe
 
 
 @given(st.sampled_from(SIGNS), st.integers(2, 40), st.integers(0, 2**31))
+@settings(deadline=None)
 def test_signs_say_strings_that_training_never_shows_and_share_no_letter(
     name: PromptSetName, count: int, seed: int
 ) -> None:
