@@ -55,7 +55,7 @@ class RegionAttention(NamedTuple):
 
 @contextmanager
 def region_attention(
-    model: nn.Module, masks: RegionMasks, step: Callable[[], int], *, blockwise: bool = False
+    model: nn.Module, masks: RegionMasks, step: Callable[[], int], *, blockwise: bool = True
 ) -> Iterator[None]:
     """While inside, joint attention follows the rules. ``step`` is asked in every forward pass.
 
