@@ -1,4 +1,4 @@
-"""``foundry coco-mig``: score pictures that anybody drew for COCO-MIG's prompts, and make such prompts."""
+"""``foundry coco-mig``: score pictures that anybody drew for COCO-MIG's prompts."""
 
 from __future__ import annotations
 
