@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from training.backbones import attentions, bare, family_of
 from training.depth.detail_rendering.masks import Block, RegionMasks
+from training.depth.detail_rendering.processors import in_place_of
 from training.depth.detail_rendering.texts import TokenLayout
 from training.errors import FoundryError
 
@@ -66,15 +67,13 @@ def region_attention(
     layers = joint_attentions(inner, masks.layout, blockwise=blockwise)
     told = RegionAttention(masks, step, blockwise)
     made = _FluxRegions if family_of(inner).name == "FLUX" else _Sd3Regions
-    before = [attention.processor for _, attention in layers]
     num_image = masks.layout.inside.shape[2]
-    try:
-        for (number, attention), own in zip(layers, before, strict=True):
-            attention.processor = made(told, number, num_image, getattr(own, "_attention_backend", None))
+    processors = [
+        made(told, number, num_image, getattr(attention.processor, "_attention_backend", None))
+        for number, attention in layers
+    ]
+    with in_place_of([attention for _, attention in layers], processors):
         yield
-    finally:
-        for (_, attention), own in zip(layers, before, strict=True):
-            attention.processor = own
 
 
 def joint_attentions(model: nn.Module, layout: TokenLayout, *, blockwise: bool) -> list[tuple[int, Any]]:
@@ -191,20 +190,28 @@ class _Sd3Regions(_Regions):
 
 
 def _projected(attn: Any, states: Tensor) -> tuple[ByToken, ByToken, ByToken]:
-    query, key, value = (
-        layer(states).unflatten(-1, (attn.heads, -1)) for layer in (attn.to_q, attn.to_k, attn.to_v)
-    )
-    return _normed(attn.norm_q, query), _normed(attn.norm_k, key), value
+    layers = (attn.to_q, attn.norm_q), (attn.to_k, attn.norm_k), (attn.to_v, None)
+    return _through(layers, states, attn.heads)
 
 
 def _projected_text(attn: Any, states: Tensor) -> tuple[ByToken, ByToken, ByToken]:
-    layers = (attn.add_q_proj, attn.add_k_proj, attn.add_v_proj)
-    query, key, value = (layer(states).unflatten(-1, (attn.heads, -1)) for layer in layers)
-    return _normed(attn.norm_added_q, query), _normed(attn.norm_added_k, key), value
+    layers = (
+        (attn.add_q_proj, attn.norm_added_q),
+        (attn.add_k_proj, attn.norm_added_k),
+        (attn.add_v_proj, None),
+    )
+    return _through(layers, states, attn.heads)
 
 
-def _normed(norm: Any, states: ByToken) -> ByToken:
-    return states if norm is None else norm(states)
+def _through(
+    layers: Sequence[tuple[Any, Any]], states: Tensor, heads: int
+) -> tuple[ByToken, ByToken, ByToken]:
+    """Queries, keys and values by token and head, each through its norm where it has one."""
+    query, key, value = (
+        projected if norm is None else norm(projected)
+        for projected, norm in ((layer(states).unflatten(-1, (heads, -1)), norm) for layer, norm in layers)
+    )
+    return query, key, value
 
 
 def _projected_out(attn: Any, states: Tensor) -> Tensor:

@@ -6,8 +6,8 @@ instance is, its own words count e^9 times as much as the scene's; elsewhere all
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from training.backbones import attentions, bare, family_of
 from training.conditioning import Condition
+from training.depth.detail_rendering.processors import in_place_of
 from training.depth.detail_rendering.regions import Regions
 from training.depth.detail_rendering.texts import ABSENT, GLOBAL
 from training.errors import FoundryError
@@ -58,21 +59,12 @@ class RegionCrossAttention:
             return given
         return replace(given, states=self.texts.states, mask=self.texts.mask)
 
-    @contextmanager
-    def around(self, backbone: Any, step: int, num_steps: int) -> Iterator[None]:
+    def around(self, backbone: Any, step: int, num_steps: int) -> AbstractContextManager[None]:
         """See :class:`training.sampling.control.Control`. Raises FoundryError for a model that is no UNet."""
         if not self.window.holds(step, num_steps):
-            yield
-            return
+            return nullcontext()
         layers = cross_attentions(bare(backbone))
-        before = [attention.processor for attention in layers]
-        try:
-            for attention in layers:
-                attention.processor = _Merged(self)
-            yield
-        finally:
-            for attention, own in zip(layers, before, strict=True):
-                attention.processor = own
+        return in_place_of(layers, [_Merged(self)] * len(layers))
 
     def part(self, start: int, stop: int) -> RegionCrossAttention:
         """See :class:`training.sampling.control.Control`."""
