@@ -13,9 +13,11 @@ from functools import partial
 
 import pytest
 import torch
+from diffusers.models.attention_dispatch import dispatch_attention_fn
 
 from training.depth.detail_rendering import RegionMasks, Rules, TokenLayout, in_boxes
-from training.depth.detail_rendering.masks import allowed_pairs, attend_in_blocks, blocks_of
+from training.depth.detail_rendering.attending import attend_in_blocks
+from training.depth.detail_rendering.masks import allowed_pairs, blocks_of
 from training.layout.boxes import BoxNorm
 
 pytestmark = pytest.mark.benchmark
@@ -57,8 +59,8 @@ def test_masked_over_plain_attention(side_px: int, instances: int) -> None:
     grid = (side_px // 16, side_px // 16)
     layout = TokenLayout.of([in_boxes(boxes_of(instances), grid)], BUDGET, BUDGET)
     rules = Rules(strict_steps=1)
-    query, key, value = torch.randn(3, 1, HEADS, layout.num_tokens, HEAD_WIDTH)
-    attend = torch.nn.functional.scaled_dot_product_attention
+    query, key, value = torch.randn(3, 1, layout.num_tokens, HEADS, HEAD_WIDTH)
+    attend = dispatch_attention_fn  # as models call it
     told = f"{side_px} px, {instances} instances, {layout.num_tokens} tokens:"
     for step, when in ((0, "strict"), (1, "later")):
         mode, masks = rules.mode(step, 0), RegionMasks(layout, rules)

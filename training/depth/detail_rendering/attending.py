@@ -47,7 +47,7 @@ class RegionAttention(NamedTuple):
         """Attention under the rules; ``of_image``: the tokens, where an attention is of image tokens alone."""
         step, masks = self.step(), self.masks.of_rows(len(query))
         if self.blockwise and of_image is None:
-            return _in_blocks(query, key, value, masks.blocks(step, layer), backend)
+            return attend_in_blocks(query, key, value, masks.blocks(step, layer), backend)
         mask = masks.mask(step, layer)
         if of_image is not None:
             mask = mask[..., of_image, of_image]
@@ -108,9 +108,14 @@ def _require_maskable(name: str, attention: Any, *, blockwise: bool) -> None:
         )
 
 
-def _in_blocks(
-    query: ByToken, key: ByToken, value: ByToken, pictures: Sequence[Sequence[Block]], backend: Any
+def attend_in_blocks(
+    query: ByToken,
+    key: ByToken,
+    value: ByToken,
+    pictures: Sequence[Sequence[Block]],
+    backend: Any = None,
 ) -> ByToken:
+    """Masked attention without a mask: every block's queries over its keys alone. Equal to the dense mask's up to rounding."""
     out = torch.empty_like(query)
     for number, blocks in enumerate(pictures):
         one = slice(number, number + 1)

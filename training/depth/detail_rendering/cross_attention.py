@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -18,8 +19,8 @@ from torch import Tensor, nn
 from training.backbones import attentions, bare, family_of
 from training.conditioning import Condition
 from training.depth.detail_rendering.processors import in_place_of
-from training.depth.detail_rendering.regions import Regions
-from training.depth.detail_rendering.texts import ABSENT, GLOBAL
+from training.depth.detail_rendering.regions import Regions, padded
+from training.depth.detail_rendering.texts import GLOBAL, TokenLayout
 from training.errors import FoundryError
 from training.sampling.control import ALL_STEPS, Window
 
@@ -75,6 +76,17 @@ class RegionCrossAttention:
             regions_at=lambda grid: self.regions_at(grid)[start:stop],
         )
 
+    def layout_of(self, rows: int, tokens: int) -> TokenLayout:
+        """Owners and regions of a forward pass with so many rows and image tokens, kept from the first time on."""
+        if (rows, tokens) not in self._layouts:
+            inside = padded(self.regions_at(grid_of(tokens, self.latent_size)))
+            self._layouts[rows, tokens] = TokenLayout(inside, self.owner).of_rows(rows)
+        return self._layouts[rows, tokens]
+
+    @cached_property
+    def _layouts(self) -> dict[tuple[int, int], TokenLayout]:
+        return {}
+
 
 def cross_attentions(model: nn.Module) -> list[Any]:
     """Every attention of a UNet through which its picture sees text. Raises FoundryError for another model."""
@@ -107,8 +119,8 @@ class _Merged:
         temb: None = None,
     ) -> Float[Tensor, "b image width"]:
         """As the stock processor's. Raises FoundryError where pictures and layouts differ in number."""
-        rows, tokens = hidden_states.shape[:2]
-        owner, inside = self._of_rows(rows, tokens)
+        layout = self.told.layout_of(*hidden_states.shape[:2])
+        owner, inside = layout.owner, layout.inside
         texts = (
             encoder_hidden_states
             if attn.norm_cross is None
@@ -133,19 +145,6 @@ class _Merged:
         out: Tensor = dropout(linear(merged.transpose(1, 2).flatten(2)))
         return out / attn.rescale_output_factor
 
-    def _of_rows(
-        self, rows: int, tokens: int
-    ) -> tuple[Int[Tensor, "b text"], Bool[Tensor, "b instances image"]]:
-        """Owners and regions of every row of a forward pass, nulls first where there are any: they have the global text alone."""
-        owner = self.told.owner
-        inside = padded(self.told.regions_at(grid_of(tokens, self.told.latent_size)))
-        if rows == 2 * len(owner):
-            nothing = torch.where(owner == GLOBAL, GLOBAL, ABSENT)
-            return torch.cat([nothing, owner]), torch.cat([torch.zeros_like(inside), inside])
-        if rows != len(owner):
-            raise FoundryError(f"{rows} rows attend and there are {len(owner)} layouts; give one a picture")
-        return owner, inside
-
 
 def grid_of(tokens: int, latent_size: tuple[int, int]) -> tuple[int, int]:
     """Height and width of so many image tokens in a UNet that halves latents, rounding up. Raises FoundryError for none such."""
@@ -158,15 +157,6 @@ def grid_of(tokens: int, latent_size: tuple[int, int]) -> tuple[int, int]:
             "that is drawn"
         )
     return height, width
-
-
-def padded(regions: Sequence[Regions]) -> Bool[Tensor, "b instances image"]:
-    """Regions of a batch, empty ones behind shorter lists."""
-    most = max(1, *map(len, regions))
-    inside = regions[0].inside.new_zeros(len(regions), most, regions[0].inside.shape[1])
-    for number, own in enumerate(regions):
-        inside[number, : len(own)] = own.inside
-    return inside
 
 
 def _by_head(attn: Any, states: Tensor) -> Float[Tensor, "b heads n head_width"]:

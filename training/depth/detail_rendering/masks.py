@@ -9,12 +9,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from jaxtyping import Bool, Int
+from torch import Tensor
 
 from training.depth.detail_rendering.rules import Mode, Rules
 from training.depth.detail_rendering.texts import ABSENT, GLOBAL, TokenLayout
-from training.errors import FoundryError
 
 
 class Kinds(NamedTuple):
@@ -69,25 +68,6 @@ def blocks_of(layout: TokenLayout, rules: Rules, mode: Mode) -> list[list[Block]
     return pictures
 
 
-def attend_in_blocks(
-    query: Float[Tensor, "b heads tokens width"],
-    key: Float[Tensor, "b heads tokens width"],
-    value: Float[Tensor, "b heads tokens width"],
-    blocks: list[list[Block]],
-) -> Float[Tensor, "b heads tokens width"]:
-    """Masked attention without a mask: every block's queries over its keys alone. Equal to the dense mask's up to rounding."""
-    out = torch.empty_like(query)
-    for picture, own in enumerate(blocks):
-        for block in own:
-            mixed = nn.functional.scaled_dot_product_attention(
-                query[picture : picture + 1, :, block.queries],
-                key[picture : picture + 1, :, block.keys],
-                value[picture : picture + 1, :, block.keys],
-            )
-            out[picture, :, block.queries] = mixed[0]
-    return out
-
-
 class RegionMasks:
     """Masks of one batch under one set of rules. Each mode, of which there are at most four, is made when it is first asked for."""
 
@@ -95,23 +75,14 @@ class RegionMasks:
         self.layout, self.rules = layout, rules
         self._masks: dict[Mode, Bool[Tensor, "b 1 queries keys"]] = {}
         self._blocks: dict[Mode, list[list[Block]]] = {}
-        self._beside_nulls: RegionMasks | None = None
+        self._of_rows: dict[int, RegionMasks] = {}
 
     def of_rows(self, rows: int) -> RegionMasks:
-        """The same for so many rows of a forward pass: the pictures, or as many nulls before them (classifier-free guidance).
-
-        Raises FoundryError for another number.
-        """
-        pictures = len(self.layout.owner)
-        if rows == pictures:
-            return self
-        if rows != 2 * pictures:
-            raise FoundryError(
-                f"{rows} rows attend and the layout tells of {pictures} pictures; make it for as many, one row a picture"
-            )
-        if self._beside_nulls is None:
-            self._beside_nulls = RegionMasks(self.layout.beside_nulls(), self.rules)
-        return self._beside_nulls
+        """The same for so many rows of a forward pass; see :meth:`TokenLayout.of_rows`."""
+        if rows not in self._of_rows:
+            layout = self.layout.of_rows(rows)
+            self._of_rows[rows] = self if layout is self.layout else RegionMasks(layout, self.rules)
+        return self._of_rows[rows]
 
     def mask(self, step: int, layer: int) -> Bool[Tensor, "b 1 queries keys"]:
         """For attention, heads broadcast: the same tensor as long as the mode is the same."""
@@ -121,7 +92,7 @@ class RegionMasks:
         return self._masks[mode]
 
     def blocks(self, step: int, layer: int) -> list[list[Block]]:
-        """For :func:`attend_in_blocks`."""
+        """For :func:`training.depth.detail_rendering.attending.attend_in_blocks`."""
         mode = self.rules.mode(step, layer)
         if mode not in self._blocks:
             self._blocks[mode] = blocks_of(self.layout, self.rules, mode)

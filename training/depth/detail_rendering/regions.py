@@ -25,6 +25,15 @@ class Regions:
         return len(self.inside)
 
 
+def padded(regions: Sequence[Regions]) -> Bool[Tensor, "b instances image"]:
+    """Regions of a batch, empty ones behind shorter lists; one slot where there is no instance at all."""
+    most = max(1, *map(len, regions))
+    inside = regions[0].inside.new_zeros(len(regions), most, regions[0].inside.shape[1])
+    for number, own in enumerate(regions):
+        inside[number, : len(own)] = own.inside
+    return inside
+
+
 def in_boxes(boxes_xyxy_norm: Sequence[BoxNorm], grid: tuple[int, int]) -> Regions:
     """A token belongs to a box that covers any part of it: starts are rounded down and ends up on a grid of (height, width)
     tokens. What boxes cover is never empty."""

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from training.depth.detail_rendering.regions import Regions
+from training.depth.detail_rendering.regions import Regions, padded
 from training.errors import FoundryError
 
 GLOBAL, ABSENT = -1, -2
@@ -47,17 +47,26 @@ class TokenLayout:
         rows = [
             _owners(number, len(own), global_tokens, instance_tokens) for number, own in enumerate(regions)
         ]
-        most, tokens = max(1, *map(len, regions)), max(map(len, rows))  # one slot where there is no instance
+        tokens = max(map(len, rows))
         owner = torch.tensor([row + [ABSENT] * (tokens - len(row)) for row in rows])
-        inside = torch.zeros(len(regions), most, regions[0].inside.shape[1], dtype=torch.bool)
-        for number, own in enumerate(regions):
-            inside[number, : len(own)] = own.inside
-        return cls(inside, owner, image_first)
+        return cls(padded(regions), owner, image_first)
 
     @property
     def num_tokens(self) -> int:
         """Text and image together."""
         return self.owner.shape[1] + self.inside.shape[2]
+
+    def of_rows(self, rows: int) -> TokenLayout:
+        """The layout of so many rows of a forward pass: the pictures, or as many nulls before them (classifier-free guidance).
+
+        Raises FoundryError for another number.
+        """
+        pictures = len(self.owner)
+        if rows not in (pictures, 2 * pictures):
+            raise FoundryError(
+                f"{rows} rows attend and the layout tells of {pictures} pictures; make it for as many, one row a picture"
+            )
+        return self if rows == pictures else self.beside_nulls()
 
     def beside_nulls(self) -> TokenLayout:
         """The same behind as many pictures that nothing is told of: what classifier-free guidance denoises first."""

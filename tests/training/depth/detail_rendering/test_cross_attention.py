@@ -125,7 +125,7 @@ def test_other_models_and_other_numbers_of_pictures_are_refused() -> None:
     control = control_of(LAYOUTS[:1], texts(1, 3, 1), texts(2, 2, 2))
     layer = cross_attentions(model)[0]
     with (
-        pytest.raises(FoundryError, match="3 rows attend and there are 1 layouts"),
+        pytest.raises(FoundryError, match="3 rows attend and the layout tells of 1 pictures"),
         control.around(model, 0, 4),
     ):
         layer(torch.randn(3, 64, layer.to_q.in_features), control.texts.states.repeat(3, 1, 1))

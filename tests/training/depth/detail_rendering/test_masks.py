@@ -24,7 +24,7 @@ from training.depth.detail_rendering import (
     in_masks,
     strict_steps_of,
 )
-from training.depth.detail_rendering.masks import attend_in_blocks
+from training.depth.detail_rendering.attending import attend_in_blocks
 from training.depth.detail_rendering.regions import front_to_back
 from training.depth.detail_rendering.rules import RULES
 from training.depth.detail_rendering.texts import ABSENT, GLOBAL
@@ -45,7 +45,7 @@ def _regions(rows: list[list[bool]]) -> Regions:
 
 
 def _slowly(layout: TokenLayout, rules: Rules, mode: Mode) -> Bool[Tensor, "b queries keys"]:
-    """The table of the sheet, asked for every pair of tokens."""
+    """The published table, asked for every pair of tokens."""
     found = torch.zeros(len(layout.owner), layout.num_tokens, layout.num_tokens, dtype=torch.bool)
     for picture in range(len(layout.owner)):
         text: list[Token] = [("text", int(owner)) for owner in layout.owner[picture]]
@@ -99,7 +99,9 @@ def test_blocks_are_the_dense_mask(rows: list[list[list[bool]]], image_first: bo
         dense = torch.nn.functional.scaled_dot_product_attention(
             query, key, value, attn_mask=masks.mask(step, 0)
         )
-        torch.testing.assert_close(attend_in_blocks(query, key, value, masks.blocks(step, 0)), dense)
+        by_token = [part.transpose(1, 2) for part in (query, key, value)]
+        in_blocks = attend_in_blocks(by_token[0], by_token[1], by_token[2], masks.blocks(step, 0))
+        torch.testing.assert_close(in_blocks.transpose(1, 2), dense)
 
 
 def test_a_picture_is_the_same_alone_and_in_a_batch() -> None:
